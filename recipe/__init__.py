@@ -1,0 +1,1 @@
+"""What only training and evaluation need. The Hub files at the top level import nothing of it."""

@@ -1,0 +1,296 @@
+"""Arguments of a run: defaults, then a YAML file, then the command line; the last one wins.
+
+Nothing heavy is imported here, so that `python train.py --help` answers at once.
+"""
+
+import argparse
+import difflib
+import json
+import math
+import types
+import typing
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from recipe.errors import InputError
+
+
+def argument(default: Any, help: str) -> Any:
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class ModelArguments:
+    """model: the encoder, the pooling of stage 2 and the losses (the fields of SERAlignConfig)"""
+
+    encoder: str | None = argument(
+        "facebook/wav2vec2-base",
+        "pretrained speech encoder, Hub name or folder; 'none' starts from scratch with --encoder_config",
+    )
+    encoder_config: dict = argument(
+        {}, "JSON: values of the encoder's configuration to override, or its whole shape, with model_type, from scratch"
+    )
+    pooling: Literal["self_attention", "cls"] = argument(
+        "cls", "pooling of stage 2 (stage 1 always uses attentive pooling)"
+    )
+    pooling_num_heads: int = argument(4, "attention heads of the pooling encoder (paper: 4)")
+    pooling_num_layers: int = argument(1, "layers of the pooling encoder (paper: 1)")
+    pooling_dropout: float = argument(0.0, "dropout of the pooling encoder (paper: none)")
+    pooling_intermediate_size: int | None = argument(None, "feed-forward width; none is 4 x hidden size (our reading)")
+    pooling_norm: Literal["post", "pre"] = argument("post", "layer norm after or before each block (our reading)")
+    pooling_activation: Literal["relu", "gelu"] = argument("relu", "of the feed-forward (our reading)")
+    attentive_scorer: Literal["tanh", "linear"] = argument("tanh", "scorer of attentive pooling (our reading)")
+    attentive_hidden_size: int | None = argument(None, "its hidden width; none is the hidden size (our reading)")
+    self_attention_readout: Literal["attentive", "mean"] = argument(
+        "attentive", "how the baseline without CLS weighs its frames (our reading)"
+    )
+    cls_init_std: float = argument(0.02, "standard deviation of the initial CLS vector (our reading)")
+    frame_similarity: Literal["dot", "cosine"] = argument("dot", "similarity of CLS and frame (our reading)")
+    frame_temperature: float | None = argument(
+        None, "temperature of the frame softmax; none is sqrt(hidden size) for dot, 0.1 for cosine (our reading)"
+    )
+    cls_in_embedding: Literal["none", "add", "concat"] = argument(
+        "none", "whether the CLS output joins the weighted sum (our reading)"
+    )
+    frame_classifier: Literal["shared", "separate"] = argument(
+        "shared", "frames use the utterance classifier or their own (our reading)"
+    )
+    eal_margin: float = argument(0.8, "margin of EAL (paper: 0.8 best of 0.4, 0.6, 0.8)")
+    eal_weight: float = argument(0.05, "weight of EAL, 0 is off (paper: 0.05 best of 0.05, 0.10, 0.15)")
+    fual_weight: float = argument(0.05, "weight of FUAL, 0 is off (paper: 0.05 best)")
+    fual_direction: Literal["utterance_to_frames", "frames_to_utterance"] = argument(
+        "utterance_to_frames", "KL(utterance || frames) or the reverse (our reading)"
+    )
+    fual_gradient: Literal["both", "frames", "utterance"] = argument(
+        "both", "which side FUAL trains (our reading)"
+    )
+    label_smoothing: float = argument(0.0, "of the cross-entropy (ours)")
+    freeze_feature_encoder: bool = argument(True, "keep the convolutional feature encoder fixed (paper: both stages)")
+
+
+@dataclass
+class DataArguments:
+    """data: corpus, split and audio"""
+
+    corpus: Literal["demo", "ravdess", "folder"] = argument(
+        "demo", "demo (synthetic, generated), ravdess, or folder (your own recordings)"
+    )
+    data_dir: str | None = argument(None, "directory of the corpus; demo writes its own under data/demo")
+    csv: str | None = argument(None, "corpus folder: CSV with columns path, label and optionally speaker, split")
+    fold: int = argument(1, "which fold is the test set, from 1")
+    num_folds: int = argument(5, "folds by speaker (corpora with a published protocol have their own number)")
+    num_validation_speakers: int | None = argument(
+        None, "training speakers that validate, at least 1; none takes about a fifth of them"
+    )
+    split_seed: int = argument(0, "seed of every random choice of speakers")
+    trim_db: float | None = argument(
+        None, "cut leading and trailing audio that is this many dB below the peak; none keeps it"
+    )
+    max_duration: float | None = argument(
+        None, "seconds; longer training utterances are cut to their middle, evaluation ones never"
+    )
+    cache_audio: bool = argument(
+        True, "keep prepared utterances in memory after first use (one second of audio: about 64 kB)"
+    )
+
+
+@dataclass
+class TrainerArguments:
+    """trainer: optimisation, run and output"""
+
+    output_dir: str = argument("outputs/demo", "where the stage folders go")
+    stage: Literal["1", "2", "both"] = argument("both", "which stage to train")
+    init_from: str | None = argument(
+        None, "folder of a stage-1 model that stage 2 starts from; none is OUTPUT_DIR/stage1"
+    )
+    init_classifier: Literal["new", "stage1"] = argument(
+        "new", "stage 2 starts with a new classifier, or with that of stage 1 (our reading: new)"
+    )
+    num_epochs: float = argument(10.0, "passes over the training utterances")
+    max_steps: int = argument(-1, "stop after so many updates; -1 goes by num_epochs")
+    batch_size: int = argument(16, "utterances in a batch, per process")
+    eval_batch_size: int = argument(32, "utterances in an evaluation batch; scores do not depend on it")
+    gradient_accumulation_steps: int = argument(1, "batches summed into one update")
+    learning_rate: float = argument(2e-5, "of the encoder")
+    pooling_learning_rate: float = argument(1e-4, "of the pooling")
+    classifier_learning_rate: float = argument(1e-4, "of the classifier")
+    weight_decay: float = argument(0.01, "of AdamW; biases, norms and the CLS vector have none")
+    warmup_ratio: float = argument(0.1, "share of the updates in which the learning rates rise")
+    lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"] = argument(
+        "linear", "how the learning rates fall after that"
+    )
+    max_grad_norm: float = argument(1.0, "gradients are clipped to this norm")
+    seed: int = argument(0, "of weights, batches, dropout and SpecAugment")
+    bf16: bool = argument(False, "train in bfloat16 autocast")
+    activation_checkpointing: bool = argument(False, "recompute activations in the backward pass to save memory")
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = argument(
+        None, "attention of the encoder; none takes sdpa where the encoder has it"
+    )
+    num_workers: int = argument(0, "processes that read audio")
+    use_cpu: bool = argument(False, "train on the CPU even if a GPU is there")
+    logging_steps: int = argument(10, "updates between two logged training losses")
+    tensorboard: bool = argument(False, "write TensorBoard logs into the stage folder")
+    overwrite: bool = argument(False, "train again from the start where the output folder has results or checkpoints")
+    push_to_hub: str | None = argument(None, "Hub name, such as user/ser-align, to push the last trained stage to")
+
+
+@dataclass
+class Arguments:
+    model: ModelArguments
+    data: DataArguments
+    trainer: TrainerArguments
+
+    def flat(self) -> dict[str, Any]:
+        return {**asdict(self.model), **asdict(self.data), **asdict(self.trainer)}
+
+
+GROUPS = (ModelArguments, DataArguments, TrainerArguments)
+STAGE_SECTIONS = ("stage1", "stage2")
+_FIELDS: dict[str, Field] = {f.name: f for group in GROUPS for f in fields(group)}
+_TYPES = {name: hint for group in GROUPS for name, hint in typing.get_type_hints(group).items()}
+
+
+def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
+    """Command line (and the YAML file that it names) to one set of arguments for each stage, {1: ..., 2: ...}.
+
+    A YAML file holds any argument at its top level, and under `stage1` and `stage2` what differs between
+    the stages. Precedence: defaults, top level, stage section, command line.
+
+    Raises:
+        InputError: an unknown key, a value of the wrong type, or a file that cannot be read.
+    """
+    parser = _make_parser(description)
+    namespace, unknown = parser.parse_known_args(argv)
+    if unknown:
+        option = unknown[0].split("=")[0]
+        raise InputError(f"{option} is not an option{_suggest(option.lstrip('-'), '--')}; --help lists all of them")
+    given = vars(namespace)
+    config_path = given.pop("config")
+    from_file = _read_yaml(config_path) if config_path else {}
+    sections = {name: from_file.pop(name, None) or {} for name in STAGE_SECTIONS}
+    top_level = _converted(from_file, config_path)
+    command_line = {name: _convert(name, value, f"--{name}") for name, value in given.items()}
+    return {
+        stage: _build({**top_level, **_converted(sections[f"stage{stage}"], config_path), **command_line})
+        for stage in (1, 2)
+    }
+
+
+def _make_parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", default=None, help="YAML file with any of the options below")
+    for group in GROUPS:
+        section = parser.add_argument_group((group.__doc__ or "").strip())
+        for f in fields(group):
+            hint = _TYPES[f.name]
+            default = f.default if f.default is not MISSING else f.default_factory()  # type: ignore[misc]
+            shown = "none" if default is None else json.dumps(default) if isinstance(default, bool | dict) else default
+            section.add_argument(
+                f"--{f.name}",
+                metavar=_describe_type(hint).upper() if not _choices(hint) else "{" + ",".join(_choices(hint)) + "}",
+                help=f"{f.metadata['help']} [{shown}]".replace("%", "%%"),
+                **({"nargs": "?", "const": "true"} if hint is bool else {}),
+            )
+    return parser
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        near = sorted(str(p) for p in Path("run_configs").rglob("*.yaml"))
+        raise InputError(f"--config {path}: no such file; there are {', '.join(near) or 'none in run_configs'}")
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold 'name: value' lines, but holds a {type(content).__name__}")
+    return content
+
+
+def _converted(values: dict[str, Any], path: str | None) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a stage section must hold 'name: value' lines, not {values!r}")
+    for name in values:
+        if name not in _FIELDS:
+            raise InputError(f"{path}: '{name}' is not an option{_suggest(str(name))}")
+    return {name: _convert(name, value, f"{path}: {name}") for name, value in values.items()}
+
+
+def _suggest(name: str, prefix: str = "") -> str:
+    nearest = difflib.get_close_matches(name, [*_FIELDS, "config", *STAGE_SECTIONS], n=1)
+    return f"; did you mean {prefix}{nearest[0]}?" if nearest else ""
+
+
+def _build(values: dict[str, Any]) -> Arguments:
+    parts = [group(**{f.name: values[f.name] for f in fields(group) if f.name in values}) for group in GROUPS]
+    return Arguments(*parts)
+
+
+def _options(hint: Any) -> tuple[Any, bool]:
+    """A type hint without its None, and whether None was in it."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        return members[0], True
+    return hint, False
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    hint, _ = _options(hint)
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
+def _describe_type(hint: Any) -> str:
+    hint, _ = _options(hint)
+    return {bool: "true|false", int: "int", float: "float", str: "text", dict: "json"}[hint]
+
+
+def _convert(name: str, value: Any, source: str) -> Any:
+    """One value from YAML or the command line to the type of its field; `1e-4` is a number in both."""
+    hint, optional = _options(_TYPES[name])
+    if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and "none" not in _choices(hint)):
+        if optional:
+            return None
+        raise InputError(f"{source}: a value is missing; {_valid(hint)}")
+    try:
+        if _choices(hint):
+            if str(value) in _choices(hint):
+                return str(value)
+        elif hint is bool:
+            return value if isinstance(value, bool) else {"true": True, "false": False}[value.lower()]
+        elif hint is int and not isinstance(value, bool):
+            if int(value) == float(value):
+                return int(value)
+        elif hint is float and not isinstance(value, bool):
+            if math.isfinite(float(value)):
+                return float(value)
+        elif hint is str and isinstance(value, str):
+            return value
+        elif hint is dict:
+            converted = json.loads(value) if isinstance(value, str) else value
+            if isinstance(converted, dict):
+                return converted
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    raise InputError(f"{source}: {value!r} is not valid; {_valid(hint)}")
+
+
+def _valid(hint: Any) -> str:
+    if _choices(hint):
+        return f"give one of {', '.join(_choices(hint))}"
+    return {
+        bool: "give true or false",
+        int: "give a whole number",
+        float: "give a number",
+        str: "give text",
+        dict: 'give name: value pairs, as JSON on the command line: \'{"layerdrop": 0}\'',
+    }[hint]

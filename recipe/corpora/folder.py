@@ -1,0 +1,83 @@
+"""Your own recordings: a folder for each label, or a CSV file.
+
+A folder for each label: `DATA_DIR/angry/a.wav`, `DATA_DIR/happy/b.flac`. A CSV: columns `path` (relative
+to the CSV's directory or to --data_dir), `label`, and optionally `speaker`, `split` (train, validation,
+test), `gender` and `id`. Give speakers wherever you know them: without, the same voice can stand in
+training and test data, and scores come out too high.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+from datasets import Dataset
+
+from recipe.audio import AUDIO_SUFFIXES
+from recipe.corpora.rows import UNKNOWN_SPEAKER, audio_files, make_rows
+from recipe.errors import InputError
+
+LICENSE = "other"
+DESCRIPTION = "The recordings are the user's own; their licence decides how the model may be used."
+COLUMNS = ("path", "label", "speaker", "split", "gender", "id")
+SPLITS = ("train", "validation", "test")
+
+
+def load(data_dir: str | Path) -> Dataset:
+    """Rows of a directory with one folder for each label.
+
+    Raises:
+        InputError: the directory is missing, or holds audio in fewer than two folders.
+    """
+    root = Path(data_dir)
+    if not root.is_dir():
+        raise InputError(f"{data_dir} is no directory; give one that holds a folder of audio for each label")
+    rows = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        for path in audio_files(folder, AUDIO_SUFFIXES):
+            rows.append({"id": path.relative_to(root).as_posix(), "audio": path, "label": folder.name})
+    return _checked(rows, str(data_dir))
+
+
+def load_csv(csv_path: str | Path, root: str | Path) -> Dataset:
+    """Rows of a CSV file; relative paths start at `root`.
+
+    Raises:
+        InputError: the file or a column is missing, or a line is incomplete (named by its number).
+    """
+    if not Path(csv_path).is_file():
+        raise InputError(f"{csv_path}: no such CSV file")
+    with open(csv_path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        header = reader.fieldnames or []
+        for name in ("path", "label"):
+            if name not in header:
+                raise InputError(f"{csv_path} has no column {name!r}; it has {', '.join(header) or 'none'}")
+        rows = []
+        for line in reader:
+            values = {name: (line.get(name) or "").strip() for name in COLUMNS if name in header}
+            empty = [name for name, value in values.items() if not value and name != "gender"]
+            if empty:
+                raise InputError(f"{csv_path}, line {reader.line_num}: {empty[0]} is empty; fill it in")
+            if values.get("split", "train") not in SPLITS:
+                raise InputError(
+                    f"{csv_path}, line {reader.line_num}: split={values['split']!r} is not one of {', '.join(SPLITS)}"
+                )
+            path = values.pop("path")
+            rows.append({"id": path, "audio": Path(root) / path, **values})
+    return _checked(rows, str(csv_path))
+
+
+def _checked(rows: list[dict], source: str) -> Dataset:
+    labels = sorted({row["label"] for row in rows})
+    if len(labels) < 2:
+        found = f"only the label {labels[0]!r}" if labels else "no audio"
+        raise InputError(f"{source} holds {found}; at least two labels are needed, a folder of audio for each")
+    if "speaker" not in rows[0]:
+        print(
+            f"warning: {source} names no speakers. One voice can stand in training and test data, so the scores "
+            "may be too high; a CSV with a speaker column mends that.",
+            file=sys.stderr,
+        )
+        for row in rows:
+            row["speaker"] = UNKNOWN_SPEAKER + row["id"]
+    return make_rows(rows, labels)

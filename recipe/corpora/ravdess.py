@@ -1,0 +1,79 @@
+"""RAVDESS, the speech part: 1,440 utterances, 1.5 hours, 24 actors, 8 emotions, 2 sentences, 2 intensities.
+
+North American English, acted, recorded in a studio; twelve women (even actor numbers) and twelve men.
+Classes: neutral (96 utterances), calm, happy, sad, angry, fearful, disgust, surprised (192 each).
+
+Where: https://doi.org/10.5281/zenodo.1188976, file Audio_Speech_Actors_01-24.zip; unpack it and give the
+directory that holds Actor_01 to Actor_24. WAV or FLAC, any rate, stereo too. Licence: CC BY-NC-SA 4.0.
+
+Citation: Livingstone SR, Russo FA (2018). The Ryerson Audio-Visual Database of Emotional Speech and Song
+(RAVDESS). PLoS ONE 13(5): e0196391. https://doi.org/10.1371/journal.pone.0196391
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from datasets import Dataset
+
+from recipe.corpora.rows import audio_files, make_rows
+from recipe.errors import InputError
+
+LICENSE = "cc-by-nc-sa-4.0"
+DESCRIPTION = (
+    "RAVDESS speech (Livingstone and Russo 2018, https://doi.org/10.5281/zenodo.1188976, CC BY-NC-SA 4.0): "
+    "acted North American English, two sentences, recorded in a studio. Expect less on spontaneous speech, "
+    "other sentences, accents and languages, and on noisy recordings."
+)
+LABELS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
+SENTENCES = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
+NUM_UTTERANCES = 1440
+
+# modality - channel - emotion - intensity - sentence - repetition - actor
+NAME = re.compile(r"(\d\d)-(\d\d)-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)")
+SPEECH = "01"
+AUDIO_ONLY = "03"
+
+
+def load(data_dir: str | Path) -> Dataset:
+    """Rows of the directory that holds Actor_01 to Actor_24; `intensity` is normal or strong.
+
+    Raises:
+        InputError: the directory is missing or holds no RAVDESS speech file.
+    """
+    rows = []
+    for path in audio_files(Path(data_dir), (".wav", ".flac")):
+        name = NAME.fullmatch(path.stem)
+        if name is None or name[1] != AUDIO_ONLY or name[2] != SPEECH:
+            continue
+        rows.append(
+            {
+                "id": path.stem,
+                "audio": path,
+                "label": LABELS[int(name[3]) - 1],
+                "speaker": name[7],
+                "gender": "male" if int(name[7]) % 2 else "female",
+                "text": SENTENCES[name[5]],
+                "intensity": "normal" if name[4] == "01" else "strong",
+            }
+        )
+    if not rows:
+        raise InputError(
+            f"{data_dir} holds no RAVDESS speech; looked for Actor_*/03-01-*.wav or .flac below it: "
+            "give the directory that holds Actor_01 to Actor_24"
+        )
+    rows = _without_repeats(rows)
+    if len(rows) != NUM_UTTERANCES:
+        actors = {row["speaker"] for row in rows}
+        absent = [f"{actor:02d}" for actor in range(1, 25) if f"{actor:02d}" not in actors]
+        print(
+            f"warning: {data_dir} holds {len(rows)} of RAVDESS's {NUM_UTTERANCES} utterances"
+            + (f"; no utterance of actor {', '.join(absent)}" if absent else ""),
+            file=sys.stderr,
+        )
+    return make_rows(rows, LABELS)
+
+
+def _without_repeats(rows: list[dict]) -> list[dict]:
+    """Some unpacked copies hold every file twice, in a nested folder: keep the first of each name."""
+    return list({row["id"]: row for row in reversed(rows)}.values())[::-1]

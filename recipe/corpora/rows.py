@@ -1,0 +1,48 @@
+"""Rows: what every corpus gives, as a `datasets.Dataset`.
+
+Columns: `id` (unique utterance id), `audio` (path, never decoded here), `label` (ClassLabel), `speaker`,
+`gender` ("female", "male" or ""), `session` ("" where there is none), `duration` (seconds), and `text` and
+`split` where a corpus has them.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from datasets import Audio, ClassLabel, Dataset
+
+from recipe.audio import audio_duration
+from recipe.errors import InputError
+
+# Where a corpus names no speakers, each utterance counts as one of its own, marked so.
+UNKNOWN_SPEAKER = "utterance:"
+
+
+def make_rows(rows: list[dict[str, Any]], labels: list[str]) -> Dataset:
+    """Rows with label words to a Dataset with a ClassLabel; adds the duration of each file.
+
+    Args:
+        rows: dicts with `id`, `audio` (path), `label` (a word of `labels`), `speaker` and optional columns.
+        labels: class names in the order of their indices.
+
+    Raises:
+        InputError: no row, one id twice, or an audio file that cannot be read.
+    """
+    if not rows:
+        raise InputError("the corpus has no utterance")
+    twice = [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]
+    if twice:
+        raise InputError(f"utterance id {twice[0]!r} occurs more than once; ids must be unique")
+    defaults: dict[str, Any] = {"gender": "", "session": ""}
+    filled = [{**defaults, **row, "duration": audio_duration(row["audio"])} for row in rows]
+    columns = {name: [row[name] for row in filled] for name in filled[0]}
+    columns["audio"] = [str(path) for path in columns["audio"]]
+    dataset = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
+    return dataset.cast_column("label", ClassLabel(names=labels))
+
+
+def audio_files(directory: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Audio files below a directory, sorted; hidden ones (such as `._x.wav` of macOS archives) are left out."""
+    return sorted(
+        path for path in directory.rglob("*") if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )

@@ -1,0 +1,137 @@
+"""Reporting: results.json and the model card of a stage folder, filled from what was measured."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+
+from recipe.arguments import Arguments
+from recipe.corpora import DESCRIPTIONS, LICENSES
+
+TEMPLATE = Path(__file__).parent / "model_card_template.md"
+VERSIONS = ("torch", "transformers", "datasets", "accelerate")
+
+
+def write_results(stage_dir: Path, results: dict[str, Any]) -> None:
+    """results.json, written in one step: where it exists, the stage is finished."""
+    unfinished = stage_dir / "results.json.unfinished"
+    unfinished.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    unfinished.rename(stage_dir / "results.json")
+
+
+def read_results(stage_dir: Path) -> dict[str, Any] | None:
+    path = stage_dir / "results.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def library_versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}}
+
+
+def score_lines(results: dict[str, Any]) -> list[str]:
+    """The scores of a stage for the terminal."""
+    lines = [f"  {'':22}{'validation UA':>15}{'WA':>8}{'test UA':>12}{'WA':>8}"]
+    for name in ("best", "last"):
+        validation, test = results["scores"][name]["validation"], results["scores"][name]["test"]
+        lines.append(
+            f"  {_checkpoint_name(results, name):22}{validation['ua']:>15.3f}{validation['wa']:>8.3f}"
+            f"{test['ua']:>12.3f}{test['wa']:>8.3f}"
+        )
+    return lines
+
+
+def _checkpoint_name(results: dict[str, Any], name: str) -> str:
+    return f"{name} (epoch {results['epochs'][name]:g})"
+
+
+def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, where: str) -> None:
+    """README.md of a stage folder. `where`: the name that its snippet loads, a Hub name or the folder."""
+    scores, labels = results["scores"], results["labels"]
+    corpus = args.data.corpus
+    metrics = [
+        {"type": "ua", "name": "UA", "value": round(scores["best"]["test"]["ua"], 4)},
+        {"type": "wa", "name": "WA", "value": round(scores["best"]["test"]["wa"], 4)},
+    ]
+    card_data = ModelCardData(
+        license=LICENSES[corpus],
+        library_name="transformers",
+        pipeline_tag="audio-classification",
+        tags=["speech-emotion-recognition", "ser_align", "custom_code"],
+        model_index=[
+            {
+                "name": f"ser-align-{corpus}",
+                "results": [
+                    {
+                        "task": {"type": "audio-classification", "name": "speech emotion recognition"},
+                        "dataset": {"type": corpus, "name": f"{corpus}, fold {args.data.fold}, test speakers"},
+                        "metrics": metrics,
+                    }
+                ],
+            }
+        ],
+    )
+    card = ModelCard.from_template(
+        card_data,
+        template_path=str(TEMPLATE),
+        title=f"SER-Align on {corpus}, stage {results['stage']}",
+        stage=results["stage"],
+        labels=labels,
+        score_rows=[
+            {
+                "name": _checkpoint_name(results, name),
+                **{
+                    f"{split}_{metric}": f"{scores[name][split][metric]:.3f}"
+                    for split in ("validation", "test")
+                    for metric in ("ua", "wa")
+                },
+            }
+            for name in ("best", "last")
+        ],
+        chance=f"{1 / len(labels):.3f}",
+        split_sentence=_split_sentence(results),
+        where=where,
+        trim_db=args.data.trim_db and f"{args.data.trim_db:g}",
+        data_sentence=DESCRIPTIONS[corpus],
+        confusion_rows=[
+            {"label": label, "percent": [f"{100 * count / max(1, sum(row)):.0f}" for count in row]}
+            for label, row in zip(labels, scores["best"]["test"]["confusion_matrix"])
+        ],
+        num_parameters=f"{results['num_parameters']:,}",
+        seconds=f"{results['seconds']:.0f}",
+        on_device=f" on {results['device']}",
+        arguments=yaml.safe_dump(changed_arguments(args), sort_keys=False),
+        epochs=[_epoch_row(line, results) for line in results["history"]],
+        versions=", ".join(f"{name} {number}" for name, number in results["versions"].items()),
+    )
+    card.save(stage_dir / "README.md")
+
+
+def _split_sentence(results: dict[str, Any]) -> str:
+    parts = results["speakers"]
+    unknown = any(speaker.startswith("utterance:") for speaker in parts["test"])
+    if unknown:
+        return "The corpus names no speakers: voices may be shared between training and test data."
+    counts = {name: results["scores"]["best"][name]["num_utterances"] for name in ("validation", "test")}
+    return (
+        f"No speaker is shared: {len(parts['train'])} train, {len(parts['validation'])} validate "
+        f"({counts['validation']} utterances), {len(parts['test'])} test ({counts['test']} utterances: "
+        f"{', '.join(parts['test'])})."
+    )
+
+
+def _epoch_row(line: dict[str, float], results: dict[str, Any]) -> dict[str, str]:
+    row = {"epoch": f"{line['epoch']:g}", "loss": f"{line['loss']:.3f}"}
+    row |= {"ua": f"{line['ua']:.3f}", "wa": f"{line['wa']:.3f}"}
+    is_best = line["epoch"] == results["epochs"]["best"]
+    return {name: f"**{value}**" if is_best else value for name, value in row.items()}
+
+
+def changed_arguments(args: Arguments) -> dict[str, Any]:
+    """Arguments whose values are not the defaults."""
+    groups = (args.model, args.data, args.trainer)
+    defaults = Arguments(*(type(group)() for group in groups)).flat()
+    return {name: value for name, value in args.flat().items() if value != defaults[name]}

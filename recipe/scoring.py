@@ -1,0 +1,85 @@
+"""Scoring: model and rows -> predictions.jsonl -> UA, WA, macro-F1. All scores come from that file."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import evaluate
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from datasets import Dataset
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from recipe.batching import Collator, UtterancePreparer, prepared
+
+METRIC = Path(__file__).parent.parent / "metrics" / "ser_scores"
+
+
+def load_metric() -> evaluate.EvaluationModule:
+    return evaluate.load(str(METRIC))
+
+
+@torch.inference_mode()
+def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> list[dict]:
+    """One prediction for each row: id, speaker, label, prediction and the probability of each label.
+
+    In float32 without autocast; the batch size does not change a score. With several processes each
+    scores its share and all of them return everything, once.
+    """
+    state = PartialState()
+    collate = Collator(preparer.input_name)
+    was_training = model.training
+    model.eval()
+    share = rows.select(range(state.process_index, len(rows), state.num_processes))
+    batches = _batches(share, preparer, batch_size)
+    num_batches = -(-len(share) // batch_size)
+    predictions = []
+    bar = tqdm(batches, total=num_batches, desc="scoring", leave=False, disable=not state.is_main_process)
+    for utterances in bar:
+        inputs = {name: tensor.to(model.device) for name, tensor in collate(utterances).items() if name != "labels"}
+        probabilities = model(**inputs).logits.float().softmax(dim=-1).cpu()
+        predictions += [(u["id"], row.tolist()) for u, row in zip(utterances, probabilities)]
+    model.train(was_training)
+    everything = dict(gather_object(predictions))
+    names = rows.features["label"].names
+    return [
+        {
+            "id": row["id"],
+            "speaker": row["speaker"],
+            "label": names[row["label"]],
+            "prediction": names[max(range(len(names)), key=everything[row["id"]].__getitem__)],
+            "probabilities": dict(zip(names, everything[row["id"]])),
+        }
+        for row in rows
+    ]
+
+
+def _batches(rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> Iterator[list[dict[str, Any]]]:
+    dataset = prepared(rows, preparer)
+    for start in range(0, len(rows), batch_size):
+        yield [dataset[index] for index in range(start, min(start + batch_size, len(rows)))]
+
+
+def write_predictions(path: Path, predictions: dict[str, list[dict]]) -> None:
+    """predictions.jsonl: one line an utterance, with the split it belongs to."""
+    lines = [json.dumps({"split": split, **line}) for split, part in predictions.items() for line in part]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def score_file(path: Path) -> dict[str, dict[str, Any]]:
+    """Scores of each split in a predictions.jsonl: ua, wa, macro_f1, confusion_matrix, num_utterances, labels."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    labels = list(lines[0]["probabilities"])
+    scores = {}
+    for split in dict.fromkeys(line["split"] for line in lines):
+        part = [line for line in lines if line["split"] == split]
+        result = load_metric().compute(
+            predictions=[labels.index(line["prediction"]) for line in part],
+            references=[labels.index(line["label"]) for line in part],
+            num_classes=len(labels),
+        )
+        scores[split] = {**result, "num_utterances": len(part), "labels": labels}
+    return scores

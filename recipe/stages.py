@@ -1,0 +1,139 @@
+"""The two stages: which model each starts from, its feature extractor and its TrainingArguments."""
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    AutoFeatureExtractor,
+    SeamlessM4TFeatureExtractor,
+    SequenceFeatureExtractor,
+    TrainingArguments,
+    Wav2Vec2FeatureExtractor,
+)
+
+from configuration_ser_align import SERAlignConfig
+from modeling_ser_align import SERAlignForAudioClassification
+from recipe.arguments import Arguments, ModelArguments
+from recipe.errors import InputError
+
+# Every field of SERAlignConfig that is an argument of its own.
+CONFIG_FIELDS = {f.name for f in fields(ModelArguments)} - {"encoder", "encoder_config"}
+
+
+def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioClassification:
+    """Stage 1: encoder and attentive pooling. Stage 2: the encoder of stage 1 under a new pooling and classifier.
+
+    Raises:
+        InputError: a configuration value out of range, or an encoder or stage-1 folder that cannot be loaded.
+    """
+    names = rows.features["label"].names
+    model_fields = {name: value for name, value in asdict(args.model).items() if name in CONFIG_FIELDS}
+    model_fields |= {"id2label": dict(enumerate(names))}
+    if stage == 1:
+        model_fields["pooling"] = "attentive"
+    try:
+        model = _first_model(args, model_fields) if stage == 1 else _second_model(args, model_fields, names)
+    except InputError:
+        raise
+    except (ValueError, TypeError, OSError, StrictDataclassError) as error:
+        raise InputError(f"the model of stage {stage} cannot be built: {' '.join(str(error).split())}") from error
+    if args.trainer.attn_implementation is not None:
+        model.set_attn_implementation({"encoder_config": args.trainer.attn_implementation})
+    return model
+
+
+def _first_model(args: Arguments, model_fields: dict[str, Any]) -> SERAlignForAudioClassification:
+    if args.model.encoder is not None:
+        return SERAlignForAudioClassification.from_pretrained_encoder(
+            args.model.encoder, encoder_config=args.model.encoder_config, **model_fields
+        )
+    config = SERAlignConfig(encoder_config=args.model.encoder_config or None, **model_fields)
+    return SERAlignForAudioClassification(config)
+
+
+def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str]) -> SERAlignForAudioClassification:
+    folder = stage1_folder(args)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"stage 2 starts from {folder}, which holds no model: train --stage 1 first, or --init_from")
+    first = SERAlignForAudioClassification.from_pretrained(folder)
+    encoder_config = first.config.encoder_config
+    for name, value in args.model.encoder_config.items():
+        kept = getattr(encoder_config, name, None)
+        if kept != value and kept != tuple(value if isinstance(value, list) else ()):
+            raise InputError(
+                f"stage 2 keeps the encoder of {folder}, where {name} is {kept!r}, not {value!r}: "
+                "take that line out, or train stage 1 again"
+            )
+    model = SERAlignForAudioClassification(
+        SERAlignConfig(encoder_config=encoder_config, **model_fields), encoder=first.encoder
+    )
+    if args.trainer.init_classifier == "stage1":
+        if list(first.config.id2label.values()) != names or model.classifier.weight.shape != first.classifier.weight.shape:
+            raise InputError(f"--init_classifier stage1: the classifier of {folder} has other labels or another width")
+        model.classifier.load_state_dict(first.classifier.state_dict())
+    return model
+
+
+def stage1_folder(args: Arguments) -> Path:
+    return Path(args.trainer.init_from or Path(args.trainer.output_dir) / "stage1")
+
+
+def feature_extractor_for(
+    model: SERAlignForAudioClassification, stage: int, args: Arguments
+) -> SequenceFeatureExtractor:
+    """The feature extractor of the encoder; it always asks for the attention mask, which exact batches need."""
+    source = str(stage1_folder(args)) if stage == 2 else args.model.encoder
+    if source is not None:
+        try:
+            extractor = AutoFeatureExtractor.from_pretrained(source)
+        except OSError as error:
+            raise InputError(f"{source} has no feature extractor: {' '.join(str(error).split())}") from error
+    elif model.config.takes_log_mel:
+        extractor = SeamlessM4TFeatureExtractor()
+    else:
+        extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+    extractor.return_attention_mask = True
+    return extractor
+
+
+def training_arguments(stage_dir: Path, args: Arguments) -> TrainingArguments:
+    """TrainingArguments of one stage; what differs from the library's defaults is set here."""
+    run = args.trainer
+    return TrainingArguments(
+        output_dir=str(stage_dir / "checkpoints"),
+        num_train_epochs=run.num_epochs,
+        max_steps=run.max_steps,
+        per_device_train_batch_size=run.batch_size,
+        per_device_eval_batch_size=run.eval_batch_size,
+        gradient_accumulation_steps=run.gradient_accumulation_steps,
+        learning_rate=run.learning_rate,
+        weight_decay=run.weight_decay,
+        warmup_steps=run.warmup_ratio,  # below 1 it is a share of the updates
+        lr_scheduler_type=run.lr_scheduler,
+        max_grad_norm=run.max_grad_norm,
+        seed=run.seed,
+        bf16=run.bf16,
+        activation_checkpointing=run.activation_checkpointing,
+        use_cpu=run.use_cpu,
+        dataloader_num_workers=run.num_workers,
+        dataloader_pin_memory=not run.use_cpu and torch.cuda.is_available(),
+        dataloader_persistent_workers=run.num_workers > 0,
+        logging_steps=run.logging_steps,
+        report_to=["tensorboard"] if run.tensorboard else [],
+        # Both the best checkpoint by validation UA and the last one stay.
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,  # with 1 the Trainer deletes the last one at the end
+        load_best_model_at_end=True,
+        metric_for_best_model="ua",
+        greater_is_better=True,
+        logging_nan_inf_filter=False,  # the default logs a NaN loss as 0
+        remove_unused_columns=False,  # rows are prepared when they are read
+        label_names=["labels"],
+        # SpecAugment's mask vector has no gradient in a batch where nothing was masked.
+        ddp_find_unused_parameters=True,
+    )
