@@ -408,6 +408,15 @@ class SERAlignForAudioClassification(PreTrainedModel):
             self.freeze_feature_encoder()
 
     @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; freezes the feature encoder again, which loading undoes."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if model.config.freeze_feature_encoder:
+            model.freeze_feature_encoder()
+        return loaded
+
+    @classmethod
     def from_pretrained_encoder(
         cls, name_or_path: str, encoder_config: dict[str, Any] | None = None, **config_overrides: Any
     ) -> "SERAlignForAudioClassification":

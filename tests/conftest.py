@@ -1,0 +1,87 @@
+"""Shared by all tests: no network, tiny random encoders, and where the corpora are."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from configuration_ser_align import SERAlignConfig
+from modeling_ser_align import SERAlignForAudioClassification
+
+CORPORA = "SER_ALIGN_CORPORA"
+ROOT = Path(__file__).parent.parent
+
+TINY = {"hidden_size": 32, "layerdrop": 0.0, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+TINY_CONV = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+# Every supported encoder; where the first convolution can be normalised over time ("group") or not, both.
+TINY_ENCODERS = {
+    **{
+        f"{model_type}-{norm}": {"model_type": model_type, "feat_extract_norm": norm, **TINY, **TINY_CONV}
+        for model_type in ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-conformer")
+        for norm in ("group", "layer")
+    },
+    "data2vec-audio": {
+        "model_type": "data2vec-audio",
+        **TINY,
+        **TINY_CONV,
+        "num_conv_pos_embeddings": 3,
+        "conv_pos_kernel_size": 9,
+    },
+    "wav2vec2-bert": {"model_type": "wav2vec2-bert", **TINY},
+}
+
+
+def tiny_model(encoder: str = "wav2vec2-group", seed: int = 0, **fields) -> SERAlignForAudioClassification:
+    torch.manual_seed(seed)
+    fields = {"id2label": {0: "angry", 1: "happy", 2: "sad"}, **fields}
+    model = SERAlignForAudioClassification(SERAlignConfig(encoder_config=dict(TINY_ENCODERS[encoder]), **fields))
+    # Fresh biases and norms are 0 and 1: move them, so that a test sees whether they are used and kept.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def utterances(model: SERAlignForAudioClassification, seconds: list[float], seed: int = 0) -> list[torch.Tensor]:
+    """Random inputs of these durations, (samples,) or (frames, 160)."""
+    generator = torch.Generator().manual_seed(seed)
+    if model.config.takes_log_mel:
+        return [torch.randn(int(s * 50), 160, generator=generator) for s in seconds]
+    return [torch.randn(int(s * 16000), generator=generator) for s in seconds]
+
+
+def batch(model: SERAlignForAudioClassification, inputs: list[torch.Tensor], padding: float = 0.0) -> dict:
+    lengths = torch.tensor([len(x) for x in inputs])
+    values = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=padding)
+    mask = (torch.arange(values.shape[1]) < lengths[:, None]).long()
+    return {model.main_input_name: values, "attention_mask": mask}
+
+
+def assert_same_encoder(found: torch.nn.Module, expected: torch.nn.Module) -> None:
+    """Every weight of the expected encoder is in the other one, bit for bit."""
+    expected_state, state = expected.state_dict(), found.state_dict()
+    assert state.keys() == expected_state.keys()
+    for name, value in expected_state.items():
+        assert torch.equal(state[name], value), name
+
+
+@pytest.fixture
+def corpora() -> Path:
+    """Directory of real corpora; a test that needs it is skipped, and says so, where the variable is not set."""
+    directory = os.environ.get(CORPORA)
+    if not directory:
+        pytest.skip(f"real speech: set {CORPORA} to the directory that holds ravdess/")
+    return Path(directory)
+
+
+def write_wav(path: Path, seconds: float = 0.5, rate: int = 16000, channels: int = 1, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = 0.1 * np.random.default_rng(seed).standard_normal((int(seconds * rate), channels))
+    soundfile.write(path, noise, rate)
+    return path

@@ -1,0 +1,83 @@
+"""The method once more, in NumPy and float64, one utterance and one frame at a time: no padding, no batch."""
+
+import numpy as np
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def cosine(a, b):
+    return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+
+
+def eal(cls_outputs, frames, lengths, margin):
+    """cls_outputs (B, D), frames (B, T, D), lengths (B,)."""
+    per_utterance = []
+    for c, f, n in zip(cls_outputs, frames, lengths):
+        per_utterance.append(np.mean([np.log1p(np.exp(margin - cosine(c, f[t]))) for t in range(n)]))
+    return np.mean(per_utterance)
+
+
+def fual(logits, frame_logits, weights, lengths, direction="utterance_to_frames"):
+    """logits (B, C), frame_logits (B, T, C), weights (B, T) that sum to 1 over the first n frames."""
+    per_utterance = []
+    for utterance, frames, a, n in zip(logits, frame_logits, weights, lengths):
+        q = softmax(utterance)
+        p = sum(a[t] * softmax(frames[t]) for t in range(n))
+        first, second = (q, p) if direction == "utterance_to_frames" else (p, q)
+        per_utterance.append(np.sum(first * np.log(first / second)))
+    return np.mean(per_utterance)
+
+
+def cross_entropy(logits, labels):
+    return np.mean([-np.log(softmax(row)[label]) for row, label in zip(logits, labels)])
+
+
+def gradient(function, x, step=1e-6):
+    """Central differences of a scalar function at x, in x's shape."""
+    x = np.array(x, dtype=np.float64)
+    result = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        kept = x[index]
+        x[index] = kept + step
+        high = function(x)
+        x[index] = kept - step
+        low = function(x)
+        x[index] = kept
+        result[index] = (high - low) / (2 * step)
+    return result
+
+
+def linear(x, weights, name):
+    return x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0.0)
+
+
+def layer_norm(x, weights, name, eps=1e-5):
+    centred = x - x.mean(-1, keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps)
+    return normed * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def transformer_layer(x, weights, name, num_heads):
+    """Post-norm encoder layer of Vaswani et al. 2017 with ReLU; x (tokens, D), all of them valid."""
+    query, key, value = (linear(x, weights, f"{name}.{part}") for part in ("query", "key", "value"))
+    size = x.shape[1] // num_heads
+    heads = []
+    for head in range(num_heads):
+        part = slice(head * size, (head + 1) * size)
+        attention = softmax(query[:, part] @ key[:, part].T / np.sqrt(size))
+        heads.append(attention @ value[:, part])
+    x = layer_norm(x + linear(np.concatenate(heads, -1), weights, f"{name}.output"), weights, f"{name}.attention_norm")
+    inner = np.maximum(linear(x, weights, f"{name}.feed_forward.0"), 0)
+    return layer_norm(x + linear(inner, weights, f"{name}.feed_forward.3"), weights, f"{name}.feed_forward_norm")
+
+
+def cls_head(frames, weights, num_heads):
+    """Frames (n, D) of one utterance -> CLS output, frames, weights, logits, frame logits. METHOD, stage 2."""
+    tokens = np.concatenate([weights["pooling.cls_token"][None], frames])
+    tokens = transformer_layer(tokens, weights, "pooling.layers.0", num_heads)
+    cls_output, frames = tokens[0], tokens[1:]
+    a = softmax(frames @ cls_output / np.sqrt(len(cls_output)))
+    return cls_output, frames, a, linear(a @ frames, weights, "classifier"), linear(frames, weights, "classifier")

@@ -1,0 +1,62 @@
+"""SERAlignConfig: every wrong value is one clear error that lists the valid ones."""
+
+import pytest
+from conftest import TINY_ENCODERS, tiny_model
+
+from configuration_ser_align import CHOICES, SERAlignConfig
+from modeling_ser_align import SERAlignForAudioClassification
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_wrong_choice_lists_the_valid_ones(name):
+    with pytest.raises(ValueError, match=f"{name}='nonsense' is not one of {', '.join(CHOICES[name])}"):
+        SERAlignConfig(**{name: "nonsense"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"eal_margin": "0.8"}, "eal_margin='0.8' is not a number from -1 to 2"),
+        ({"eal_weight": -0.1}, "eal_weight=-0.1 is not a number of at least 0"),
+        ({"fual_weight": float("nan")}, "fual_weight=nan is not a number of at least 0"),
+        ({"frame_temperature": 0}, "frame_temperature=0 is not a number above 0, or None"),
+        ({"pooling_num_heads": 0}, "pooling_num_heads=0 is not a whole number of at least 1"),
+        ({"pooling_num_layers": True}, "pooling_num_layers=True is not a whole number"),
+        ({"pooling_num_heads": 5}, "pooling_num_heads=5 does not divide the encoder's hidden size 768"),
+        ({"cls_in_embedding": "concat"}, "set frame_classifier='separate'"),
+        ({"freeze_feature_encoder": "yes"}, "freeze_feature_encoder='yes' is not true or false"),
+        ({"encoder_config": {"model_type": "bert"}}, "model_type='bert', which is not one of wav2vec2, hubert"),
+        ({"encoder_config": {"add_adapter": True}}, "add_adapter=True"),
+        ({"id2label": {0: "sad", 1: "angry"}, "num_labels": 4}, "num_labels=4 contradicts id2label, which has 2"),
+    ],
+)
+def test_a_wrong_value_says_what_is_valid(fields, message):
+    with pytest.raises(ValueError, match=message):
+        SERAlignConfig(**fields)
+
+
+def test_a_misspelt_field_names_the_nearest():
+    with pytest.raises(TypeError, match="eal_wieght is not a field of SERAlignConfig; did you mean eal_weight?"):
+        SERAlignConfig(eal_wieght=0.1)
+
+
+def test_a_wrong_override_while_loading_is_refused(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="pooling='max' is not one of attentive, self_attention, cls"):
+        SERAlignForAudioClassification.from_pretrained(tmp_path, pooling="max")
+
+
+def test_labels_round_trip_as_words(tmp_path):
+    SERAlignConfig(id2label={0: "sad", 1: "angry"}, eal_weight=1).save_pretrained(tmp_path)
+    loaded = SERAlignConfig.from_pretrained(tmp_path)
+    assert loaded.id2label == {0: "sad", 1: "angry"} and loaded.label2id == {"sad": 0, "angry": 1}
+    assert loaded.eal_weight == 1 and loaded.encoder_config.model_type == "wav2vec2"
+
+
+@pytest.mark.parametrize("encoder", TINY_ENCODERS)
+def test_the_encoder_keeps_its_kind(encoder, tmp_path):
+    SERAlignConfig(encoder_config=dict(TINY_ENCODERS[encoder])).save_pretrained(tmp_path)
+    loaded = SERAlignConfig.from_pretrained(tmp_path)
+    assert loaded.encoder_config.model_type == TINY_ENCODERS[encoder]["model_type"]
+    assert loaded.encoder_config.hidden_size == 32
+    assert loaded.receptive_field == (1 if encoder == "wav2vec2-bert" else 400)

@@ -1,0 +1,280 @@
+"""The model: every encoder, every pooling, exact batches, freezing, short utterances."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_ENCODERS, batch, tiny_model, utterances
+
+from configuration_ser_align import ENCODERS, SERAlignConfig
+from modeling_ser_align import SERAlignForAudioClassification
+
+POOLINGS = ("attentive", "self_attention", "cls")
+TOLERANCE = 1e-4
+
+
+def largest_difference(alone, batched, row):
+    """Largest difference of logits, frame logits and weights of one utterance alone and as a row of a batch."""
+    frames = alone.frame_mask.shape[1]
+    assert batched.frame_mask[row].sum() == frames
+    assert not batched.frame_weights[row, frames:].any()
+    return max(
+        (alone.logits[0] - batched.logits[row]).abs().max().item(),
+        (alone.frame_logits[0] - batched.frame_logits[row, :frames]).abs().max().item(),
+        (alone.frame_weights[0] - batched.frame_weights[row, :frames]).abs().max().item(),
+    )
+
+
+@torch.no_grad()
+def assert_batch_invariant(model):
+    inputs = utterances(model, [0.31, 1.4, 0.05, 3.0])
+    for padding in (0.0, 7.0):  # not even the padding's value may matter
+        batched = model(**batch(model, inputs, padding))
+        for row, one in enumerate(inputs):
+            assert largest_difference(model(**{model.main_input_name: one[None]}), batched, row) < TOLERANCE
+
+
+def test_all_supported_encoders_are_tested():
+    assert {config["model_type"] for config in TINY_ENCODERS.values()} == set(ENCODERS)
+
+
+@pytest.mark.parametrize("encoder", TINY_ENCODERS)
+def test_every_encoder_trains_saves_loads_and_is_exact_in_a_batch(encoder, tmp_path):
+    model = tiny_model(encoder, pooling="cls").train()
+    labels = torch.tensor([2, 0])
+    inputs = batch(model, utterances(model, [1.0, 0.6]))
+    model(**inputs, labels=labels).loss.backward()
+    without_gradient = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    # The library leaves the Conformer's positional convolution unused under relative positions.
+    assert all(name == "encoder.masked_spec_embed" or "pos_conv_embed" in name for name in without_gradient)
+    assert "conformer" in encoder or without_gradient <= {"encoder.masked_spec_embed"}
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+    model.eval().save_pretrained(tmp_path)
+    loaded, info = SERAlignForAudioClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, atol=1e-6, rtol=0)
+    assert_batch_invariant(model)
+    assert_batch_invariant(loaded)
+
+
+@pytest.mark.parametrize("encoder", ["wav2vec2-group", "data2vec-audio", "wav2vec2-conformer-layer"])
+def test_as_shipped_these_encoders_change_their_frames_in_a_batch(encoder):
+    """The reason for make_batch_invariant: if this fails, the library mended it and our rewiring can go."""
+    from transformers import AutoModel
+
+    model = tiny_model(encoder)
+    as_shipped = AutoModel.from_config(model.config.encoder_config).eval()
+    as_shipped.load_state_dict(model.encoder.state_dict())
+    inputs = utterances(model, [0.5, 1.5])
+    with torch.no_grad():
+        alone = as_shipped(inputs[0][None]).last_hidden_state
+        together = as_shipped(**batch(model, inputs)).last_hidden_state[:1, : alone.shape[1]]
+        assert (alone - together).abs().max() > 10 * TOLERANCE
+        alone_exact = model.encoder(inputs[0][None]).last_hidden_state
+        together_exact = model.encoder(**batch(model, inputs)).last_hidden_state[:1, : alone.shape[1]]
+    torch.testing.assert_close(alone, alone_exact, atol=1e-5, rtol=0)  # alone nothing has changed
+    torch.testing.assert_close(alone_exact, together_exact, atol=TOLERANCE, rtol=0)
+
+
+def test_full_size_first_convolution_is_exact_in_a_batch():
+    """The real shape of facebook/wav2vec2-base in its convolutions, two layers deep."""
+    torch.manual_seed(0)
+    config = SERAlignConfig(encoder_config={"model_type": "wav2vec2", "num_hidden_layers": 2}, num_labels=4)
+    assert config.encoder_config.hidden_size == 768 and config.encoder_config.feat_extract_norm == "group"
+    assert_batch_invariant(SERAlignForAudioClassification(config).eval())
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("encoder", ["wav2vec2-group", "wav2vec2-bert"])
+def test_an_encoder_taken_over_from_another_model_is_exact_in_a_batch(encoder, pooling):
+    """Stage 2 takes the encoder of stage 1; its configuration must not lose the attention on the way."""
+    first = tiny_model(encoder, pooling="attentive")
+    config = SERAlignConfig(encoder_config=first.config.encoder_config, pooling=pooling, num_labels=3)
+    assert_batch_invariant(SERAlignForAudioClassification(config, encoder=first.encoder).eval())
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_every_pooling_is_exact_with_either_attention(pooling, attention):
+    model = tiny_model(pooling=pooling, pooling_num_layers=2)
+    model.set_attn_implementation(attention)
+    assert model.encoder.config._attn_implementation == attention
+    assert_batch_invariant(model)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pooling_norm": "pre", "pooling_activation": "gelu"},
+        {"frame_similarity": "cosine", "frame_temperature": 0.2},
+        {"cls_in_embedding": "add"},
+        {"cls_in_embedding": "concat", "frame_classifier": "separate"},
+        {"pooling": "self_attention", "self_attention_readout": "mean"},
+        {"pooling": "attentive", "attentive_scorer": "linear"},
+        {"pooling": "attentive", "attentive_hidden_size": 7},
+        {"fual_direction": "frames_to_utterance", "fual_gradient": "frames"},
+        {"pooling_intermediate_size": 11, "pooling_dropout": 0.1},
+    ],
+)
+def test_every_other_reading_of_the_method_trains_and_is_exact(fields, tmp_path):
+    default, model = tiny_model(pooling=fields.get("pooling", "cls")), tiny_model(**fields)
+    with torch.no_grad():  # frames that disagree, so that FUAL is far from 0
+        default.classifier.weight.mul_(30)
+        model.classifier.weight.mul_(30)
+    inputs = batch(model, utterances(model, [1.0, 0.4]))
+    output = model(**inputs, labels=torch.tensor([0, 1]))
+    output.loss.backward()
+    assert_batch_invariant(model)
+    model.save_pretrained(tmp_path)
+    loaded = SERAlignForAudioClassification.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**inputs).logits, output.logits, atol=1e-6, rtol=0)
+    loss = default(**inputs, labels=torch.tensor([0, 1])).loss
+    assert abs(output.loss - loss) > 1e-5  # the field is not dead
+
+
+def test_loss_parts_add_up_and_weights_of_zero_switch_them_off():
+    labels = torch.tensor([0, 1])
+    for eal_weight, fual_weight in ((0.05, 0.5), (0.0, 0.5), (0.05, 0.0), (0.0, 0.0)):
+        model = tiny_model(eal_weight=eal_weight, fual_weight=fual_weight)
+        output = model(**batch(model, utterances(model, [1.0, 0.4])), labels=labels)
+        assert (output.eal_loss is None) == (eal_weight == 0)
+        assert (output.fual_loss is None) == (fual_weight == 0)
+        parts = eal_weight * (output.eal_loss or 0) + fual_weight * (output.fual_loss or 0)
+        torch.testing.assert_close(output.loss, output.ce_loss + parts)
+        torch.testing.assert_close(output.ce_loss, torch.nn.functional.cross_entropy(output.logits, labels))
+    stage1 = tiny_model(pooling="attentive")(torch.randn(1, 8000), labels=torch.tensor([0]))
+    assert stage1.eal_loss is None and stage1.fual_loss is None
+    torch.testing.assert_close(stage1.loss, stage1.ce_loss)
+
+
+def test_label_distributions_and_label_smoothing():
+    model = tiny_model(pooling="attentive")
+    inputs = torch.randn(2, 8000)
+    hard = model(inputs, labels=torch.tensor([0, 2]))
+    soft = model(inputs, labels=torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
+    torch.testing.assert_close(hard.loss, soft.loss)
+    model.config.label_smoothing = 0.3
+    smooth = 0.7 * torch.tensor([[1.0, 0, 0], [0, 0, 1.0]]) + 0.1
+    expected = -(smooth * hard.logits.log_softmax(-1)).sum(-1).mean()
+    torch.testing.assert_close(model(inputs, labels=torch.tensor([0, 2])).loss, expected)
+
+
+def test_frame_weights_sum_to_one_and_outputs_have_their_documented_shapes():
+    model = tiny_model()
+    output = model(**batch(model, utterances(model, [1.0, 0.4])))
+    assert output.logits.shape == (2, 3) and output.frame_logits.shape == (2, 49, 3)
+    assert output.embedding.shape == (2, 32) and output.frame_mask.sum(1).tolist() == [49, 19]
+    torch.testing.assert_close(output.frame_weights.sum(1), torch.ones(2))
+    assert output.loss is None
+    assert isinstance(model(torch.randn(1, 8000), return_dict=False), tuple)
+
+
+def test_the_feature_encoder_is_frozen_also_after_loading(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    for frozen in (model, SERAlignForAudioClassification.from_pretrained(tmp_path)):
+        assert not any(p.requires_grad for p in frozen.encoder.feature_extractor.parameters())
+        assert all(p.requires_grad for n, p in frozen.named_parameters() if "feature_extractor" not in n)
+        frozen.train()(torch.randn(2, 8000), labels=torch.tensor([0, 1])).loss.backward()
+        assert all(p.grad is None for p in frozen.encoder.feature_extractor.parameters())
+    trained = tiny_model(freeze_feature_encoder=False).train()
+    trained(torch.randn(2, 8000), labels=torch.tensor([0, 1])).loss.backward()
+    assert all(p.grad is not None for p in trained.encoder.feature_extractor.parameters())
+
+
+@pytest.mark.parametrize("encoder", ["wav2vec2-group", "wav2vec2-conformer-group", "data2vec-audio"])
+@pytest.mark.parametrize("freeze", [True, False])
+def test_activation_checkpointing_gives_the_same_gradients(encoder, freeze):
+    encoder_off = {"attention_dropout": 0.0, "hidden_dropout": 0.0, "activation_dropout": 0.0, "layerdrop": 0.0}
+    encoder_off |= {"feat_proj_dropout": 0.0, "apply_spec_augment": False, "conformer_conv_dropout": 0.0}
+    plain = tiny_model(encoder, freeze_feature_encoder=freeze)
+    config = copy.deepcopy(plain.config)
+    for name, value in encoder_off.items():
+        setattr(config.encoder_config, name, value)
+    gradients = []
+    for checkpointing in (False, True):
+        model = SERAlignForAudioClassification(copy.deepcopy(config)).train()
+        model.load_state_dict(plain.state_dict())
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        inputs = batch(model, utterances(model, [1.0, 0.5]))
+        model(**inputs, labels=torch.tensor([0, 1])).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(value, gradients[1][name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("encoder", ["wav2vec2-group", "wav2vec2-bert"])
+def test_bfloat16_weights_and_autocast_stay_close_to_float32(encoder):
+    model = tiny_model(encoder)
+    inputs, labels = batch(model, utterances(model, [1.0, 0.5])), torch.tensor([0, 1])
+    exact = model(**inputs, labels=labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast = model(**inputs, labels=labels)
+    halved = copy.deepcopy(model).to(torch.bfloat16)(**inputs, labels=labels)
+    for output in (autocast, halved):
+        assert output.loss.dtype == torch.float32 and output.frame_weights.dtype == torch.float32
+        assert abs(output.loss.item() - exact.loss.item()) < 0.05
+        torch.testing.assert_close(output.frame_weights.sum(1), torch.ones(2), atol=1e-5, rtol=0)
+
+
+def test_own_parameters_start_as_configured():
+    model = SERAlignForAudioClassification(
+        SERAlignConfig(encoder_config=dict(TINY_ENCODERS["wav2vec2-layer"], hidden_size=512), cls_init_std=0.5)
+    )
+    assert 0.4 < model.pooling.cls_token.std().item() < 0.6
+    assert 0.015 < model.classifier.weight.std().item() < 0.025
+    assert not model.classifier.bias.any()
+    with torch.device("meta"):  # as from_pretrained builds it: what a checkpoint lacks must be filled, not left over
+        on_meta = SERAlignForAudioClassification(model.config)
+    assert on_meta.pooling.cls_token.is_meta
+
+
+def test_weights_that_a_checkpoint_lacks_are_initialised(tmp_path):
+    model = tiny_model("wav2vec2-layer", pooling="attentive", cls_init_std=0.5)
+    model.save_pretrained(tmp_path)
+    loaded = SERAlignForAudioClassification.from_pretrained(tmp_path, pooling="cls")
+    assert 0.2 < loaded.pooling.cls_token.std().item() < 0.9
+    assert all(torch.isfinite(p).all() and p.abs().max() < 10 for p in loaded.parameters())
+
+
+@pytest.mark.parametrize("encoder", ["wav2vec2-group", "hubert-layer", "data2vec-audio", "wav2vec2-bert"])
+def test_short_and_long_utterances_train_together_and_alone_under_spec_augment(encoder):
+    model = tiny_model(encoder).train()
+    model.encoder.config.mask_time_prob = 0.5
+    np.random.seed(0)
+    for seconds in ([0.1, 10.0], [0.1, 0.1], [0.03 if encoder != "wav2vec2-bert" else 0.1]):
+        labels = torch.zeros(len(seconds), dtype=torch.long)
+        loss = model(**batch(model, utterances(model, seconds)), labels=labels).loss
+        loss.backward()
+        assert torch.isfinite(loss)
+
+
+def test_utterances_too_short_for_a_frame_say_so():
+    model = tiny_model()
+    with pytest.raises(ValueError, match=r"399 samples \(0\.0249 s.*at least 400 \(0\.0250 s\)"):
+        model(torch.randn(1, 399))
+    with pytest.raises(ValueError, match=r"utterance 1 of the batch has 0 samples"):
+        model(torch.randn(2, 8000), attention_mask=torch.tensor([[1] * 8000, [0] * 8000]))
+    with pytest.raises(ValueError, match=r"0 samples"):
+        model(torch.zeros(1, 0))
+    with pytest.raises(ValueError, match=r"no utterance"):
+        model(torch.zeros(0, 8000))
+    assert model(torch.randn(1, 400)).frame_mask.shape == (1, 1)
+    log_mel = tiny_model("wav2vec2-bert")
+    with pytest.raises(ValueError, match=r"0 log-mel frames"):
+        log_mel(input_features=torch.zeros(1, 0, 160))
+
+
+def test_wrong_inputs_say_what_is_valid():
+    with pytest.raises(ValueError, match="wav2vec2-bert encoder takes input_features"):
+        tiny_model("wav2vec2-bert")(torch.randn(1, 8000))
+    with pytest.raises(ValueError, match="wav2vec2 encoder takes input_values"):
+        tiny_model()(input_features=torch.randn(1, 10, 160))
+    left_padded = torch.tensor([[0] * 4000 + [1] * 4000])
+    with pytest.raises(ValueError, match="pad on the right"):
+        tiny_model()(torch.randn(1, 8000), attention_mask=left_padded)
