@@ -42,7 +42,7 @@ from modeling_ser_align import SERAlignForAudioClassification
 from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utterance
 from recipe.corpora import load_corpus
 from recipe.reporting import library_versions, read_results, score_lines, write_model_card, write_results
-from recipe.scoring import predict, score_file, write_predictions
+from recipe.scoring import predict, score_file, write_lines
 from recipe.splits import make_split
 from recipe.stages import build_model, feature_extractor_for, training_arguments
 from recipe.trainer import EpochLines, SERAlignTrainer
@@ -129,6 +129,7 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
             "versions": library_versions(),
             "arguments": args.flat(),
         }
+        write_lines(stage_dir / "training_log.jsonl", trainer.state.log_history)
         write_model_card(stage_dir, results, args, where=args.trainer.push_to_hub or str(stage_dir))
         write_results(stage_dir, results)
         shutil.rmtree(stage_dir / "checkpoints")  # best and last are both saved by now
@@ -229,14 +230,15 @@ def save_and_score(
     split: DatasetDict,
 ) -> dict[str, Any]:
     """A folder with weights, code, feature extractor and predictions.jsonl; the scores that follow from it."""
-    predictions = {
-        name: predict(model, split[name], preparer, args.trainer.eval_batch_size) for name in ("validation", "test")
-    }
+    predictions = []
+    for name in ("validation", "test"):
+        part = predict(model, split[name], preparer, args.trainer.eval_batch_size)
+        predictions += [{"split": name, **prediction} for prediction in part]
     if not PartialState().is_main_process:
         return {}
     model.save_pretrained(directory)
     feature_extractor.save_pretrained(directory)
-    write_predictions(directory / "predictions.jsonl", predictions)
+    write_lines(directory / "predictions.jsonl", predictions)
     return score_file(directory / "predictions.jsonl")
 
 

@@ -42,9 +42,10 @@ def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
     audio_duration(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # libsndfile's fallback notices; a real failure raises
-        waveform, _ = librosa.load(path, sr=SAMPLING_RATE, mono=True, dtype=np.float32, res_type="soxr_hq")
-    if not np.isfinite(waveform).all():
-        raise InputError(f"{path} holds samples that are not finite numbers; export it again")
+        try:
+            waveform, _ = librosa.load(path, sr=SAMPLING_RATE, mono=True, dtype=np.float32, res_type="soxr_hq")
+        except librosa.ParameterError:
+            raise InputError(f"{path} holds samples that are not finite numbers; export it again") from None
     if trim_db is not None and np.abs(waveform).max() > 0:
         waveform, _ = librosa.effects.trim(waveform, top_db=trim_db)
     return np.ascontiguousarray(waveform)

@@ -63,10 +63,9 @@ def _batches(rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> Ite
         yield [dataset[index] for index in range(start, min(start + batch_size, len(rows)))]
 
 
-def write_predictions(path: Path, predictions: dict[str, list[dict]]) -> None:
-    """predictions.jsonl: one line an utterance, with the split it belongs to."""
-    lines = [json.dumps({"split": split, **line}) for split, part in predictions.items() for line in part]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    """A JSON Lines file."""
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def score_file(path: Path) -> dict[str, dict[str, Any]]:

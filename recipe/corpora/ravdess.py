@@ -76,4 +76,7 @@ def load(data_dir: str | Path) -> Dataset:
 
 def _without_repeats(rows: list[dict]) -> list[dict]:
     """Some unpacked copies hold every file twice, in a nested folder: keep the first of each name."""
-    return list({row["id"]: row for row in reversed(rows)}.values())[::-1]
+    unique: dict[str, dict] = {}
+    for row in rows:
+        unique.setdefault(row["id"], row)
+    return list(unique.values())

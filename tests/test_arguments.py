@@ -1,0 +1,124 @@
+"""Arguments: defaults < YAML < stage section < command line; every mistake is one line that helps."""
+
+import subprocess
+import sys
+import time
+from dataclasses import fields
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from configuration_ser_align import CHOICES, SERAlignConfig
+from recipe.arguments import GROUPS, ModelArguments, _choices, _options, _TYPES, parse_arguments
+from recipe.errors import InputError
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text: str) -> str:
+        path = tmp_path / "run.yaml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def parse(*argv):
+    return parse_arguments(list(argv), description="")
+
+
+def test_the_command_line_wins_over_yaml_which_wins_over_defaults(config):
+    path = config("learning_rate: 1e-4\nbatch_size: 8\nstage2:\n  batch_size: 4\n  num_epochs: 3\n")
+    first, second = parse("--config", path, "--learning_rate", "2e-5", "--eal_weight=1").values()
+    assert first.trainer.learning_rate == second.trainer.learning_rate == 2e-5
+    assert (first.trainer.batch_size, second.trainer.batch_size) == (8, 4)
+    assert (first.trainer.num_epochs, second.trainer.num_epochs) == (10, 3)
+    assert first.model.eal_weight == 1.0 and first.model.fual_weight == 0.05
+    assert parse("--config", path, "--batch_size", "2")[2].trainer.batch_size == 2
+    assert parse("--config", path)[1].trainer.learning_rate == 1e-4  # PyYAML alone would give the text "1e-4"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rte: 1", "'learning_rte' is not an option; did you mean learning_rate?"),
+        ("stage1:\n  poolling: cls", "'poolling' is not an option; did you mean pooling?"),
+        ("learning_rate: fast", "learning_rate: 'fast' is not valid; give a number"),
+        ("learning_rate: true", "learning_rate: True is not valid; give a number"),
+        ("learning_rate: .nan", "learning_rate: nan is not valid; give a number"),
+        ("batch_size: 1.5", "batch_size: 1.5 is not valid; give a whole number"),
+        ("batch_size:", "batch_size: a value is missing; give a whole number"),
+        ("bf16: maybe", "bf16: 'maybe' is not valid; give true or false"),
+        ("pooling: max", "pooling: 'max' is not valid; give one of self_attention, cls"),
+        ("encoder_config: 3", "encoder_config: 3 is not valid; give name: value pairs"),
+        ("stage1: 3", "a stage section must hold 'name: value' lines, not 3"),
+        ("- a", "must hold 'name: value' lines, but holds a list"),
+        ("a: [1", "is not valid YAML"),
+    ],
+)
+def test_a_mistake_in_yaml_is_named_with_what_is_valid(config, text, message):
+    with pytest.raises(InputError) as error:
+        parse("--config", config(text))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--learning_rte", "1"], "--learning_rte is not an option; did you mean --learning_rate?"),
+        (["--learning_rate", "x"], "--learning_rate: 'x' is not valid; give a number"),
+        (["--corpus", "iemo"], "--corpus: 'iemo' is not valid; give one of demo, ravdess, folder"),
+        (["--encoder_config", "{a"], "give name: value pairs, as JSON"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; there are "),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named_with_what_is_valid(argv, message):
+    with pytest.raises(InputError) as error:
+        parse(*argv)
+    assert message in str(error.value)
+
+
+def test_values_have_their_types():
+    args = parse("--encoder", "none", "--bf16", "--use_cpu", "false", "--encoder_config", '{"layerdrop": 0}')[1]
+    assert args.model.encoder is None and args.trainer.bf16 is True and args.trainer.use_cpu is False
+    assert args.model.encoder_config == {"layerdrop": 0}
+    assert parse("--cls_in_embedding", "none")[1].model.cls_in_embedding == "none"  # here "none" is a choice
+    assert parse()[1].model.encoder_config is not parse()[2].model.encoder_config
+
+
+def test_model_arguments_are_the_fields_of_the_configuration():
+    """Same names, defaults and choices: a field that is added to one must be added to the other."""
+    own = {f.name: f.default for f in fields(SERAlignConfig) if f.name in SERAlignConfig.__annotations__}
+    arguments = {f.name: f.default for f in fields(ModelArguments) if f.name not in ("encoder", "encoder_config")}
+    del own["encoder_config"]
+    assert arguments == own
+    for name, choices in CHOICES.items():
+        if name != "pooling":  # stage 1 always takes attentive pooling, so it is no choice for stage 2
+            assert _choices(_options(_TYPES[name])[0]) == choices
+
+
+def test_no_option_stands_in_two_groups():
+    names = [f.name for group in GROUPS for f in fields(group)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "run_configs").rglob("*.yaml")), ids=lambda path: path.name)
+def test_every_run_config_parses_and_is_commented_in_three_groups(path):
+    parse("--config", str(path))
+    text = path.read_text(encoding="utf-8")
+    assert all(f"# ---- {group}" in text for group in ("model", "data", "trainer"))
+    assert yaml.safe_load(text)["output_dir"].startswith("outputs/")
+
+
+def test_help_is_complete_grouped_and_fast():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+        seconds.append(time.perf_counter() - start)
+    assert run.returncode == 0 and min(seconds) < 1
+    for group in GROUPS:
+        assert group.__doc__ in run.stdout
+        for f in fields(group):
+            assert f"--{f.name} " in run.stdout
