@@ -1,0 +1,208 @@
+"""train.py as its users run it: two stages, complete folders, interruption, two processes, mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, write_wav
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+
+from recipe.scoring import score_file
+
+# A few updates of the quickstart's model; learning rates high enough to move.
+SHORT = ["--config", "run_configs/quickstart.yaml", "--num_epochs", "2", "--max_steps", "4", "--logging_steps", "1"]
+SHORT += ["--use_cpu", "--batch_size", "8"]
+FILES = {
+    *("config.json", "model.safetensors", "preprocessor_config.json", "predictions.jsonl"),
+    *("modeling_ser_align.py", "configuration_ser_align.py"),
+}
+
+
+def environment():
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def train(*argv, launcher=(), expect=0):
+    command = [sys.executable, *launcher, "train.py", *map(str, argv)]
+    run = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
+    assert run.returncode == expect, run.stderr[-3000:]
+    return run
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Directory of the demo corpus, generated once."""
+    from recipe.corpora import load_corpus
+
+    directory = tmp_path_factory.mktemp("corpus") / "demo"
+    load_corpus("demo", str(directory))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def short_run(demo, tmp_path_factory):
+    output = tmp_path_factory.mktemp("short")
+    return output, train(*SHORT, "--data_dir", demo, "--output_dir", output)
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_each_stage_leaves_a_complete_folder_with_best_and_last_weights(short_run, stage):
+    folder = short_run[0] / stage
+    assert {path.name for path in folder.iterdir()} >= FILES | {"README.md", "results.json", "last", "training_log.jsonl"}
+    assert {path.name for path in (folder / "last").iterdir()} >= FILES
+    assert not (folder / "checkpoints").exists()
+    assert json.loads((folder / "preprocessor_config.json").read_text())["return_attention_mask"] is True
+    results = json.loads((folder / "results.json").read_text())
+    for name, directory in (("best", folder), ("last", folder / "last")):
+        assert results["scores"][name] == score_file(directory / "predictions.jsonl")
+        for line in lines_of(directory / "predictions.jsonl"):
+            assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+            assert line["prediction"] == max(line["probabilities"], key=line["probabilities"].get)
+    speakers = results["speakers"]
+    assert not set(speakers["train"]) & set(speakers["test"]) and not set(speakers["validation"]) & set(speakers["test"])
+    assert set(results["scores"]["best"]) == {"validation", "test"}
+    log = [line for line in lines_of(folder / "training_log.jsonl") if "loss" in line]
+    assert len(log) == 4 and all(("eal_loss" in line) == (stage == "stage2") for line in log)
+
+
+def test_the_model_card_states_the_scores_of_results_json(short_run):
+    results = json.loads((short_run[0] / "stage2" / "results.json").read_text())
+    card = ModelCard.load(short_run[0] / "stage2" / "README.md")
+    test = results["scores"]["best"]["test"]
+    assert card.data.license == "apache-2.0" and card.data.pipeline_tag == "audio-classification"
+    metrics = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert metrics == {"ua": round(test["ua"], 4), "wa": round(test["wa"], 4)}
+    assert f"{test['ua']:.3f} | {test['wa']:.3f} |" in card.text
+    assert "It is not speech" in card.text and "max_steps: 4" in card.text
+
+
+def test_stage_2_starts_from_the_encoder_of_stage_1(short_run, demo, tmp_path):
+    """With learning rates of 0 the encoder stays exactly that of stage 1; pooling and classifier are new."""
+    output, _ = short_run
+    still = ["--learning_rate", "0", "--pooling_learning_rate", "0", "--classifier_learning_rate", "0"]
+    train(*SHORT, *still, "--data_dir", demo, "--output_dir", tmp_path, "--stage", 2, "--init_from", output / "stage1")
+    first, second = (load_file(d / "model.safetensors") for d in (output / "stage1", tmp_path / "stage2"))
+    encoder = [name for name in first if name.startswith("encoder.")]
+    assert len(encoder) > 20 and all(torch.equal(first[name], second[name]) for name in encoder)
+    assert not torch.equal(first["classifier.weight"], second["classifier.weight"])
+    assert "pooling.cls_token" in second and "pooling.cls_token" not in first
+
+
+def test_a_finished_run_is_not_trained_again_and_never_mixed_with_another(short_run, demo):
+    output, _ = short_run
+    before = (output / "stage2" / "model.safetensors").stat().st_mtime_ns
+    again = train(*SHORT, "--data_dir", demo, "--output_dir", output)
+    assert "Stage 2 is finished already" in again.stdout
+    assert (output / "stage2" / "model.safetensors").stat().st_mtime_ns == before
+    other = train(*SHORT, "--data_dir", demo, "--output_dir", output, "--eal_margin", 0.4, expect=1)
+    assert "was trained with eal_margin=0.8, now it is 0.4" in other.stderr and "Traceback" not in other.stderr
+
+
+def test_a_killed_run_goes_on_to_exactly_the_same_weights(demo, tmp_path):
+    argv = [*SHORT, "--data_dir", demo, "--stage", 1, "--max_steps", -1, "--num_epochs", 3]
+    train(*argv, "--output_dir", tmp_path / "whole")
+
+    killed = subprocess.Popen(
+        [sys.executable, "train.py", *map(str, argv), "--output_dir", str(tmp_path / "killed")],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoints = tmp_path / "killed" / "stage1" / "checkpoints"
+    deadline = time.time() + 300
+    while not list(checkpoints.glob("checkpoint-*/trainer_state.json")) and time.time() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)  # into the next epoch
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "stage1" / "results.json").exists()
+    (checkpoints / "checkpoint-99999").mkdir()  # and a checkpoint that a kill cut short
+
+    resumed = train(*argv, "--output_dir", tmp_path / "killed")
+    assert "going on from" in resumed.stdout
+    for name in ("model.safetensors", "last/model.safetensors"):
+        whole, again = (load_file(tmp_path / run / "stage1" / name) for run in ("whole", "killed"))
+        assert all(torch.equal(whole[key], again[key]) for key in whole), name
+
+
+def test_two_processes_log_and_score_as_one_that_accumulates(demo, tmp_path):
+    """The same batches in the same updates; no score is lost or counted twice."""
+    argv = [*SHORT, "--data_dir", demo, "--batch_size", 4, "--learning_rate", 1e-4]
+    train(*argv, "--output_dir", tmp_path / "one", "--gradient_accumulation_steps", 2)
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29613"]
+    train(*argv, "--output_dir", tmp_path / "two", launcher=torchrun)
+    for stage in ("stage1", "stage2"):
+        one, two = tmp_path / "one" / stage, tmp_path / "two" / stage
+        for expected, found in zip(lines_of(one / "training_log.jsonl"), lines_of(two / "training_log.jsonl")):
+            assert expected.keys() == found.keys()
+            for name in ("loss", "ce_loss", "eal_loss", "fual_loss", "eval_ua", "eval_wa"):
+                if name in expected:
+                    assert found[name] == pytest.approx(expected[name], abs=2e-3), (stage, name)
+        expected, found = lines_of(one / "predictions.jsonl"), lines_of(two / "predictions.jsonl")
+        assert [line["id"] for line in expected] == [line["id"] for line in found]
+        difference = [
+            abs(a["probabilities"][label] - b["probabilities"][label])
+            for a, b in zip(expected, found)
+            for label in a["probabilities"]
+        ]
+        assert max(difference) < 0.02
+
+
+def test_a_run_on_a_folder_of_my_own(tmp_path):
+    """A raw-waveform encoder from scratch on a folder for each label, TensorBoard on, longer clips cut."""
+    rng = np.random.default_rng(0)
+    for label in ("angry", "calm"):
+        for index in range(12):
+            write_wav(tmp_path / "mine" / label / f"{index}.wav", rng.uniform(0.2, 0.6), 22050, 1 + index % 2, index)
+    shape = {"model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    shape |= {"intermediate_size": 32, "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "layerdrop": 0.0}
+    shape |= {"num_conv_pos_embedding_groups": 2}
+    run = train(
+        *["--corpus", "folder", "--data_dir", tmp_path / "mine", "--encoder", "none"],
+        *["--encoder_config", json.dumps(shape), "--output_dir", tmp_path / "out", "--num_epochs", 1],
+        *["--max_duration", 0.4, "--tensorboard", "--use_cpu", "--batch_size", 4, "--bf16"],
+    )
+    assert "names no speakers" in run.stderr
+    assert list((tmp_path / "out" / "stage1" / "tensorboard").rglob("events.out.tfevents*"))
+    labels = json.loads((tmp_path / "out" / "stage2" / "config.json").read_text())["id2label"]
+    assert labels == {"0": "angry", "1": "calm"}
+    assert "The corpus names no speakers" in (tmp_path / "out" / "stage2" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--lerning_rate", "1"], "--lerning_rate is not an option; did you mean --learning_rate?"),
+        (["--config", "run_configs/nope.yaml"], "no such file; there are run_configs/"),
+        (["--corpus", "ravdess", "--data_dir", "nowhere"], "nowhere holds no RAVDESS speech"),
+        (["--eal_margin", "3"], "eal_margin=3.0 is not a number from -1 to 2"),
+        (["--encoder", "none", "--encoder_config", '{"model_type": "bert"}'], "model_type='bert', which is not one of"),
+        (["--encoder", "no/such-encoder"], "the model of stage 1 cannot be built"),
+        (["--stage", "2"], "which holds no model: train --stage 1 first, or --init_from"),
+        (["--fold", "9"], "--fold 9 is not one of the 5 folds of demo"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_traceback(demo, tmp_path, argv, message):
+    corpus = [] if "--data_dir" in argv else ["--data_dir", demo]
+    run = train(*argv, *corpus, "--output_dir", tmp_path, expect=1)
+    error = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and message in error[0] and "Traceback" not in run.stderr
+
+
+def test_a_folder_that_is_not_of_a_run_is_left_alone(demo, tmp_path):
+    (tmp_path / "stage1").mkdir()
+    (tmp_path / "stage1" / "thesis.txt").write_text("years of work")
+    run = train(*SHORT, "--data_dir", demo, "--output_dir", tmp_path, "--overwrite", expect=1)
+    assert "no run made it" in run.stderr and (tmp_path / "stage1" / "thesis.txt").exists()

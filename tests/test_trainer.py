@@ -1,0 +1,118 @@
+"""SERAlignTrainer: learning rates by part, and loss parts that are true under gradient accumulation."""
+
+import math
+
+import pytest
+import torch
+from conftest import tiny_model, utterances
+from transformers import TrainingArguments
+
+from recipe.batching import Collator
+from recipe.errors import InputError
+from recipe.trainer import LOSS_PARTS, SERAlignTrainer
+
+DURATIONS = [0.3, 0.6, 0.4, 0.5, 0.35, 0.45, 0.3, 0.55]
+
+
+def make_trainer(tmp_path, model=None, **arguments):
+    model = tiny_model("wav2vec2-layer", eal_weight=0.3, fual_weight=0.7) if model is None else model
+    for module in model.modules():  # no dropout: a loss can then be computed again
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    config = model.encoder.config
+    config.apply_spec_augment = False
+    for layer in model.encoder.encoder.layers:
+        layer.attention.dropout = 0.0
+    rows = [
+        {"input_values": values, "labels": index % 3, "id": str(index)}
+        for index, values in enumerate(utterances(model, DURATIONS))
+    ]
+    defaults = {"per_device_train_batch_size": 2, "logging_steps": 1, "report_to": [], "remove_unused_columns": False}
+    defaults |= {"max_steps": 2, "logging_nan_inf_filter": False, "use_cpu": True, "disable_tqdm": True}
+    return SERAlignTrainer(
+        model=model,
+        args=TrainingArguments(output_dir=str(tmp_path), save_strategy="no", **{**defaults, **arguments}),
+        train_dataset=rows,
+        data_collator=Collator("input_values"),
+        durations=DURATIONS,
+        pooling_learning_rate=3e-3,
+        classifier_learning_rate=4e-3,
+    )
+
+
+def test_encoder_pooling_and_classifier_have_their_own_learning_rates(tmp_path):
+    trainer = make_trainer(tmp_path, learning_rate=2e-5, weight_decay=0.1)
+    trainer.create_optimizer()
+    names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    found = {}
+    for group in trainer.optimizer.param_groups:
+        for parameter in group["params"]:
+            found[names[id(parameter)]] = (group["lr"], group["weight_decay"])
+    trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    assert found.keys() == trained and not any("feature_extractor" in name for name in found)
+    assert found["encoder.encoder.layers.0.attention.k_proj.weight"] == (2e-5, 0.1)
+    assert found["encoder.encoder.layers.0.attention.k_proj.bias"] == (2e-5, 0.0)
+    assert found["pooling.layers.0.query.weight"] == (3e-3, 0.1)
+    assert found["pooling.layers.0.attention_norm.weight"] == (3e-3, 0.0)
+    assert found["pooling.cls_token"] == (3e-3, 0.0)
+    assert found["classifier.weight"] == (4e-3, 0.1) and found["classifier.bias"] == (4e-3, 0.0)
+
+
+def expected_logs(trainer, accumulation):
+    """What each update must log: the mean over its batches, from the model called directly."""
+    order = list(trainer._get_train_sampler())
+    batches = [trainer.data_collator([trainer.train_dataset[i] for i in order[s : s + 2]]) for s in range(0, 8, 2)]
+    with torch.no_grad():
+        outputs = [trainer.model(**batch) for batch in batches]
+    logs = []
+    for start in range(0, 2 * accumulation, accumulation):
+        group = outputs[start : start + accumulation]
+        logs.append({n: sum(o[n].item() for o in group) / accumulation for n in ("loss", *LOSS_PARTS)})
+    return logs
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_loss_and_its_parts_are_logged_correctly_under_gradient_accumulation(tmp_path, accumulation):
+    trainer = make_trainer(tmp_path, gradient_accumulation_steps=accumulation, learning_rate=0.0)
+    trainer.pooling_learning_rate = trainer.classifier_learning_rate = 0.0  # weights stay, so losses can be recomputed
+    expected = expected_logs(trainer, accumulation)
+    trainer.train()
+    logged = [line for line in trainer.state.log_history if "loss" in line]
+    assert len(logged) == 2
+    for line, values in zip(logged, expected):
+        for name, value in values.items():
+            assert line[name] == pytest.approx(value, rel=1e-5), name
+        parts = line["ce_loss"] + 0.3 * line["eal_loss"] + 0.7 * line["fual_loss"]
+        assert line["loss"] == pytest.approx(parts, rel=1e-5)
+
+
+def test_two_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path):
+    norms = []
+    for batch_size, accumulation in ((4, 1), (2, 2)):
+        trainer = make_trainer(
+            tmp_path,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+            max_steps=1,
+            max_grad_norm=1e9,
+        )
+        # The same four utterances, whatever the batch size.
+        trainer._get_train_sampler = lambda train_dataset=None: [0, 1, 2, 3]
+        trainer.train()
+        norms.append(next(line["grad_norm"] for line in trainer.state.log_history if "grad_norm" in line))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_a_part_that_is_switched_off_is_not_logged(tmp_path):
+    trainer = make_trainer(tmp_path, tiny_model("wav2vec2-layer", eal_weight=0.0), max_steps=1)
+    trainer.train()
+    line = next(line for line in trainer.state.log_history if "loss" in line)
+    assert "eal_loss" not in line and "ce_loss" in line and "fual_loss" in line
+
+
+def test_a_loss_that_is_not_a_number_stops_training_with_advice(tmp_path):
+    trainer = make_trainer(tmp_path)
+    with torch.no_grad():
+        trainer.model.classifier.bias.fill_(math.nan)
+    with pytest.raises(InputError, match="training loss is nan at update 1: lower --learning_rate"):
+        trainer.train()
