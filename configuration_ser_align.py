@@ -145,12 +145,12 @@ class SERAlignConfig(PreTrainedConfig):
             raise ValueError(f"num_labels={num_labels} contradicts id2label, which has {len(self.id2label)} labels")
         super().__post_init__(**kwargs)
         # The base class derives id2label from num_labels but never label2id from id2label.
-        self.label2id = {label: index for index, label in self.id2label.items()}
+        self.label2id = {str(label): int(index) for index, label in self.id2label.items()}
         self.validate()
 
     def validate(self) -> None:
         """Check every field; also run by the model and before saving. Raises ValueError."""
-        super().validate()
+        super().validate()  # type: ignore[misc]  # added to the base class by a decorator
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:

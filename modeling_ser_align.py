@@ -112,9 +112,7 @@ def frame_to_utterance_alignment_loss(
         log_utterance = log_utterance.detach()
     elif gradient == "utterance":
         log_frames = log_frames.detach()
-    log_p, log_q = (
-        (log_utterance, log_frames) if direction == "utterance_to_frames" else (log_frames, log_utterance)
-    )
+    log_p, log_q = (log_utterance, log_frames) if direction == "utterance_to_frames" else (log_frames, log_utterance)
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
 
 
@@ -322,10 +320,11 @@ def _pads_itself(module: nn.Module) -> bool:
 
 
 def _zero_padding_frames(convolution: nn.Conv1d, inputs: tuple[Tensor]) -> tuple[Tensor]:
-    if convolution.valid_steps is None:
-        return inputs
     (hidden,) = inputs  # (batch, channels, frames)
-    return (hidden.masked_fill(~length_mask(convolution.valid_steps, hidden.shape[-1]).unsqueeze(1), 0.0),)
+    steps: Tensor | None = convolution.valid_steps  # type: ignore[assignment]
+    if steps is None:
+        return inputs
+    return (hidden.masked_fill(~length_mask(steps, hidden.shape[-1]).unsqueeze(1), 0.0),)
 
 
 def _set_valid_steps(encoder: PreTrainedModel, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -340,7 +339,7 @@ def _set_valid_steps(encoder: PreTrainedModel, args: tuple, kwargs: dict[str, An
         if isinstance(module, MaskedGroupNorm):
             module.valid_steps = first_steps
         elif _pads_itself(module):
-            module.valid_steps = frames
+            module.valid_steps = frames  # type: ignore[assignment]
 
 
 def make_batch_invariant(encoder: PreTrainedModel) -> None:
@@ -354,7 +353,7 @@ def make_batch_invariant(encoder: PreTrainedModel) -> None:
         first.layer_norm = MaskedGroupNorm.replacing(first.layer_norm)
     for module in encoder.modules():
         if _pads_itself(module):
-            module.valid_steps = None
+            module.valid_steps = None  # type: ignore[assignment]
             module.register_forward_pre_hook(_zero_padding_frames)
     encoder.register_forward_pre_hook(_set_valid_steps, with_kwargs=True)
 
@@ -370,6 +369,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         encoder: a speech encoder that already has its weights; None builds `config.encoder_config` new.
     """
 
+    config: SERAlignConfig
     config_class = SERAlignConfig
     base_model_prefix = "encoder"
     main_input_name = "input_values"
@@ -489,16 +489,15 @@ class SERAlignForAudioClassification(PreTrainedModel):
         pooled = self.pooling(frames, frame_mask)
         logits = self.classifier(pooled.embedding)
         frame_logits = (self.frame_classifier or self.classifier)(pooled.frames)
-        output = SERAlignOutput(
+        losses = {} if labels is None else self._losses(pooled, logits, frame_logits, frame_mask, labels)
+        return SERAlignOutput(
             logits=logits,
             frame_logits=frame_logits,
             frame_weights=pooled.log_frame_weights.exp(),
             frame_mask=frame_mask,
             embedding=pooled.embedding,
+            **losses,
         )
-        if labels is not None:
-            self._add_losses(output, pooled, labels)
-        return output
 
     def _checked_inputs(self, input_values: Tensor | None, input_features: Tensor | None) -> Tensor:
         given, other = (input_features, input_values) if self.config.takes_log_mel else (input_values, input_features)
@@ -518,7 +517,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         if self.config.takes_log_mel:
             return length_mask(lengths, inputs.shape[1])
         kernels, strides = self.config.encoder_config.conv_kernel, self.config.encoder_config.conv_stride
-        num_frames = num_output_frames(torch.tensor(inputs.shape[1]), kernels, strides).item()
+        num_frames = int(num_output_frames(torch.tensor(inputs.shape[1]), kernels, strides))
         return length_mask(num_output_frames(lengths, kernels, strides), num_frames)
 
     def _check_lengths(self, lengths: Tensor, attention_mask: Tensor | None) -> None:
@@ -543,32 +542,32 @@ class SERAlignForAudioClassification(PreTrainedModel):
         if attention_mask is not None:
             arguments["attention_mask"] = attention_mask.long()  # a float mask breaks SpecAugment of Wav2Vec2-BERT
         encoder_config = self.config.encoder_config
-        if self.training and encoder_config.mask_time_prob > 0 and frame_mask.shape[1] < encoder_config.mask_time_length:
+        if (
+            self.training
+            and encoder_config.mask_time_prob > 0
+            and frame_mask.shape[1] < encoder_config.mask_time_length
+        ):
             # SpecAugment refuses batches shorter than one of its spans: mask no time step there.
             arguments["mask_time_indices"] = torch.zeros_like(frame_mask)
         frames = self.encoder(**arguments).last_hidden_state
         return frames.masked_fill(~frame_mask.unsqueeze(-1), 0.0)
 
-    def _add_losses(self, output: SERAlignOutput, pooled: Pooled, labels: Tensor) -> None:
+    def _losses(
+        self, pooled: Pooled, logits: Tensor, frame_logits: Tensor, frame_mask: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """The parts that are switched on, and `loss`, their weighted sum."""
         config = self.config
-        output.ce_loss = F.cross_entropy(output.logits.float(), labels, label_smoothing=config.label_smoothing)
-        output.loss = output.ce_loss
-        if pooled.cls_output is None:
-            return
-        if config.eal_weight > 0:
-            output.eal_loss = emotional_attention_loss(
-                pooled.cls_output, pooled.frames, output.frame_mask, config.eal_margin
+        ce_loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+        losses = {"loss": ce_loss, "ce_loss": ce_loss}
+        if pooled.cls_output is not None and config.eal_weight > 0:
+            eal_loss = emotional_attention_loss(pooled.cls_output, pooled.frames, frame_mask, config.eal_margin)
+            losses |= {"loss": losses["loss"] + config.eal_weight * eal_loss, "eal_loss": eal_loss}
+        if pooled.cls_output is not None and config.fual_weight > 0:
+            fual_loss = frame_to_utterance_alignment_loss(
+                logits, frame_logits, pooled.log_frame_weights, config.fual_direction, config.fual_gradient
             )
-            output.loss = output.loss + config.eal_weight * output.eal_loss
-        if config.fual_weight > 0:
-            output.fual_loss = frame_to_utterance_alignment_loss(
-                output.logits,
-                output.frame_logits,
-                pooled.log_frame_weights,
-                config.fual_direction,
-                config.fual_gradient,
-            )
-            output.loss = output.loss + config.fual_weight * output.fual_loss
+            losses |= {"loss": losses["loss"] + config.fual_weight * fual_loss, "fual_loss": fual_loss}
+        return losses
 
 
 SERAlignForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")

@@ -75,7 +75,7 @@ def main(arguments: dict[int, Arguments]) -> None:
         stage_dir = folder_of(stages[-1], arguments[stages[-1]])
         print(how_to_use(stage_dir))
         if run.push_to_hub:
-            push(stage_dir, arguments[stages[-1]])
+            push(stage_dir, arguments[stages[-1]], run.push_to_hub)
 
 
 def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
@@ -96,7 +96,9 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
         f"{model.num_parameters():,} parameters"
     )
     feature_extractor = feature_extractor_for(model, stage, args)
-    preparer = make_preparer(feature_extractor, model, args, max_duration=None)
+    preparer = UtterancePreparer(
+        feature_extractor, shortest_utterance(model.config), args.data.trim_db, cache=args.data.cache_audio
+    )
     trainer = make_trainer(model, feature_extractor, preparer, stage_dir, args, split)
 
     checkpoint = last_complete_checkpoint(stage_dir)
@@ -150,7 +152,9 @@ def open_stage_folder(stage_dir: Path, args: Arguments) -> dict[str, Any] | None
     """
     record = stage_dir / "arguments.json"
     if stage_dir.exists() and any(stage_dir.iterdir()) and not record.is_file():
-        raise InputError(f"{stage_dir} holds files but no arguments.json, so no run made it: choose another --output_dir")
+        raise InputError(
+            f"{stage_dir} holds files but no arguments.json, so no run made it: choose another --output_dir"
+        )
     if args.trainer.overwrite and PartialState().is_main_process and stage_dir.exists():
         shutil.rmtree(stage_dir)
     if record.is_file():
@@ -169,21 +173,6 @@ def open_stage_folder(stage_dir: Path, args: Arguments) -> dict[str, Any] | None
     return None
 
 
-def make_preparer(
-    feature_extractor: SequenceFeatureExtractor,
-    model: SERAlignForAudioClassification,
-    args: Arguments,
-    max_duration: float | None,
-) -> UtterancePreparer:
-    return UtterancePreparer(
-        feature_extractor,
-        shortest_utterance(model.config),
-        trim_db=args.data.trim_db,
-        max_duration=max_duration,
-        cache=args.data.cache_audio,
-    )
-
-
 def make_trainer(
     model: SERAlignForAudioClassification,
     feature_extractor: SequenceFeatureExtractor,
@@ -193,7 +182,14 @@ def make_trainer(
     split: DatasetDict,
 ) -> SERAlignTrainer:
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(stage_dir / "tensorboard")
-    train_preparer = make_preparer(feature_extractor, model, args, args.data.max_duration)
+    train_preparer = UtterancePreparer(
+        feature_extractor,
+        preparer.shortest,
+        args.data.trim_db,
+        args.data.max_duration,
+        args.data.speed_factors,
+        cache=args.data.cache_audio,
+    )
     trainer = SERAlignTrainer(
         model=model,
         args=training_arguments(stage_dir, args),
@@ -271,15 +267,15 @@ The model is in {stage_dir}. Three lines use it:
 """
 
 
-def push(stage_dir: Path, args: Arguments) -> None:
+def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:
     """The stage folder to the Hub, with a model card that names it there."""
     results = read_results(stage_dir)
     if results is not None:
-        write_model_card(stage_dir, results, args, where=args.trainer.push_to_hub)
+        write_model_card(stage_dir, results, args, where=repo_id)
     api = HfApi()
-    api.create_repo(args.trainer.push_to_hub, exist_ok=True)
+    api.create_repo(repo_id, exist_ok=True)
     url = api.upload_folder(
-        repo_id=args.trainer.push_to_hub,
+        repo_id=repo_id,
         folder_path=stage_dir,
         ignore_patterns=["checkpoints/*", "tensorboard/*", "arguments.json"],
     )

@@ -19,7 +19,7 @@ from recipe.errors import InputError
 
 
 def argument(default: Any, help: str) -> Any:
-    if isinstance(default, dict):
+    if isinstance(default, dict | list):
         return field(default_factory=default.copy, metadata={"help": help})
     return field(default=default, metadata={"help": help})
 
@@ -66,9 +66,7 @@ class ModelArguments:
     fual_direction: Literal["utterance_to_frames", "frames_to_utterance"] = argument(
         "utterance_to_frames", "KL(utterance || frames) or the reverse (our reading)"
     )
-    fual_gradient: Literal["both", "frames", "utterance"] = argument(
-        "both", "which side FUAL trains (our reading)"
-    )
+    fual_gradient: Literal["both", "frames", "utterance"] = argument("both", "which side FUAL trains (our reading)")
     label_smoothing: float = argument(0.0, "of the cross-entropy (ours)")
     freeze_feature_encoder: bool = argument(True, "keep the convolutional feature encoder fixed (paper: both stages)")
 
@@ -90,6 +88,9 @@ class DataArguments:
     split_seed: int = argument(0, "seed of every random choice of speakers")
     trim_db: float | None = argument(
         None, "cut leading and trailing audio that is this many dB below the peak; none keeps it"
+    )
+    speed_factors: list[float] = argument(
+        [1.0], "training utterances are played at one of these speeds, drawn anew each time (1.0 is unchanged)"
     )
     max_duration: float | None = argument(
         None, "seconds; longer training utterances are cut to their middle, evaluation ones never"
@@ -141,9 +142,11 @@ class TrainerArguments:
 
 @dataclass
 class Arguments:
-    model: ModelArguments
-    data: DataArguments
-    trainer: TrainerArguments
+    """All arguments of one stage."""
+
+    model: ModelArguments = field(default_factory=ModelArguments)
+    data: DataArguments = field(default_factory=DataArguments)
+    trainer: TrainerArguments = field(default_factory=TrainerArguments)
 
     def flat(self) -> dict[str, Any]:
         return {**asdict(self.model), **asdict(self.data), **asdict(self.trainer)}
@@ -151,6 +154,8 @@ class Arguments:
 
 GROUPS = (ModelArguments, DataArguments, TrainerArguments)
 STAGE_SECTIONS = ("stage1", "stage2")
+# argparse's way to take `--bf16` as `--bf16 true`, and several numbers
+_NARGS: dict[Any, dict[str, Any]] = {bool: {"nargs": "?", "const": "true"}, list[float]: {"nargs": "+"}}
 _FIELDS: dict[str, Field] = {f.name: f for group in GROUPS for f in fields(group)}
 _TYPES = {name: hint for group in GROUPS for name, hint in typing.get_type_hints(group).items()}
 
@@ -194,12 +199,12 @@ def _make_parser(description: str) -> argparse.ArgumentParser:
         for f in fields(group):
             hint = _TYPES[f.name]
             default = f.default if f.default is not MISSING else f.default_factory()  # type: ignore[misc]
-            shown = "none" if default is None else json.dumps(default) if isinstance(default, bool | dict) else default
+            shown = "none" if default is None else default if isinstance(default, str) else json.dumps(default)
             section.add_argument(
                 f"--{f.name}",
                 metavar=_describe_type(hint).upper() if not _choices(hint) else "{" + ",".join(_choices(hint)) + "}",
                 help=f"{f.metadata['help']} [{shown}]".replace("%", "%%"),
-                **({"nargs": "?", "const": "true"} if hint is bool else {}),
+                **_NARGS.get(hint, {}),
             )
     return parser
 
@@ -232,8 +237,14 @@ def _suggest(name: str, prefix: str = "") -> str:
 
 
 def _build(values: dict[str, Any]) -> Arguments:
-    parts = [group(**{f.name: values[f.name] for f in fields(group) if f.name in values}) for group in GROUPS]
-    return Arguments(*parts)
+    def of(group: type) -> dict[str, Any]:
+        return {f.name: values[f.name] for f in fields(group) if f.name in values}
+
+    return Arguments(
+        ModelArguments(**of(ModelArguments)),
+        DataArguments(**of(DataArguments)),
+        TrainerArguments(**of(TrainerArguments)),
+    )
 
 
 def _options(hint: Any) -> tuple[Any, bool]:
@@ -251,7 +262,7 @@ def _choices(hint: Any) -> tuple[str, ...]:
 
 def _describe_type(hint: Any) -> str:
     hint, _ = _options(hint)
-    return {bool: "true|false", int: "int", float: "float", str: "text", dict: "json"}[hint]
+    return {bool: "true|false", int: "int", float: "float", str: "text", dict: "json", list[float]: "float"}[hint]
 
 
 def _convert(name: str, value: Any, source: str) -> Any:
@@ -275,6 +286,9 @@ def _convert(name: str, value: Any, source: str) -> Any:
                 return float(value)
         elif hint is str and isinstance(value, str):
             return value
+        elif hint == list[float] and isinstance(value, list):
+            if all(math.isfinite(float(number)) for number in value):
+                return [float(number) for number in value]
         elif hint is dict:
             converted = json.loads(value) if isinstance(value, str) else value
             if isinstance(converted, dict):
@@ -292,5 +306,6 @@ def _valid(hint: Any) -> str:
         int: "give a whole number",
         float: "give a number",
         str: "give text",
-        dict: 'give name: value pairs, as JSON on the command line: \'{"layerdrop": 0}\'',
+        list[float]: "give numbers",
+        dict: "give name: value pairs, as JSON on the command line: '{\"layerdrop\": 0}'",
     }[hint]

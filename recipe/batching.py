@@ -1,9 +1,10 @@
 """Batching: rows -> prepared utterances -> padded batches of similar duration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import librosa
 import numpy as np
 import torch
 from datasets import Dataset
@@ -35,6 +36,8 @@ class UtterancePreparer:
         feature_extractor: Wav2Vec2FeatureExtractor or SeamlessM4TFeatureExtractor.
         shortest: samples that one frame of the encoder needs.
         trim_db, max_duration: as in `DataArguments`; longer utterances are cut to their middle.
+        speed_factors: one of them is drawn from torch's generator at each access; pitch and formants move
+            with the speed (Ko et al. 2015), so that a speaker sounds like another one.
         cache: keep what was prepared in memory.
 
     Raises:
@@ -47,6 +50,7 @@ class UtterancePreparer:
         shortest: int,
         trim_db: float | None = None,
         max_duration: float | None = None,
+        speed_factors: Sequence[float] = (1.0,),
         cache: bool = False,
     ):
         self.feature_extractor = feature_extractor
@@ -54,7 +58,8 @@ class UtterancePreparer:
         self.shortest = shortest
         self.trim_db = trim_db
         self.max_samples = None if max_duration is None else int(max_duration * SAMPLING_RATE)
-        self.cache: dict[str, Tensor] | None = {} if cache else None
+        self.speed_factors = speed_factors
+        self.cache: dict[tuple[str, float], Tensor] | None = {} if cache else None
 
     def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
         inputs = [self.prepare(audio["path"]) for audio in columns["audio"]]
@@ -62,15 +67,20 @@ class UtterancePreparer:
 
     def prepare(self, path: str | Path) -> Tensor:
         """One file to the encoder's input."""
-        key = str(path)
+        speed = self.speed_factors[0]
+        if len(self.speed_factors) > 1:
+            speed = self.speed_factors[int(torch.randint(len(self.speed_factors), ()))]
+        key = str(path), speed
         if self.cache is None:
-            return self._prepare(key)
+            return self._prepare(*key)
         if key not in self.cache:
-            self.cache[key] = self._prepare(key)
+            self.cache[key] = self._prepare(*key)
         return self.cache[key]
 
-    def _prepare(self, path: str) -> Tensor:
+    def _prepare(self, path: str, speed: float) -> Tensor:
         waveform = read_audio(path, self.trim_db)
+        if speed != 1.0:
+            waveform = librosa.resample(waveform, orig_sr=SAMPLING_RATE * speed, target_sr=SAMPLING_RATE)
         if self.max_samples is not None and len(waveform) > self.max_samples:
             start = (len(waveform) - self.max_samples) // 2
             waveform = waveform[start : start + self.max_samples]
@@ -109,11 +119,11 @@ class Collator:
 class DurationSampler(Sampler[int]):
     """Random batches of utterances of similar duration: less padding, same expected gradient.
 
-    Each epoch shuffles all utterances, sorts pools of 16 batches by duration and shuffles the batches.
+    Each epoch shuffles all utterances, sorts pools of four batches by duration and shuffles the batches.
     The order depends on (seed, epoch) alone, so that a resumed run continues exactly.
     """
 
-    POOL = 16  # batches
+    POOL = 4  # batches
 
     def __init__(self, durations: list[float], batch_size: int, seed: int):
         self.durations = np.asarray(durations)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from recipe.arguments import Arguments
 from recipe.corpora import DESCRIPTIONS, LICENSES
@@ -52,26 +52,23 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
     """README.md of a stage folder. `where`: the name that its snippet loads, a Hub name or the folder."""
     scores, labels = results["scores"], results["labels"]
     corpus = args.data.corpus
-    metrics = [
-        {"type": "ua", "name": "UA", "value": round(scores["best"]["test"]["ua"], 4)},
-        {"type": "wa", "name": "WA", "value": round(scores["best"]["test"]["wa"], 4)},
-    ]
+    test = scores["best"]["test"]
     card_data = ModelCardData(
         license=LICENSES[corpus],
         library_name="transformers",
         pipeline_tag="audio-classification",
         tags=["speech-emotion-recognition", "ser_align", "custom_code"],
-        model_index=[
-            {
-                "name": f"ser-align-{corpus}",
-                "results": [
-                    {
-                        "task": {"type": "audio-classification", "name": "speech emotion recognition"},
-                        "dataset": {"type": corpus, "name": f"{corpus}, fold {args.data.fold}, test speakers"},
-                        "metrics": metrics,
-                    }
-                ],
-            }
+        model_name=f"ser-align-{corpus}",
+        eval_results=[
+            EvalResult(
+                task_type="audio-classification",
+                dataset_type=corpus,
+                dataset_name=f"{corpus}, fold {args.data.fold}, test speakers",
+                metric_type=metric,
+                metric_name=metric.upper(),
+                metric_value=round(test[metric], 4),
+            )
+            for metric in ("ua", "wa")
         ],
     )
     card = ModelCard.from_template(
@@ -132,6 +129,5 @@ def _epoch_row(line: dict[str, float], results: dict[str, Any]) -> dict[str, str
 
 def changed_arguments(args: Arguments) -> dict[str, Any]:
     """Arguments whose values are not the defaults."""
-    groups = (args.model, args.data, args.trainer)
-    defaults = Arguments(*(type(group)() for group in groups)).flat()
+    defaults = Arguments().flat()
     return {name: value for name, value in args.flat().items() if value != defaults[name]}

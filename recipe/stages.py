@@ -72,7 +72,10 @@ def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str
         SERAlignConfig(encoder_config=encoder_config, **model_fields), encoder=first.encoder
     )
     if args.trainer.init_classifier == "stage1":
-        if list(first.config.id2label.values()) != names or model.classifier.weight.shape != first.classifier.weight.shape:
+        if (
+            list(first.config.id2label.values()) != names
+            or model.classifier.weight.shape != first.classifier.weight.shape
+        ):
             raise InputError(f"--init_classifier stage1: the classifier of {folder} has other labels or another width")
         model.classifier.load_state_dict(first.classifier.state_dict())
     return model

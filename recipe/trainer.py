@@ -36,13 +36,13 @@ class SERAlignTrainer(Trainer):
 
     def __init__(
         self,
-        *args: Any,
+        *,
         durations: list[float],
         pooling_learning_rate: float,
         classifier_learning_rate: float,
         **kwargs: Any,
     ):
-        super().__init__(*args, compute_metrics=compute_metrics, **kwargs)
+        super().__init__(compute_metrics=compute_metrics, **kwargs)
         self.durations = durations
         self.pooling_learning_rate = pooling_learning_rate
         self.classifier_learning_rate = classifier_learning_rate
@@ -52,9 +52,9 @@ class SERAlignTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over encoder, pooling and classifier, each with and without weight decay."""
         if self.optimizer is None:
-            model = self.model if model is None else model
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-            self.optimizer = optimizer_class(self._parameter_groups(model), **options)
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
+            groups = self._parameter_groups(model or self.model)  # type: ignore[arg-type]
+            self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
 
     def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -71,9 +71,7 @@ class SERAlignTrainer(Trainer):
                 rate = rates[name.split(".")[0]]
                 decay = self.args.weight_decay if name in decayed else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
-        return [
-            {"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()
-        ]
+        return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any):
         """The model's own loss; remembers its parts while training."""
@@ -105,7 +103,7 @@ class SERAlignTrainer(Trainer):
 
 def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
     """UA and WA of the validation set, after each epoch."""
-    logits = evaluation.predictions
+    logits = np.asarray(evaluation.predictions)
     scores = load_metric().compute(
         predictions=np.argmax(logits, axis=-1), references=evaluation.label_ids, num_classes=logits.shape[-1]
     )
@@ -126,7 +124,9 @@ class EpochLines(ProgressCallback):
             if self.training_bar is not None:
                 self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}")
         if "eval_ua" in logs and state.is_world_process_zero:
-            losses = "  ".join(f"{name.removesuffix('_loss').upper()} {value:.3f}" for name, value in self.parts.items())
+            losses = "  ".join(
+                f"{name.removesuffix('_loss').upper()} {value:.3f}" for name, value in self.parts.items()
+            )
             best = "  best so far" if logs["eval_ua"] > (state.best_metric or -1) else ""
             tqdm.write(
                 f"  epoch {logs['epoch']:3.0f}   {losses}   validation UA {logs['eval_ua']:.3f}  "

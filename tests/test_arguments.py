@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT
 
 from configuration_ser_align import CHOICES, SERAlignConfig
-from recipe.arguments import GROUPS, ModelArguments, _choices, _options, _TYPES, parse_arguments
+from recipe.arguments import _TYPES, GROUPS, ModelArguments, _choices, _options, parse_arguments
 from recipe.errors import InputError
 
 

@@ -36,7 +36,7 @@ def test_a_wrong_value_says_what_is_valid(fields, message):
 
 
 def test_a_misspelt_field_names_the_nearest():
-    with pytest.raises(TypeError, match="eal_wieght is not a field of SERAlignConfig; did you mean eal_weight?"):
+    with pytest.raises(TypeError, match="eal_wieght is not a field of SERAlignConfig; did you mean eal_weight"):
         SERAlignConfig(eal_wieght=0.1)
 
 

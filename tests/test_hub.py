@@ -23,7 +23,8 @@ SCRIPT = textwrap.dedent(
     trust = {"trust_remote_code": True}
     config = AutoConfig.from_pretrained(folder, **trust)
     result = {"config": type(config).__name__, "labels": list(config.id2label.values())}
-    inputs = {name: torch.tensor(case[name]) for name in ("input_values", "input_features", "attention_mask") if name in case}
+    names = ("input_values", "input_features", "attention_mask")
+    inputs = {name: torch.tensor(case[name]) for name in names if name in case}
     for auto in (AutoModel, AutoModelForAudioClassification):
         model = auto.from_pretrained(folder, **trust).eval()
         with torch.no_grad():

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import reference
 import torch
 from conftest import tiny_model
 
-import reference
 from modeling_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
 
 LENGTHS = [5, 2, 1]
@@ -91,7 +91,9 @@ def test_fual_by_hand():
     first_only = torch.tensor([[0.0, -torch.inf]])
     assert frame_to_utterance_alignment_loss(logits, frame_logits, even).item() == pytest.approx(0, abs=1e-6)
     expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    assert frame_to_utterance_alignment_loss(logits, frame_logits, first_only).item() == pytest.approx(expected, abs=1e-6)
+    assert frame_to_utterance_alignment_loss(logits, frame_logits, first_only).item() == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_losses_stay_float32_and_finite_for_extreme_bfloat16_inputs():

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import ROOT, write_wav
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
@@ -59,7 +60,12 @@ def lines_of(path):
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_each_stage_leaves_a_complete_folder_with_best_and_last_weights(short_run, stage):
     folder = short_run[0] / stage
-    assert {path.name for path in folder.iterdir()} >= FILES | {"README.md", "results.json", "last", "training_log.jsonl"}
+    assert {path.name for path in folder.iterdir()} >= FILES | {
+        "README.md",
+        "results.json",
+        "last",
+        "training_log.jsonl",
+    }
     assert {path.name for path in (folder / "last").iterdir()} >= FILES
     assert not (folder / "checkpoints").exists()
     assert json.loads((folder / "preprocessor_config.json").read_text())["return_attention_mask"] is True
@@ -70,7 +76,9 @@ def test_each_stage_leaves_a_complete_folder_with_best_and_last_weights(short_ru
             assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
             assert line["prediction"] == max(line["probabilities"], key=line["probabilities"].get)
     speakers = results["speakers"]
-    assert not set(speakers["train"]) & set(speakers["test"]) and not set(speakers["validation"]) & set(speakers["test"])
+    assert not set(speakers["train"]) & set(speakers["test"]) and not set(speakers["validation"]) & set(
+        speakers["test"]
+    )
     assert set(results["scores"]["best"]) == {"validation", "test"}
     log = [line for line in lines_of(folder / "training_log.jsonl") if "loss" in line]
     assert len(log) == 4 and all(("eal_loss" in line) == (stage == "stage2") for line in log)
@@ -139,7 +147,9 @@ def test_a_killed_run_goes_on_to_exactly_the_same_weights(demo, tmp_path):
 
 def test_two_processes_log_and_score_as_one_that_accumulates(demo, tmp_path):
     """The same batches in the same updates; no score is lost or counted twice."""
-    argv = [*SHORT, "--data_dir", demo, "--batch_size", 4, "--learning_rate", 1e-4]
+    encoder = yaml.safe_load((ROOT / "run_configs" / "quickstart.yaml").read_text())["encoder_config"]
+    encoder["conformer_conv_dropout"] = 0.0  # each process would draw its own
+    argv = [*SHORT, "--data_dir", demo, "--batch_size", 4, "--encoder_config", json.dumps(encoder)]
     train(*argv, "--output_dir", tmp_path / "one", "--gradient_accumulation_steps", 2)
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29613"]
     train(*argv, "--output_dir", tmp_path / "two", launcher=torchrun)
@@ -149,7 +159,7 @@ def test_two_processes_log_and_score_as_one_that_accumulates(demo, tmp_path):
             assert expected.keys() == found.keys()
             for name in ("loss", "ce_loss", "eal_loss", "fual_loss", "eval_ua", "eval_wa"):
                 if name in expected:
-                    assert found[name] == pytest.approx(expected[name], abs=2e-3), (stage, name)
+                    assert found[name] == pytest.approx(expected[name], abs=1e-3), (stage, name)
         expected, found = lines_of(one / "predictions.jsonl"), lines_of(two / "predictions.jsonl")
         assert [line["id"] for line in expected] == [line["id"] for line in found]
         difference = [
@@ -187,7 +197,7 @@ def test_a_run_on_a_folder_of_my_own(tmp_path):
         (["--lerning_rate", "1"], "--lerning_rate is not an option; did you mean --learning_rate?"),
         (["--config", "run_configs/nope.yaml"], "no such file; there are run_configs/"),
         (["--corpus", "ravdess", "--data_dir", "nowhere"], "nowhere holds no RAVDESS speech"),
-        (["--eal_margin", "3"], "eal_margin=3.0 is not a number from -1 to 2"),
+        ([*SHORT, "--eal_margin", "3"], "eal_margin=3.0 is not a number from -1 to 2"),
         (["--encoder", "none", "--encoder_config", '{"model_type": "bert"}'], "model_type='bert', which is not one of"),
         (["--encoder", "no/such-encoder"], "the model of stage 1 cannot be built"),
         (["--stage", "2"], "which holds no model: train --stage 1 first, or --init_from"),

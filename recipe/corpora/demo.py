@@ -1,11 +1,11 @@
 """Demo: a synthetic corpus that the project generates itself, for a first run and for tests without network.
 
-It is NOT speech: a source-filter voice babbles vowels. Twenty speakers, four emotions carried by pitch,
+It is NOT speech: a source-filter voice babbles vowels. Twenty-four speakers, four emotions carried by pitch,
 pace, loudness and timbre. The emotions overlap and every speaker has a pitch, a vocal tract, a pace and a
 liveliness of their own, so that no single cue decides. A score on it says that the recipe works,
 nothing about emotion recognition. Deterministic: the same files on every machine.
 
-400 utterances, about 10 minutes. Licence: Apache-2.0, as the code.
+768 utterances, about 17 minutes. Licence: Apache-2.0, as the code.
 """
 
 import shutil
@@ -27,8 +27,8 @@ DESCRIPTION = (
     "scores on it say that the recipe works, nothing about emotion recognition."
 )
 LABELS = ["angry", "happy", "neutral", "sad"]
-NUM_SPEAKERS = 20
-UTTERANCES_PER_EMOTION = 5
+NUM_SPEAKERS = 24
+UTTERANCES_PER_EMOTION = 8
 VERSION_FILE = "DEMO_CORPUS_VERSION"
 VERSION = "1"  # raise it when the voice changes, so that old files are generated again
 
