@@ -198,6 +198,7 @@ def make_trainer(
         data_collator=Collator(preparer.input_name),
         processing_class=feature_extractor,
         durations=split["train"]["duration"][:],
+        duration_pool=args.data.duration_pool,
         pooling_learning_rate=args.trainer.pooling_learning_rate,
         classifier_learning_rate=args.trainer.classifier_learning_rate,
     )

@@ -6,6 +6,7 @@ The first run must be the quickstart: its output and its picture stand in the RE
 """
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def results_page(runs: dict[Path, list[dict[str, Any]]]) -> str:
         "that the model has not heard in training. *best* are the weights of the best validation UA, *last* those of "
         "the last epoch. Nothing was chosen on test speakers.",
         "",
-        "| corpus, fold | stage | pooling | parameters | weights | validation UA | validation WA | test UA | test WA | s |",
+        "| corpus, fold | stage | pooling | parameters | weights | validation UA | WA | test UA | WA | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for stages in runs.values():
@@ -77,16 +78,31 @@ def results_line(results: dict[str, Any], name: str) -> str:
 
 
 def write_quickstart_block(folder: Path) -> None:
+    """Scores and snippet of the README, with what they really print."""
     lines = [BEGIN, "```text"]
     for results in finished_stages(folder):
         lines += [
             f"Stage {results['stage']}. Scores on speakers that it has not heard in training:",
             *score_lines(results),
         ]
-    block = "\n".join([*lines, "```", END])
+    speaker = finished_stages(folder)[-1]["speakers"]["test"][0]
+    snippet = f"""import librosa
+from transformers import pipeline
+
+waveform, _ = librosa.load("data/demo/{speaker}/sad_1.wav", sr=16000)  # any file: resampled to 16 kHz mono
+classify = pipeline("audio-classification", "{folder.as_posix()}/stage2", trust_remote_code=True)
+for answer in classify(waveform):
+    print(f"{{answer['label']:8}} {{answer['score']:.3f}}")"""
+    lines += ["```", "", "Use what it trained, or any other checkpoint of this project, here or on the Hub:", ""]
+    lines += ["```python", snippet, *(f"# {line}" for line in printed_by(snippet)), "```", END]
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    readme.write_text(before + block + rest.partition(END)[2], encoding="utf-8")
+    readme.write_text(before + "\n".join(lines) + rest.partition(END)[2], encoding="utf-8")
+
+
+def printed_by(snippet: str) -> list[str]:
+    run = subprocess.run([sys.executable, "-c", snippet], cwd=ROOT, capture_output=True, text=True, check=True)
+    return run.stdout.splitlines()
 
 
 def draw_quickstart(folder: Path, target: Path) -> None:

@@ -95,6 +95,9 @@ class DataArguments:
     max_duration: float | None = argument(
         None, "seconds; longer training utterances are cut to their middle, evaluation ones never"
     )
+    duration_pool: int = argument(
+        4, "training batches are cut from pools of so many, sorted by duration; 1 draws them at random, padding more"
+    )
     cache_audio: bool = argument(
         True, "keep prepared utterances in memory after first use (one second of audio: about 64 kB)"
     )

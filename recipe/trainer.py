@@ -22,7 +22,8 @@ class SERAlignTrainer(Trainer):
     """Trains SER-Align.
 
     Args:
-        durations: seconds of each training utterance, for batches of similar duration.
+        durations, duration_pool: seconds of each training utterance, and how strictly batches follow them
+            (`DurationSampler`).
         pooling_learning_rate, classifier_learning_rate: of the new parts; `args.learning_rate` is the
             encoder's. The paper trains the three with separate rates.
         kwargs: as for `transformers.Trainer`.
@@ -38,12 +39,14 @@ class SERAlignTrainer(Trainer):
         self,
         *,
         durations: list[float],
+        duration_pool: int,
         pooling_learning_rate: float,
         classifier_learning_rate: float,
         **kwargs: Any,
     ):
         super().__init__(compute_metrics=compute_metrics, **kwargs)
         self.durations = durations
+        self.duration_pool = duration_pool
         self.pooling_learning_rate = pooling_learning_rate
         self.classifier_learning_rate = classifier_learning_rate
         self._part_sums = torch.zeros(len(LOSS_PARTS), dtype=torch.float64)
@@ -98,7 +101,7 @@ class SERAlignTrainer(Trainer):
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
-        return DurationSampler(self.durations, self.args.train_batch_size, self.args.seed)
+        return DurationSampler(self.durations, self.args.train_batch_size, self.duration_pool, self.args.seed)
 
 
 def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:

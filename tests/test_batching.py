@@ -64,7 +64,7 @@ def test_an_utterance_shorter_than_a_frame_is_named(tmp_path):
 
 def test_the_duration_sampler_visits_all_once_in_batches_of_similar_duration():
     durations = np.random.default_rng(0).uniform(1, 10, size=403)
-    sampler = DurationSampler(durations.tolist(), batch_size=8, seed=1)
+    sampler = DurationSampler(durations.tolist(), batch_size=8, pool=16, seed=1)
     order = list(sampler)
     assert sorted(order) == list(range(403)) and len(sampler) == 403
     spread = [np.ptp(durations[order[i : i + 8]]) for i in range(0, 400, 8)]
@@ -76,7 +76,7 @@ def test_the_duration_sampler_visits_all_once_in_batches_of_similar_duration():
 
 def test_the_order_depends_on_seed_and_epoch_alone():
     durations = list(range(100))
-    first, again, other = (DurationSampler(durations, 8, seed) for seed in (1, 1, 2))
+    first, again, other = (DurationSampler(durations, 8, 4, seed) for seed in (1, 1, 2))
     np.random.seed(5)
     torch.manual_seed(5)
     assert list(first) == list(again) != list(other)
@@ -87,4 +87,4 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 
 def test_fewer_utterances_than_a_batch():
-    assert sorted(DurationSampler([1.0, 2.0, 3.0], 8, 0)) == [0, 1, 2]
+    assert sorted(DurationSampler([1.0, 2.0, 3.0], 8, 4, 0)) == [0, 1, 2]

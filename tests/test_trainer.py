@@ -35,6 +35,7 @@ def make_trainer(tmp_path, model=None, **arguments):
         train_dataset=rows,
         data_collator=Collator("input_values"),
         durations=DURATIONS,
+        duration_pool=2,
         pooling_learning_rate=3e-3,
         classifier_learning_rate=4e-3,
     )
