@@ -18,10 +18,11 @@ import yaml
 from recipe.errors import InputError
 
 
-def argument(default: Any, help: str) -> Any:
+def argument(default: Any, help: str, minimum: float | None = None) -> Any:
+    metadata = {"help": help, "minimum": minimum}
     if isinstance(default, dict | list):
-        return field(default_factory=default.copy, metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -80,26 +81,32 @@ class DataArguments:
     )
     data_dir: str | None = argument(None, "directory of the corpus; demo writes its own under data/demo")
     csv: str | None = argument(None, "corpus folder: CSV with columns path, label and optionally speaker, split")
-    fold: int = argument(1, "which fold is the test set, from 1")
-    num_folds: int = argument(5, "folds by speaker (corpora with a published protocol have their own number)")
-    num_validation_speakers: int | None = argument(
-        None, "training speakers that validate, at least 1; none takes about a fifth of them"
+    fold: int = argument(1, "which fold is the test set, from 1", minimum=1)
+    num_folds: int = argument(
+        5, "folds by speaker (corpora with a published protocol have their own number)", minimum=2
     )
-    split_seed: int = argument(0, "seed of every random choice of speakers")
+    num_validation_speakers: int | None = argument(
+        None, "training speakers that validate, at least 1; none takes about a fifth of them", minimum=1
+    )
+    split_seed: int = argument(0, "seed of every random choice of speakers", minimum=0)
     trim_db: float | None = argument(
-        None, "cut leading and trailing audio that is this many dB below the peak; none keeps it"
+        None, "cut leading and trailing audio that is this many dB below the peak; none keeps it", minimum=1
     )
     speed_factors: list[float] = argument(
-        [1.0], "training utterances are played at one of these speeds, drawn anew each time (1.0 is unchanged)"
+        [1.0],
+        "training utterances are played at one of these speeds, drawn anew each time (1.0 is unchanged)",
+        minimum=0.1,
     )
     max_duration: float | None = argument(
-        None, "seconds; longer training utterances are cut to their middle, evaluation ones never"
+        None, "seconds; longer training utterances are cut to their middle, evaluation ones never", minimum=0.1
     )
     duration_pool: int = argument(
-        4, "training batches are cut from pools of so many, sorted by duration; 1 draws them at random, padding more"
+        4,
+        "training batches are cut from pools of so many, sorted by duration; 1 draws them at random, padding more",
+        minimum=1,
     )
     cache_audio: bool = argument(
-        True, "keep prepared utterances in memory after first use (one second of audio: about 64 kB)"
+        True, "keep prepared utterances in memory after first use (a second of audio takes at most 64 kB)"
     )
 
 
@@ -115,29 +122,29 @@ class TrainerArguments:
     init_classifier: Literal["new", "stage1"] = argument(
         "new", "stage 2 starts with a new classifier, or with that of stage 1 (our reading: new)"
     )
-    num_epochs: float = argument(10.0, "passes over the training utterances")
-    max_steps: int = argument(-1, "stop after so many updates; -1 goes by num_epochs")
-    batch_size: int = argument(16, "utterances in a batch, per process")
-    eval_batch_size: int = argument(32, "utterances in an evaluation batch; scores do not depend on it")
-    gradient_accumulation_steps: int = argument(1, "batches summed into one update")
-    learning_rate: float = argument(2e-5, "of the encoder")
-    pooling_learning_rate: float = argument(1e-4, "of the pooling")
-    classifier_learning_rate: float = argument(1e-4, "of the classifier")
-    weight_decay: float = argument(0.01, "of AdamW; biases, norms and the CLS vector have none")
-    warmup_ratio: float = argument(0.1, "share of the updates in which the learning rates rise")
+    num_epochs: float = argument(10.0, "passes over the training utterances", minimum=0.01)
+    max_steps: int = argument(-1, "stop after so many updates; -1 goes by num_epochs", minimum=-1)
+    batch_size: int = argument(16, "utterances in a batch, per process", minimum=1)
+    eval_batch_size: int = argument(32, "utterances in an evaluation batch; scores do not depend on it", minimum=1)
+    gradient_accumulation_steps: int = argument(1, "batches summed into one update", minimum=1)
+    learning_rate: float = argument(2e-5, "of the encoder", minimum=0)
+    pooling_learning_rate: float = argument(1e-4, "of the pooling", minimum=0)
+    classifier_learning_rate: float = argument(1e-4, "of the classifier", minimum=0)
+    weight_decay: float = argument(0.01, "of AdamW; biases, norms and the CLS vector have none", minimum=0)
+    warmup_ratio: float = argument(0.1, "share of the updates in which the learning rates rise", minimum=0)
     lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"] = argument(
         "linear", "how the learning rates fall after that"
     )
-    max_grad_norm: float = argument(1.0, "gradients are clipped to this norm")
-    seed: int = argument(0, "of weights, batches, dropout and SpecAugment")
+    max_grad_norm: float = argument(1.0, "gradients are clipped to this norm", minimum=0)
+    seed: int = argument(0, "of weights, batches, dropout and SpecAugment", minimum=0)
     bf16: bool = argument(False, "train in bfloat16 autocast")
     activation_checkpointing: bool = argument(False, "recompute activations in the backward pass to save memory")
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = argument(
         None, "attention of the encoder; none takes sdpa where the encoder has it"
     )
-    num_workers: int = argument(0, "processes that read audio")
+    num_workers: int = argument(0, "processes that read audio", minimum=0)
     use_cpu: bool = argument(False, "train on the CPU even if a GPU is there")
-    logging_steps: int = argument(10, "updates between two logged training losses")
+    logging_steps: int = argument(10, "updates between two logged training losses", minimum=1)
     tensorboard: bool = argument(False, "write TensorBoard logs into the stage folder")
     overwrite: bool = argument(False, "train again from the start where the output folder has results or checkpoints")
     push_to_hub: str | None = argument(None, "Hub name, such as user/ser-align, to push the last trained stage to")
@@ -269,7 +276,17 @@ def _describe_type(hint: Any) -> str:
 
 
 def _convert(name: str, value: Any, source: str) -> Any:
-    """One value from YAML or the command line to the type of its field; `1e-4` is a number in both."""
+    """One value from YAML or the command line to the type of its field, not below its minimum."""
+    converted = _typed(name, value, source)
+    minimum = _FIELDS[name].metadata["minimum"]
+    numbers = converted if isinstance(converted, list) else [converted]
+    if minimum is not None and any(number is not None and number < minimum for number in numbers):
+        raise InputError(f"{source}: {value!r} is not valid; {_valid(_options(_TYPES[name])[0])} of at least {minimum}")
+    return converted
+
+
+def _typed(name: str, value: Any, source: str) -> Any:
+    """A value in the type of its field; `1e-4` is a number in YAML and on the command line."""
     hint, optional = _options(_TYPES[name])
     if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and "none" not in _choices(hint)):
         if optional:

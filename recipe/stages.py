@@ -106,6 +106,8 @@ def feature_extractor_for(
 def training_arguments(stage_dir: Path, args: Arguments) -> TrainingArguments:
     """TrainingArguments of one stage; what differs from the library's defaults is set here."""
     run = args.trainer
+    if run.warmup_ratio >= 1:  # the Trainer would take it as a number of updates
+        raise InputError(f"--warmup_ratio {run.warmup_ratio:g} is a share of the updates: give a number below 1")
     return TrainingArguments(
         output_dir=str(stage_dir / "checkpoints"),
         num_train_epochs=run.num_epochs,

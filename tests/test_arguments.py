@@ -49,6 +49,9 @@ def test_the_command_line_wins_over_yaml_which_wins_over_defaults(config):
         ("learning_rate: .nan", "learning_rate: nan is not valid; give a number"),
         ("batch_size: 1.5", "batch_size: 1.5 is not valid; give a whole number"),
         ("batch_size:", "batch_size: a value is missing; give a whole number"),
+        ("batch_size: 0", "batch_size: 0 is not valid; give a whole number of at least 1"),
+        ("speed_factors: [1.0, 0]", "speed_factors: [1.0, 0] is not valid; give numbers of at least 0.1"),
+        ("speed_factors: 0.9", "speed_factors: 0.9 is not valid; give numbers"),
         ("bf16: maybe", "bf16: 'maybe' is not valid; give true or false"),
         ("pooling: max", "pooling: 'max' is not valid; give one of self_attention, cls"),
         ("encoder_config: 3", "encoder_config: 3 is not valid; give name: value pairs"),
@@ -83,6 +86,7 @@ def test_values_have_their_types():
     args = parse("--encoder", "none", "--bf16", "--use_cpu", "false", "--encoder_config", '{"layerdrop": 0}')[1]
     assert args.model.encoder is None and args.trainer.bf16 is True and args.trainer.use_cpu is False
     assert args.model.encoder_config == {"layerdrop": 0}
+    assert parse("--speed_factors", "0.9", "1.1")[1].data.speed_factors == [0.9, 1.1]
     assert parse("--cls_in_embedding", "none")[1].model.cls_in_embedding == "none"  # here "none" is a choice
     assert parse()[1].model.encoder_config is not parse()[2].model.encoder_config
 
