@@ -44,12 +44,12 @@ from recipe.corpora import load_corpus
 from recipe.reporting import library_versions, read_results, score_lines, write_model_card, write_results
 from recipe.scoring import predict, score_file, write_lines
 from recipe.splits import make_split
-from recipe.stages import build_model, feature_extractor_for, training_arguments
+from recipe.stages import build_model, feature_extractor_for, stage1_folder, training_arguments
 from recipe.trainer import EpochLines, SERAlignTrainer
 
 # May differ when an interrupted run goes on: they do not change what is learned.
 FREE_TO_CHANGE = (
-    *("output_dir", "stage", "init_from", "overwrite", "push_to_hub", "eval_batch_size", "num_workers"),
+    *("output_dir", "stage", "overwrite", "push_to_hub", "eval_batch_size", "num_workers"),
     *("cache_audio", "tensorboard", "logging_steps", "data_dir", "csv", "use_cpu", "attn_implementation"),
 )
 
@@ -70,6 +70,8 @@ def main(arguments: dict[int, Arguments]) -> None:
 
     stages = (1, 2) if run.stage == "both" else (int(run.stage),)
     for stage in stages:
+        if stage == 2:
+            check_stage1_speakers(stage1_folder(arguments[2]), data.corpus, split)
         run_stage(stage, arguments[stage], split)
     if state.is_main_process:
         stage_dir = folder_of(stages[-1], arguments[stages[-1]])
@@ -138,6 +140,20 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
         print(f"Stage {stage} took {seconds:.0f} s. Scores on speakers that it has not heard in training:")
         print("\n".join(score_lines(results)))
     state.wait_for_everyone()
+
+
+def check_stage1_speakers(folder: Path, corpus: str, split: DatasetDict) -> None:
+    """Raise InputError if stage 1 was trained on speakers that validate or test stage 2, as on another fold."""
+    first = read_results(folder)
+    if first is None or first["corpus"] != corpus:
+        return
+    for name in ("validation", "test"):
+        heard = sorted(set(first["speakers"]["train"]) & set(split[name]["speaker"]))
+        if heard:
+            raise InputError(
+                f"{folder} was trained on speaker {heard[0]!r}, who stands in the {name} part now ({len(heard)} in "
+                "all): start from a stage 1 of the same fold and seed"
+            )
 
 
 def folder_of(stage: int, args: Arguments) -> Path:

@@ -164,6 +164,11 @@ class Arguments:
 
 GROUPS = (ModelArguments, DataArguments, TrainerArguments)
 STAGE_SECTIONS = ("stage1", "stage2")
+# Both stages train and score on one split, in one folder.
+WHOLE_RUN = (
+    *("corpus", "data_dir", "csv", "fold", "num_folds", "num_validation_speakers", "split_seed"),
+    *("output_dir", "stage", "init_from", "use_cpu", "push_to_hub"),
+)
 # argparse's way to take `--bf16` as `--bf16 true`, and several numbers
 _NARGS: dict[Any, dict[str, Any]] = {bool: {"nargs": "?", "const": "true"}, list[float]: {"nargs": "+"}}
 _FIELDS: dict[str, Field] = {f.name: f for group in GROUPS for f in fields(group)}
@@ -188,12 +193,21 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
     config_path = given.pop("config")
     from_file = _read_yaml(config_path) if config_path else {}
     sections = {name: from_file.pop(name, None) or {} for name in STAGE_SECTIONS}
+    for section, values in sections.items():
+        if not isinstance(values, dict):
+            raise InputError(f"{config_path}: {section} must hold 'name: value' lines, not {values!r}")
+        for name in set(values) & set(WHOLE_RUN):
+            raise InputError(f"{config_path}: '{name}' is the same for both stages; move it out of {section}")
     top_level = _converted(from_file, config_path)
     command_line = {name: _convert(name, value, f"--{name}") for name, value in given.items()}
-    return {
+    arguments = {
         stage: _build({**top_level, **_converted(sections[f"stage{stage}"], config_path), **command_line})
         for stage in (1, 2)
     }
+    run = arguments[1].trainer
+    if run.init_from is not None and run.stage != "2":
+        raise InputError(f"--init_from {run.init_from} is where stage 2 starts, so it goes with --stage 2")
+    return arguments
 
 
 def _make_parser(description: str) -> argparse.ArgumentParser:
@@ -233,8 +247,6 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 
 def _converted(values: dict[str, Any], path: str | None) -> dict[str, Any]:
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: a stage section must hold 'name: value' lines, not {values!r}")
     for name in values:
         if name not in _FIELDS:
             raise InputError(f"{path}: '{name}' is not an option{_suggest(str(name))}")

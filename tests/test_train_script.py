@@ -211,6 +211,12 @@ def test_a_mistake_is_one_line_and_no_traceback(demo, tmp_path, argv, message):
     assert len(error) == 1 and message in error[0] and "Traceback" not in run.stderr
 
 
+def test_stage_2_refuses_a_stage_1_that_has_heard_its_test_speakers(short_run, demo, tmp_path):
+    argv = ["--data_dir", demo, "--output_dir", tmp_path, "--stage", 2, "--init_from", short_run[0] / "stage1"]
+    run = train(*SHORT, *argv, "--fold", 2, expect=1)
+    assert "was trained on speaker" in run.stderr and "start from a stage 1 of the same fold" in run.stderr
+
+
 def test_a_folder_that_is_not_of_a_run_is_left_alone(demo, tmp_path):
     (tmp_path / "stage1").mkdir()
     (tmp_path / "stage1" / "thesis.txt").write_text("years of work")
