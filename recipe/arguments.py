@@ -201,7 +201,7 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
     top_level = _converted(from_file, config_path)
     command_line = {name: _convert(name, value, f"--{name}") for name, value in given.items()}
     arguments = {
-        stage: _build({**top_level, **_converted(sections[f"stage{stage}"], config_path), **command_line})
+        stage: _build(_merged(top_level, _converted(sections[f"stage{stage}"], config_path), command_line))
         for stage in (1, 2)
     }
     run = arguments[1].trainer
@@ -210,8 +210,18 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
     return arguments
 
 
+def _merged(*layers: dict[str, Any]) -> dict[str, Any]:
+    """The last layer wins; of `encoder_config`, key by key."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            merged[name] = {**merged.get(name, {}), **value} if isinstance(value, dict) else value
+    return merged
+
+
 def _make_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        usage="train.py [--config FILE] [--option value ...]",
         description=description,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,

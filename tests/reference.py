@@ -75,7 +75,7 @@ def transformer_layer(x, weights, name, num_heads):
 
 
 def cls_head(frames, weights, num_heads):
-    """Frames (n, D) of one utterance -> CLS output, frames, weights, logits, frame logits. METHOD, stage 2."""
+    """Frames (n, D) of one utterance -> CLS output, frames, weights, logits, frame logits (stage 2)."""
     tokens = np.concatenate([weights["pooling.cls_token"][None], frames])
     tokens = transformer_layer(tokens, weights, "pooling.layers.0", num_heads)
     cls_output, frames = tokens[0], tokens[1:]

@@ -39,6 +39,13 @@ def test_the_command_line_wins_over_yaml_which_wins_over_defaults(config):
     assert parse("--config", path)[1].trainer.learning_rate == 1e-4  # PyYAML alone would give the text "1e-4"
 
 
+def test_the_encoder_configuration_is_merged_key_by_key(config):
+    path = config("encoder_config:\n  hidden_size: 32\n  layerdrop: 0.1\nstage2:\n  encoder_config:\n    a: 1\n")
+    first, second = parse("--config", path, "--encoder_config", '{"layerdrop": 0}').values()
+    assert first.model.encoder_config == {"hidden_size": 32, "layerdrop": 0}
+    assert second.model.encoder_config == {"hidden_size": 32, "layerdrop": 0, "a": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
