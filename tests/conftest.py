@@ -85,3 +85,22 @@ def write_wav(path: Path, seconds: float = 0.5, rate: int = 16000, channels: int
     noise = 0.1 * np.random.default_rng(seed).standard_normal((int(seconds * rate), channels))
     soundfile.write(path, noise, rate)
     return path
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """Directory of the demo corpus, generated once."""
+    from recipe.corpora import load_corpus
+
+    directory = tmp_path_factory.mktemp("corpus") / "demo"
+    load_corpus("demo", str(directory))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def short_run(demo, tmp_path_factory):
+    """Output folder and terminal output of both stages, a few updates each."""
+    from running import SHORT, train
+
+    output = tmp_path_factory.mktemp("short")
+    return output, train(*SHORT, "--data_dir", demo, "--output_dir", output)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from conftest import ROOT, TINY_ENCODERS, tiny_model
-from test_train_script import lines_of, train
+from running import lines_of, train
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from recipe.batching import UtterancePreparer, shortest_utterance

@@ -1,7 +1,6 @@
 """train.py as its users run it: two stages, complete folders, interruption, two processes, mistakes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,48 +11,10 @@ import pytest
 import torch
 from conftest import ROOT, write_wav
 from huggingface_hub import ModelCard
+from running import FILES, SHORT, environment, lines_of, train
 from safetensors.torch import load_file
 
 from recipe.scoring import score_file
-
-# A few updates of the quickstart's model; learning rates high enough to move.
-SHORT = ["--config", "run_configs/quickstart.yaml", "--num_epochs", "2", "--max_steps", "4", "--logging_steps", "1"]
-SHORT += ["--use_cpu", "--batch_size", "8"]
-FILES = {
-    *("config.json", "model.safetensors", "preprocessor_config.json", "predictions.jsonl"),
-    *("modeling_ser_align.py", "configuration_ser_align.py"),
-}
-
-
-def environment():
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-
-
-def train(*argv, launcher=(), expect=0):
-    command = [sys.executable, *launcher, "train.py", *map(str, argv)]
-    run = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
-    assert run.returncode == expect, run.stderr[-3000:]
-    return run
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """Directory of the demo corpus, generated once."""
-    from recipe.corpora import load_corpus
-
-    directory = tmp_path_factory.mktemp("corpus") / "demo"
-    load_corpus("demo", str(directory))
-    return directory
-
-
-@pytest.fixture(scope="module")
-def short_run(demo, tmp_path_factory):
-    output = tmp_path_factory.mktemp("short")
-    return output, train(*SHORT, "--data_dir", demo, "--output_dir", output)
-
-
-def lines_of(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
