@@ -5,7 +5,6 @@ Part of the model as it travels on the Hugging Face Hub: imports nothing of the 
 
 import difflib
 import math
-from dataclasses import fields
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -136,7 +135,7 @@ class SERAlignConfig(PreTrainedConfig):
     freeze_feature_encoder: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        _refuse_misspelt(kwargs, [field.name for field in fields(self)])
+        _refuse_misspelt(kwargs)
         model_type = _encoder_type(self.encoder_config)
         if model_type not in ENCODERS:
             raise ValueError(f"encoder_config has model_type={model_type!r}, which is not one of {', '.join(ENCODERS)}")
@@ -144,8 +143,11 @@ class SERAlignConfig(PreTrainedConfig):
         if self.id2label is not None and num_labels not in (None, len(self.id2label)):
             raise ValueError(f"num_labels={num_labels} contradicts id2label, which has {len(self.id2label)} labels")
         super().__post_init__(**kwargs)
+        indices = sorted(self.id2label or {})
+        if indices != list(range(len(indices))):
+            raise ValueError(f"id2label has the indices {indices}, which are not 0 to {len(indices) - 1}")
         # The base class derives id2label from num_labels but never label2id from id2label.
-        self.label2id = {str(label): int(index) for index, label in self.id2label.items()}
+        self.label2id = {str(label): int(index) for index, label in (self.id2label or {}).items()}
         self.validate()
 
     def validate(self) -> None:
@@ -183,6 +185,8 @@ class SERAlignConfig(PreTrainedConfig):
                 "cls_in_embedding='concat' doubles the classifier's input, which no frame can share: "
                 "set frame_classifier='separate'"
             )
+        if self.pooling == "cls" and self.frame_classifier == "separate" and self.fual_weight == 0:
+            raise ValueError("frame_classifier='separate' learns from FUAL alone: set fual_weight above 0")
         if getattr(self.encoder_config, "add_adapter", False):
             raise ValueError("encoder_config.add_adapter=True shortens the frame sequence again: set it to False")
 
@@ -210,10 +214,11 @@ def _encoder_type(encoder_config: dict | PreTrainedConfig | None) -> str:
     return encoder_config.model_type
 
 
-def _refuse_misspelt(unknown: dict[str, Any], known: list[str]) -> None:
+def _refuse_misspelt(unknown: dict[str, Any]) -> None:
     """The base class keeps any unknown keyword in silence: a typo would leave the default in force."""
-    for name in unknown:
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+    known = [*SERAlignConfig.__annotations__, "id2label", "num_labels"]
+    for name in set(unknown) - set(known):
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
         if nearest:
             raise TypeError(f"{name} is not a field of SERAlignConfig; did you mean {nearest[0]}?")
 

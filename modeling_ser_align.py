@@ -346,8 +346,11 @@ def make_batch_invariant(encoder: PreTrainedModel) -> None:
     """Make a waveform encoder give an utterance the same frames alone and padded in a batch, in place.
 
     Weights and their names stay as they are. The encoder reads the lengths from the attention mask of
-    each call, so that it is exact wherever it is called from.
+    each call, so that it is exact wherever it is called from. Doing it twice does no harm.
     """
+    if getattr(encoder, "is_batch_invariant", False):
+        return
+    encoder.is_batch_invariant = True  # type: ignore[assignment]
     first = encoder.feature_extractor.conv_layers[0]
     if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
         first.layer_norm = MaskedGroupNorm.replacing(first.layer_norm)
@@ -397,9 +400,9 @@ class SERAlignForAudioClassification(PreTrainedModel):
         embedding_size = hidden_size * (2 if config.pooling == "cls" and config.cls_in_embedding == "concat" else 1)
         self.pooling = POOLINGS[config.pooling](config)
         self.classifier = nn.Linear(embedding_size, config.num_labels)
-        self.frame_classifier = (
-            nn.Linear(hidden_size, config.num_labels) if config.frame_classifier == "separate" else None
-        )
+        # Only FUAL teaches a frame classifier of its own, and FUAL needs the CLS output.
+        separate = config.pooling == "cls" and config.frame_classifier == "separate"
+        self.frame_classifier = nn.Linear(hidden_size, config.num_labels) if separate else None
         # One class serves both names; registration alone can hold only one of them.
         auto_map = getattr(config, "auto_map", None) or {}
         config.auto_map = {**auto_map, "AutoModel": "modeling_ser_align.SERAlignForAudioClassification"}
@@ -433,6 +436,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
             ValueError: the encoder is of an unsupported kind, or weights of it are missing in the checkpoint.
         """
         pretrained_config = AutoConfig.from_pretrained(name_or_path, **(encoder_config or {}))
+        # Old configurations carry this switch, which would turn checkpointing on for good: it belongs to the Trainer.
+        vars(pretrained_config).pop("gradient_checkpointing", None)
         config = SERAlignConfig(encoder_config=pretrained_config, **config_overrides)
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()  # the unused heads of the checkpoint are no news; missing keys are checked below

@@ -23,6 +23,7 @@ if __name__ == "__main__":  # before the slow imports, so that --help and a mist
     except InputError as error:
         sys.exit(f"error: {error}")
 
+import hashlib
 import json
 import os
 import shutil
@@ -31,26 +32,31 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 from accelerate import PartialState
 from datasets import DatasetDict
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import PrinterCallback, ProgressCallback, SequenceFeatureExtractor, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from modeling_ser_align import SERAlignForAudioClassification
+from recipe.audio import SAMPLING_RATE
 from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utterance
 from recipe.corpora import load_corpus
-from recipe.reporting import library_versions, read_results, score_lines, write_model_card, write_results
+from recipe.corpora.rows import count_speakers
+from recipe.reporting import library_versions, read_results, score_lines, unseen, write_model_card, write_results
 from recipe.scoring import predict, score_file, write_lines
 from recipe.splits import make_split
 from recipe.stages import build_model, feature_extractor_for, stage1_folder, training_arguments
-from recipe.trainer import EpochLines, SERAlignTrainer
+from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history
 
-# May differ when an interrupted run goes on: they do not change what is learned.
+# May differ when an interrupted run goes on: they do not change the method, the data or the order of the batches.
 FREE_TO_CHANGE = (
-    *("output_dir", "stage", "overwrite", "push_to_hub", "eval_batch_size", "num_workers"),
-    *("cache_audio", "tensorboard", "logging_steps", "data_dir", "csv", "use_cpu", "attn_implementation"),
+    *("output_dir", "stage", "overwrite", "push_to_hub", "eval_batch_size", "num_workers", "cache_audio"),
+    *("tensorboard", "logging_steps", "data_dir", "csv", "use_cpu", "attn_implementation"),
 )
 
 
@@ -59,23 +65,24 @@ def main(arguments: dict[int, Arguments]) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     data, run = arguments[1].data, arguments[1].trainer
+    stages = (1, 2) if run.stage == "both" else (int(run.stage),)
     state = PartialState(cpu=run.use_cpu)
+    check_launch(arguments, stages)
 
     with state.main_process_first():
         rows = load_corpus(data.corpus, data.data_dir, data.csv)
     split = make_split(rows, data.corpus, data.fold, data.num_folds, data.num_validation_speakers, data.split_seed)
     state.print(f"{data.corpus}: {len(rows)} utterances, {sum(rows['duration']) / 60:.1f} minutes")
     for name, part in split.items():
-        state.print(f"  {name:12}{len(part):5} utterances of {len(set(part['speaker'])):3} speakers")
+        state.print(f"  {name:12}{len(part):5} utterances{count_speakers(part)}")
 
-    stages = (1, 2) if run.stage == "both" else (int(run.stage),)
     for stage in stages:
         if stage == 2:
             check_stage1_speakers(stage1_folder(arguments[2]), data.corpus, split)
         run_stage(stage, arguments[stage], split)
     if state.is_main_process:
         stage_dir = folder_of(stages[-1], arguments[stages[-1]])
-        print(how_to_use(stage_dir))
+        print(how_to_use(stage_dir, data.trim_db))
         if run.push_to_hub:
             push(stage_dir, arguments[stages[-1]], run.push_to_hub)
 
@@ -84,8 +91,8 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
     """Train one stage, score its best and its last weights, and leave a complete folder."""
     state = PartialState()
     stage_dir = folder_of(stage, args)
-    with state.main_process_first():
-        finished = open_stage_folder(stage_dir, args)
+    record = record_of(stage, args, split)
+    finished = finished_before(stage_dir, record, args.trainer.overwrite)
     if finished is not None:
         state.print(f"\nStage {stage} is finished already, in {stage_dir}; --overwrite trains it again.")
         state.print("\n".join(score_lines(finished)))
@@ -93,16 +100,20 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
 
     set_seed(args.trainer.seed)
     model = build_model(stage, args, split["train"])
-    state.print(
-        f"\nStage {stage}: {model.config.encoder_config.model_type} encoder, {model.config.pooling} pooling, "
-        f"{model.num_parameters():,} parameters"
-    )
     feature_extractor = feature_extractor_for(model, stage, args)
     preparer = UtterancePreparer(
         feature_extractor, shortest_utterance(model.config), args.data.trim_db, cache=args.data.cache_audio
     )
+    check_durations(split, preparer.shortest)
     trainer = make_trainer(model, feature_extractor, preparer, stage_dir, args, split)
+    state.print(
+        f"\nStage {stage}: {model.config.encoder_config.model_type} encoder, {model.config.pooling} pooling, "
+        f"{model.num_parameters():,} parameters"
+    )
 
+    # Nothing on disk is touched before everything that can be wrong has been built.
+    with state.main_process_first():
+        open_stage_folder(stage_dir, record, args.trainer.overwrite)
     checkpoint = last_complete_checkpoint(stage_dir)
     if checkpoint is not None:
         state.print(f"  going on from {checkpoint}")
@@ -111,17 +122,17 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
     seconds = time.perf_counter() - start
 
     # The Trainer has put the best weights back; the last ones are in the newest checkpoint.
-    best = trainer.accelerator.unwrap_model(trainer.model)
+    best = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     last = SERAlignForAudioClassification.from_pretrained(get_last_checkpoint(stage_dir / "checkpoints"))
     scores = {
         "best": save_and_score(best, feature_extractor, preparer, stage_dir, args, split),
-        "last": save_and_score(last.to(best.device), feature_extractor, preparer, stage_dir / "last", args, split),
+        "last": save_and_score(last, feature_extractor, preparer, stage_dir / "last", args, split),
     }
     if state.is_main_process:
         results = {
             "stage": stage,
             "corpus": args.data.corpus,
-            "fold": args.data.fold,
+            "fold": None if "split" in split["train"].column_names else args.data.fold,
             "labels": list(model.config.id2label.values()),
             "scores": scores,
             **progress_of(trainer),
@@ -129,23 +140,44 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
             "num_parameters": model.num_parameters(),
             "seconds": seconds,
             "resumed": checkpoint is not None,
-            "device": str(best.device),
+            "device": trainer.args.device.type,
             "versions": library_versions(),
-            "arguments": args.flat(),
+            "arguments": args.without_paths(),
         }
         write_lines(stage_dir / "training_log.jsonl", trainer.state.log_history)
         write_model_card(stage_dir, results, args, where=args.trainer.push_to_hub or str(stage_dir))
         write_results(stage_dir, results)
         shutil.rmtree(stage_dir / "checkpoints")  # best and last are both saved by now
-        print(f"Stage {stage} took {seconds:.0f} s. Scores on speakers that it has not heard in training:")
+        print(f"Stage {stage} took {seconds:.0f} s. Scores on {unseen(results)}:")
         print("\n".join(score_lines(results)))
     state.wait_for_everyone()
 
 
+def check_launch(arguments: dict[int, Arguments], stages: tuple[int, ...]) -> None:
+    """Raise InputError for what would otherwise fail, or do harm, only after training."""
+    run = arguments[1].trainer
+    if torch.cuda.device_count() > 1 and not PartialState().use_distributed and not run.use_cpu:
+        raise InputError("several GPUs are visible to one process: start with accelerate launch --multi_gpu")
+    if run.push_to_hub is not None:
+        try:
+            validate_repo_id(run.push_to_hub)
+        except HFValidationError as error:
+            raise InputError(f"--push_to_hub {run.push_to_hub!r}: {' '.join(str(error).split())}") from None
+    source = Path(run.init_from).resolve() if run.init_from else None
+    for stage in stages:
+        folder = folder_of(stage, arguments[stage]).resolve()
+        if source is not None and folder in (source, *source.parents):
+            raise InputError(f"--init_from {run.init_from} is the folder that stage {stage} writes: give --output_dir")
+
+
 def check_stage1_speakers(folder: Path, corpus: str, split: DatasetDict) -> None:
     """Raise InputError if stage 1 was trained on speakers that validate or test stage 2, as on another fold."""
-    first = read_results(folder)
-    if first is None or first["corpus"] != corpus:
+    first = read_results(folder.parent if folder.name == "last" else folder)
+    if first is None:
+        if (folder / "config.json").is_file():
+            PartialState().print(f"warning: {folder} does not say which speakers it was trained on", file=sys.stderr)
+        return
+    if first["corpus"] != corpus:
         return
     for name in ("validation", "test"):
         heard = sorted(set(first["speakers"]["train"]) & set(split[name]["speaker"]))
@@ -156,37 +188,62 @@ def check_stage1_speakers(folder: Path, corpus: str, split: DatasetDict) -> None
             )
 
 
+def check_durations(split: DatasetDict, shortest: int) -> None:
+    """Raise InputError for an utterance too short for one frame, before training instead of in the last epoch."""
+    for part in split.values():
+        row = part[0]  # each part is sorted by duration
+        if row["duration"] * SAMPLING_RATE < shortest:
+            raise InputError(
+                f"{row['audio']['path']} lasts {row['duration']:.4f} s; one frame of the encoder needs at least "
+                f"{shortest / SAMPLING_RATE:.4f} s: remove it or record it again"
+            )
+
+
 def folder_of(stage: int, args: Arguments) -> Path:
     return Path(args.trainer.output_dir) / f"stage{stage}"
 
 
-def open_stage_folder(stage_dir: Path, args: Arguments) -> dict[str, Any] | None:
-    """Make the folder of a stage, or take up what an earlier run left there; its results if it is finished.
+def record_of(stage: int, args: Arguments, split: DatasetDict) -> dict[str, Any]:
+    """What decides the outcome of a stage: its arguments, the rows of its split, and the stage 1 it starts from."""
+    rows = [(name, *row) for name, part in split.items() for row in zip(part["id"], part["label"], part["speaker"])]
+    record = {**args.flat(), "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
+    if stage == 2:
+        first = stage1_folder(args) / "model.safetensors"
+        record["stage1"] = hashlib.sha256(first.read_bytes()).hexdigest() if first.is_file() else None
+    return record
+
+
+def finished_before(stage_dir: Path, record: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """The results of a stage that an earlier run finished in this folder, if any.
 
     Raises:
-        InputError: it belongs to a run with other arguments, or is no folder of a run at all.
+        InputError: the folder belongs to a run with other arguments or data, or is no folder of a run at all.
     """
-    record = stage_dir / "arguments.json"
-    if stage_dir.exists() and any(stage_dir.iterdir()) and not record.is_file():
-        raise InputError(
-            f"{stage_dir} holds files but no arguments.json, so no run made it: choose another --output_dir"
+    path = stage_dir / "arguments.json"
+    if stage_dir.exists() and any(stage_dir.iterdir()) and not path.is_file():
+        raise InputError(f"{stage_dir} has files but no arguments.json, so no run made it: choose another --output_dir")
+    if overwrite or not path.is_file():
+        return None
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    changed = [name for name in record if name not in FREE_TO_CHANGE and earlier.get(name) != record[name]]
+    if changed:
+        name = changed[0]
+        what = {"rows": "other utterances or another split", "stage1": "another stage 1"}.get(
+            name, f"{name}={earlier.get(name)!r}, now it is {record[name]!r}"
         )
-    if args.trainer.overwrite and PartialState().is_main_process and stage_dir.exists():
+        others = f" (and {len(changed) - 1} more differ)" if changed[1:] else ""
+        raise InputError(f"{stage_dir} was trained with {what}{others}: choose another --output_dir, or --overwrite")
+    return read_results(stage_dir)
+
+
+def open_stage_folder(stage_dir: Path, record: dict[str, Any], overwrite: bool) -> None:
+    """Make the folder of a stage, or keep the one of an interrupted run."""
+    if not PartialState().is_main_process:
+        return
+    if overwrite and stage_dir.exists():
         shutil.rmtree(stage_dir)
-    if record.is_file():
-        earlier, now = json.loads(record.read_text(encoding="utf-8")), args.flat()
-        changed = [name for name in now if name not in FREE_TO_CHANGE and earlier.get(name) != now[name]]
-        if changed:
-            name = changed[0]
-            raise InputError(
-                f"{stage_dir} was trained with {name}={earlier.get(name)!r}, now it is {now[name]!r}"
-                f"{f' (and {len(changed) - 1} more differ)' if changed[1:] else ''}: "
-                "choose another --output_dir, or --overwrite"
-            )
-        return read_results(stage_dir)
     stage_dir.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(args.flat(), indent=2) + "\n", encoding="utf-8")
-    return None
+    (stage_dir / "arguments.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def make_trainer(
@@ -204,6 +261,7 @@ def make_trainer(
         args.data.trim_db,
         args.data.max_duration,
         args.data.speed_factors,
+        args.data.noise_snrs,
         cache=args.data.cache_audio,
     )
     trainer = SERAlignTrainer(
@@ -242,45 +300,43 @@ def save_and_score(
     args: Arguments,
     split: DatasetDict,
 ) -> dict[str, Any]:
-    """A folder with weights, code, feature extractor and predictions.jsonl; the scores that follow from it."""
+    """A folder with weights, code, feature extractor and predictions.jsonl; the scores that follow from it.
+
+    What is scored is the saved model, loaded again in float32: that is what its users get.
+    """
+    state = PartialState()
+    if state.is_main_process:
+        model.save_pretrained(directory)
+        feature_extractor.save_pretrained(directory)
+    state.wait_for_everyone()
+    saved = SERAlignForAudioClassification.from_pretrained(directory, dtype=torch.float32).to(state.device)
     predictions = []
     for name in ("validation", "test"):
-        part = predict(model, split[name], preparer, args.trainer.eval_batch_size)
+        part = predict(saved, split[name], preparer, args.trainer.eval_batch_size)
         predictions += [{"split": name, **prediction} for prediction in part]
-    if not PartialState().is_main_process:
+    if not state.is_main_process:
         return {}
-    model.save_pretrained(directory)
-    feature_extractor.save_pretrained(directory)
     write_lines(directory / "predictions.jsonl", predictions)
     return score_file(directory / "predictions.jsonl")
 
 
 def progress_of(trainer: SERAlignTrainer) -> dict[str, Any]:
     """History of the epochs, and which of them are the best and the last."""
-    history, loss = [], float("nan")
-    for line in trainer.state.log_history:
-        loss = line.get("loss", loss)
-        if "eval_ua" in line:
-            history.append(
-                {
-                    "epoch": line["epoch"],
-                    "step": line["step"],
-                    "loss": loss,
-                    "ua": line["eval_ua"],
-                    "wa": line["eval_wa"],
-                }
-            )
+    history = epoch_history(trainer.state.log_history)
     best = next(line["epoch"] for line in history if line["step"] == trainer.state.best_global_step)
     return {"epochs": {"best": best, "last": history[-1]["epoch"]}, "history": history}
 
 
-def how_to_use(stage_dir: Path) -> str:
+def how_to_use(stage_dir: Path, trim_db: float | None) -> str:
+    waveform = 'librosa.load("speech.wav", sr=16000)[0]'
+    if trim_db is not None:
+        waveform = f"librosa.effects.trim({waveform}, top_db={trim_db:g})[0]"
     return f"""
 The model is in {stage_dir}. Three lines use it:
 
-  from transformers import pipeline
+  import librosa; from transformers import pipeline
   classify = pipeline("audio-classification", "{stage_dir}", trust_remote_code=True)
-  print(classify(waveform))  # 16 kHz mono float32 array: librosa.load("speech.wav", sr=16000)[0]
+  print(classify({waveform}))
 """
 
 
@@ -302,5 +358,5 @@ def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:
 if __name__ == "__main__":
     try:
         main(ARGUMENTS)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    except InputError as error:  # one line; from a process that reads audio it comes below that one's traceback
+        sys.exit(f"error: {str(error).splitlines()[-1].removeprefix('recipe.errors.InputError: ')}")

@@ -97,6 +97,10 @@ class DataArguments:
         "training utterances are played at one of these speeds, drawn anew each time (1.0 is unchanged)",
         minimum=0.1,
     )
+    noise_snrs: list[float] = argument(
+        [],
+        "white noise is added to training utterances at one of these signal-to-noise ratios in dB, drawn likewise",
+    )
     max_duration: float | None = argument(
         None, "seconds; longer training utterances are cut to their middle, evaluation ones never", minimum=0.1
     )
@@ -106,7 +110,9 @@ class DataArguments:
         minimum=1,
     )
     cache_audio: bool = argument(
-        True, "keep prepared utterances in memory after first use (a second of audio takes at most 64 kB)"
+        True,
+        "keep prepared utterances in memory after first use: 64 kB a second of audio, for each speed and noise, "
+        "in each process that reads audio",
     )
 
 
@@ -124,7 +130,7 @@ class TrainerArguments:
     )
     num_epochs: float = argument(10.0, "passes over the training utterances", minimum=0.01)
     max_steps: int = argument(-1, "stop after so many updates; -1 goes by num_epochs", minimum=-1)
-    batch_size: int = argument(16, "utterances in a batch, per process", minimum=1)
+    batch_size: int = argument(16, "utterances in a batch, all processes together", minimum=1)
     eval_batch_size: int = argument(32, "utterances in an evaluation batch; scores do not depend on it", minimum=1)
     gradient_accumulation_steps: int = argument(1, "batches summed into one update", minimum=1)
     learning_rate: float = argument(2e-5, "of the encoder", minimum=0)
@@ -146,7 +152,7 @@ class TrainerArguments:
     use_cpu: bool = argument(False, "train on the CPU even if a GPU is there")
     logging_steps: int = argument(10, "updates between two logged training losses", minimum=1)
     tensorboard: bool = argument(False, "write TensorBoard logs into the stage folder")
-    overwrite: bool = argument(False, "train again from the start where the output folder has results or checkpoints")
+    overwrite: bool = argument(False, "train again from the start, in place of the results and checkpoints there")
     push_to_hub: str | None = argument(None, "Hub name, such as user/ser-align, to push the last trained stage to")
 
 
@@ -161,8 +167,13 @@ class Arguments:
     def flat(self) -> dict[str, Any]:
         return {**asdict(self.model), **asdict(self.data), **asdict(self.trainer)}
 
+    def without_paths(self) -> dict[str, Any]:
+        """For what is published: without the places on one person's disk."""
+        return {name: value for name, value in self.flat().items() if name not in PATHS}
+
 
 GROUPS = (ModelArguments, DataArguments, TrainerArguments)
+PATHS = ("data_dir", "csv", "output_dir", "init_from")
 STAGE_SECTIONS = ("stage1", "stage2")
 # Both stages train and score on one split, in one folder.
 WHOLE_RUN = (

@@ -1,6 +1,5 @@
 """Reading audio files: any rate, mono or stereo, to 16 kHz mono float32."""
 
-import warnings
 from pathlib import Path
 
 import librosa
@@ -40,12 +39,15 @@ def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
         InputError: the file is missing, empty, no audio, or holds values that are not finite.
     """
     audio_duration(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # libsndfile's fallback notices; a real failure raises
-        try:
-            waveform, _ = librosa.load(path, sr=SAMPLING_RATE, mono=True, dtype=np.float32, res_type="soxr_hq")
-        except librosa.ParameterError:
-            raise InputError(f"{path} holds samples that are not finite numbers; export it again") from None
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged ({error}); export it again") from None
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path} holds samples that are not finite numbers; export it again")
+    waveform = samples.mean(axis=1)
+    if rate != SAMPLING_RATE:
+        waveform = librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLING_RATE, res_type="soxr_hq")
     if trim_db is not None and np.abs(waveform).max() > 0:
         waveform, _ = librosa.effects.trim(waveform, top_db=trim_db)
     return np.ascontiguousarray(waveform)

@@ -38,6 +38,7 @@ class UtterancePreparer:
         trim_db, max_duration: as in `DataArguments`; longer utterances are cut to their middle.
         speed_factors: one of them is drawn from torch's generator at each access; pitch and formants move
             with the speed (Ko et al. 2015), so that a speaker sounds like another one.
+        noise_snrs: white noise at one of these signal-to-noise ratios in dB, drawn likewise; none if empty.
         cache: keep what was prepared in memory.
 
     Raises:
@@ -51,6 +52,7 @@ class UtterancePreparer:
         trim_db: float | None = None,
         max_duration: float | None = None,
         speed_factors: Sequence[float] = (1.0,),
+        noise_snrs: Sequence[float] = (),
         cache: bool = False,
     ):
         self.feature_extractor = feature_extractor
@@ -59,7 +61,12 @@ class UtterancePreparer:
         self.trim_db = trim_db
         self.max_samples = None if max_duration is None else int(max_duration * SAMPLING_RATE)
         self.speed_factors = speed_factors
-        self.cache: dict[tuple[str, float], Tensor] | None = {} if cache else None
+        self.noise_snrs = noise_snrs
+        self.cache: dict[tuple, Tensor] | None = {} if cache else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is cached: datasets pickles a transform to fingerprint it, and workers start empty."""
+        return {**self.__dict__, "cache": None if self.cache is None else {}}
 
     def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
         inputs = [self.prepare(audio["path"]) for audio in columns["audio"]]
@@ -67,20 +74,21 @@ class UtterancePreparer:
 
     def prepare(self, path: str | Path) -> Tensor:
         """One file to the encoder's input."""
-        speed = self.speed_factors[0]
-        if len(self.speed_factors) > 1:
-            speed = self.speed_factors[int(torch.randint(len(self.speed_factors), ()))]
-        key = str(path), speed
+        key = str(path), drawn(self.speed_factors), drawn(self.noise_snrs)
         if self.cache is None:
             return self._prepare(*key)
         if key not in self.cache:
             self.cache[key] = self._prepare(*key)
         return self.cache[key]
 
-    def _prepare(self, path: str, speed: float) -> Tensor:
+    def _prepare(self, path: str, speed: float | None, noise_snr: float | None) -> Tensor:
         waveform = read_audio(path, self.trim_db)
-        if speed != 1.0:
+        if speed not in (None, 1.0):
             waveform = librosa.resample(waveform, orig_sr=SAMPLING_RATE * speed, target_sr=SAMPLING_RATE)
+        if noise_snr is not None:
+            level = np.sqrt(np.mean(waveform**2)) * 10 ** (-noise_snr / 20)
+            noise = np.random.default_rng(len(waveform)).standard_normal(len(waveform), dtype=np.float32)
+            waveform = waveform + level * noise
         if self.max_samples is not None and len(waveform) > self.max_samples:
             start = (len(waveform) - self.max_samples) // 2
             waveform = waveform[start : start + self.max_samples]
@@ -94,6 +102,11 @@ class UtterancePreparer:
         values = np.asarray(extracted[self.input_name][0], dtype=np.float32)
         valid = int(np.asarray(extracted["attention_mask"][0]).sum())
         return torch.from_numpy(values[:valid])
+
+
+def drawn(choices: Sequence[float]) -> float | None:
+    """One of the choices from torch's generator, which a resumed run restores; None if there is none."""
+    return choices[int(torch.randint(len(choices), ()))] if choices else None
 
 
 class Collator:

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from recipe.arguments import Arguments
 from recipe.corpora import DESCRIPTIONS, LICENSES
+from recipe.corpora.rows import UNKNOWN_SPEAKER
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
 VERSIONS = ("torch", "transformers", "datasets", "accelerate")
@@ -44,8 +45,23 @@ def score_lines(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def unseen(results: dict[str, Any]) -> str:
+    """Whose scores these are, as far as the corpus lets one know."""
+    if _speakers_known(results):
+        return "speakers that it has not heard in training"
+    return "utterances of validation and test (the corpus names no speakers)"
+
+
+def _speakers_known(results: dict[str, Any]) -> bool:
+    return not any(speaker.startswith(UNKNOWN_SPEAKER) for speaker in results["speakers"]["test"])
+
+
 def _checkpoint_name(results: dict[str, Any], name: str) -> str:
-    return f"{name} (epoch {results['epochs'][name]:g})"
+    return f"{name} (epoch {results['epochs'][name]:.3g})"
+
+
+def fold_of(results: dict[str, Any]) -> str:
+    return "" if results["fold"] is None else f", fold {results['fold']}"
 
 
 def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, where: str) -> None:
@@ -63,7 +79,7 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
             EvalResult(
                 task_type="audio-classification",
                 dataset_type=corpus,
-                dataset_name=f"{corpus}, fold {args.data.fold}, test speakers",
+                dataset_name=f"{corpus}{fold_of(results)}, test speakers",
                 metric_type=metric,
                 metric_name=metric.upper(),
                 metric_value=round(test[metric], 4),
@@ -98,8 +114,8 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
             for label, row in zip(labels, scores["best"]["test"]["confusion_matrix"])
         ],
         num_parameters=f"{results['num_parameters']:,}",
-        seconds=f"{results['seconds']:.0f}",
-        on_device=f" on {results['device']}",
+        seconds=f"{results['seconds']:.0f} s" + (" since it was resumed" if results["resumed"] else ""),
+        device=results["device"],
         arguments=yaml.safe_dump(changed_arguments(args), sort_keys=False),
         epochs=[_epoch_row(line, results) for line in results["history"]],
         versions=", ".join(f"{name} {number}" for name, number in results["versions"].items()),
@@ -109,8 +125,7 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
 
 def _split_sentence(results: dict[str, Any]) -> str:
     parts = results["speakers"]
-    unknown = any(speaker.startswith("utterance:") for speaker in parts["test"])
-    if unknown:
+    if not _speakers_known(results):
         return "The corpus names no speakers: voices may be shared between training and test data."
     counts = {name: results["scores"]["best"][name]["num_utterances"] for name in ("validation", "test")}
     return (
@@ -121,7 +136,7 @@ def _split_sentence(results: dict[str, Any]) -> str:
 
 
 def _epoch_row(line: dict[str, float], results: dict[str, Any]) -> dict[str, str]:
-    row = {"epoch": f"{line['epoch']:g}", "loss": f"{line['loss']:.3f}"}
+    row = {"epoch": f"{line['epoch']:.3g}", "loss": f"{line['loss']:.3f}"}
     row |= {"ua": f"{line['ua']:.3f}", "wa": f"{line['wa']:.3f}"}
     is_best = line["epoch"] == results["epochs"]["best"]
     return {name: f"**{value}**" if is_best else value for name, value in row.items()}
@@ -130,4 +145,4 @@ def _epoch_row(line: dict[str, float], results: dict[str, Any]) -> dict[str, str
 def changed_arguments(args: Arguments) -> dict[str, Any]:
     """Arguments whose values are not the defaults."""
     defaults = Arguments().flat()
-    return {name: value for name, value in args.flat().items() if value != defaults[name]}
+    return {name: value for name, value in args.without_paths().items() if value != defaults[name]}

@@ -1,7 +1,9 @@
 """Splits: rows -> train / validation / test, with no speaker in two of them. The check cannot be switched off."""
 
 import random
-from itertools import chain, zip_longest
+import sys
+from itertools import chain, combinations, zip_longest
+from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, DatasetDict
@@ -46,6 +48,8 @@ def make_split(
         InputError: a fold out of range, too few speakers, or a speaker in two parts.
     """
     if "split" in rows.column_names:
+        if fold != 1:
+            raise InputError(f"--fold {fold}: the rows have a split column, which is the only fold: leave one out")
         parts = {name: _select(rows, "split", {name}) for name in ("train", "validation", "test")}
         for name in ("train", "test"):
             if len(parts[name]) == 0:
@@ -66,23 +70,34 @@ def make_split(
 
 
 def check_split(split: DatasetDict) -> None:
-    """Raise InputError if a speaker or an utterance stands in two parts, or a class has no training utterance."""
-    names = list(split)
-    for column in ("speaker", "id"):
-        for index, first in enumerate(names):
-            for second in names[index + 1 :]:
-                shared = sorted(set(split[first][column]) & set(split[second][column]))
-                if shared:
-                    raise InputError(
-                        f"{'speaker' if column == 'speaker' else 'utterance'} {shared[0]!r} stands in both {first} "
-                        f"and {second} ({len(shared)} in all): a score on known voices means nothing; "
-                        "move it to one of them"
-                    )
+    """No speaker, utterance or audio file stands in two parts, and every class has training utterances.
+
+    Raises:
+        InputError: naming the speaker, utterance, file or class.
+    """
+    keys = {
+        "speaker": {name: set(part["speaker"]) for name, part in split.items()},
+        "utterance": {name: set(part["id"]) for name, part in split.items()},
+        "file": {name: {str(Path(audio["path"]).resolve()) for audio in part["audio"]} for name, part in split.items()},
+    }
+    for what, parts in keys.items():
+        for first, second in combinations(parts, 2):
+            shared = sorted(parts[first] & parts[second])
+            if shared:
+                raise InputError(
+                    f"{what} {shared[0]!r} stands in both {first} and {second} ({len(shared)} in all): a score on "
+                    "known voices means nothing; move it to one of them"
+                )
     label = split["train"].features["label"]
     present = set(split["train"]["label"])
     for index, word in enumerate(label.names):
         if index not in present:
             raise InputError(f"no training utterance is labelled {word!r}: add some, or choose another fold or seed")
+        for name in set(split) - {"train"}:
+            if index not in split[name]["label"]:
+                print(
+                    f"warning: no {name} utterance is labelled {word!r}; UA is over the other classes", file=sys.stderr
+                )
 
 
 def _select(rows: Dataset, column: str, values: set[str]) -> Dataset:

@@ -1,13 +1,16 @@
 """The two stages: which model each starts from, its feature extractor and its TrainingArguments."""
 
+import difflib
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
+    AutoConfig,
     AutoFeatureExtractor,
     SeamlessM4TFeatureExtractor,
     SequenceFeatureExtractor,
@@ -37,16 +40,17 @@ def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioC
         model_fields["pooling"] = "attentive"
     try:
         model = _first_model(args, model_fields) if stage == 1 else _second_model(args, model_fields, names)
+        if args.trainer.attn_implementation is not None:
+            model.set_attn_implementation({"encoder_config": args.trainer.attn_implementation})
     except InputError:
         raise
-    except (ValueError, TypeError, OSError, StrictDataclassError) as error:
+    except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError, StrictDataclassError) as error:
         raise InputError(f"the model of stage {stage} cannot be built: {' '.join(str(error).split())}") from error
-    if args.trainer.attn_implementation is not None:
-        model.set_attn_implementation({"encoder_config": args.trainer.attn_implementation})
     return model
 
 
 def _first_model(args: Arguments, model_fields: dict[str, Any]) -> SERAlignForAudioClassification:
+    _check_encoder_keys(args)
     if args.model.encoder is not None:
         return SERAlignForAudioClassification.from_pretrained_encoder(
             args.model.encoder, encoder_config=args.model.encoder_config, **model_fields
@@ -55,11 +59,28 @@ def _first_model(args: Arguments, model_fields: dict[str, Any]) -> SERAlignForAu
     return SERAlignForAudioClassification(config)
 
 
+def _check_encoder_keys(args: Arguments) -> None:
+    """The library keeps an unknown key of encoder_config in silence: a typo would leave the default in force."""
+    given = args.model.encoder_config
+    if args.model.encoder is not None:
+        config = AutoConfig.from_pretrained(args.model.encoder)
+    else:
+        config = AutoConfig.for_model(given.get("model_type", "wav2vec2"))
+    known = set(config.to_dict()) | set(config.attribute_map)
+    for name in given:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise InputError(f"encoder_config: '{name}' is not a setting of {config.model_type}{hint}")
+
+
 def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str]) -> SERAlignForAudioClassification:
     folder = stage1_folder(args)
     if not (folder / "config.json").is_file():
         raise InputError(f"stage 2 starts from {folder}, which holds no model: train --stage 1 first, or --init_from")
-    first = SERAlignForAudioClassification.from_pretrained(folder)
+    first = SERAlignForAudioClassification.from_pretrained(
+        folder, freeze_feature_encoder=args.model.freeze_feature_encoder
+    )
     encoder_config = first.config.encoder_config
     for name, value in args.model.encoder_config.items():
         kept = getattr(encoder_config, name, None)
@@ -108,11 +129,14 @@ def training_arguments(stage_dir: Path, args: Arguments) -> TrainingArguments:
     run = args.trainer
     if run.warmup_ratio >= 1:  # the Trainer would take it as a number of updates
         raise InputError(f"--warmup_ratio {run.warmup_ratio:g} is a share of the updates: give a number below 1")
+    processes = PartialState().num_processes
+    if run.batch_size % processes:
+        raise InputError(f"--batch_size {run.batch_size} is no multiple of the {processes} processes: give one")
     return TrainingArguments(
         output_dir=str(stage_dir / "checkpoints"),
         num_train_epochs=run.num_epochs,
         max_steps=run.max_steps,
-        per_device_train_batch_size=run.batch_size,
+        per_device_train_batch_size=run.batch_size // processes,
         per_device_eval_batch_size=run.eval_batch_size,
         gradient_accumulation_steps=run.gradient_accumulation_steps,
         learning_rate=run.learning_rate,

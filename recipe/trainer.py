@@ -49,8 +49,8 @@ class SERAlignTrainer(Trainer):
         self.duration_pool = duration_pool
         self.pooling_learning_rate = pooling_learning_rate
         self.classifier_learning_rate = classifier_learning_rate
-        self._part_sums = torch.zeros(len(LOSS_PARTS), dtype=torch.float64)
-        self._part_counts = torch.zeros(len(LOSS_PARTS), dtype=torch.float64)
+        # Sum and number of each loss part since the last log; on the device, so that no batch waits for the host.
+        self._parts = torch.zeros(2, len(LOSS_PARTS), device=self.args.device)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over encoder, pooling and classifier, each with and without weight decay."""
@@ -82,17 +82,15 @@ class SERAlignTrainer(Trainer):
         if model.training:
             for index, name in enumerate(LOSS_PARTS):
                 if outputs.get(name) is not None:
-                    self._part_sums[index] += outputs[name].detach().double().cpu()
-                    self._part_counts[index] += 1
+                    self._parts[0, index] += outputs[name].detach()
+                    self._parts[1, index] += 1
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            totals = torch.stack([self._part_sums, self._part_counts]).to(self.args.device, torch.float32)
-            sums, counts = self.accelerator.reduce(totals, reduction="sum").tolist()
-            logs |= {name: s / n for name, s, n in zip(LOSS_PARTS, sums, counts) if n}
-            self._part_sums.zero_()
-            self._part_counts.zero_()
+            sums, counts = self.accelerator.reduce(self._parts, reduction="sum").tolist()
+            logs |= {name: total / n for name, total, n in zip(LOSS_PARTS, sums, counts) if n}
+            self._parts.zero_()
             if not math.isfinite(logs["loss"]):
                 raise InputError(
                     f"the training loss is {logs['loss']} at update {self.state.global_step}: lower "
@@ -101,7 +99,9 @@ class SERAlignTrainer(Trainer):
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
-        return DurationSampler(self.durations, self.args.train_batch_size, self.duration_pool, self.args.seed)
+        return DurationSampler(
+            self.durations, self.args.train_batch_size * self.args.world_size, self.duration_pool, self.args.seed
+        )
 
 
 def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
@@ -113,25 +113,47 @@ def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
     return {name: scores[name] for name in ("ua", "wa", "macro_f1")}
 
 
+def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """One line for each epoch of the Trainer's log: epoch, step, validation ua and wa, mean of each loss."""
+    history: list[dict[str, float]] = []
+    logged: list[dict[str, float]] = []
+    for line in log_history:
+        if "loss" in line:
+            logged.append(line)
+        if "eval_ua" in line:
+            first_step = history[-1]["step"] if history else 0
+            scores = {"epoch": line["epoch"], "step": line["step"], "ua": line["eval_ua"], "wa": line["eval_wa"]}
+            history.append({**scores, **_mean_losses(logged, first_step)})
+            logged = []
+    return history
+
+
+def _mean_losses(logged: list[dict[str, float]], first_step: float) -> dict[str, float]:
+    """Mean over updates; each logged line is itself the mean over the updates since the line before."""
+    before = [first_step, *(line["step"] for line in logged)]
+    updates = [line["step"] - step for line, step in zip(logged, before)]
+    names = [name for name in ("loss", *LOSS_PARTS) if logged and name in logged[0]]
+    return {name: sum(n * line[name] for n, line in zip(updates, logged)) / sum(updates) for name in names}
+
+
 class EpochLines(ProgressCallback):
     """The Trainer's progress bars, with one readable line an epoch instead of a dict a log."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: dict[str, float] = {}
+    NAMES = {"loss": "loss", "ce_loss": "CE", "eal_loss": "EAL", "fual_loss": "FUAL"}
 
-    def on_log(self, args: TrainingArguments, state: Any, control: Any, logs: dict | None = None, **kwargs: Any):
+    def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_log = True  # so that the losses of an epoch are complete, however short it is
+
+    def on_log(
+        self, args: TrainingArguments, state: Any, control: Any, logs: dict | None = None, **kwargs: Any
+    ) -> None:
         logs = logs or {}
-        if "loss" in logs:
-            self.parts = {name: logs[name] for name in ("loss", *LOSS_PARTS) if name in logs}
-            if self.training_bar is not None:
-                self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}")
+        if "loss" in logs and self.training_bar is not None:
+            self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}")
         if "eval_ua" in logs and state.is_world_process_zero:
-            losses = "  ".join(
-                f"{name.removesuffix('_loss').upper()} {value:.3f}" for name, value in self.parts.items()
-            )
-            best = "  best so far" if logs["eval_ua"] > (state.best_metric or -1) else ""
+            line = epoch_history(state.log_history)[-1]
+            losses = "  ".join(f"{shown} {line[name]:.3f}" for name, shown in self.NAMES.items() if name in line)
+            best = "  best so far" if line["ua"] > (state.best_metric or -1) else ""
             tqdm.write(
-                f"  epoch {logs['epoch']:3.0f}   {losses}   validation UA {logs['eval_ua']:.3f}  "
-                f"WA {logs['eval_wa']:.3f}{best}"
+                f"  epoch {line['epoch']:3.0f}   {losses}   validation UA {line['ua']:.3f}  WA {line['wa']:.3f}{best}"
             )

@@ -75,7 +75,7 @@ def assert_same_encoder(found: torch.nn.Module, expected: torch.nn.Module) -> No
 def corpora() -> Path:
     """Directory of real corpora; a test that needs it is skipped, and says so, where the variable is not set."""
     directory = os.environ.get(CORPORA)
-    if not directory:
+    if not directory or not Path(directory).is_dir():
         pytest.skip(f"real speech: set {CORPORA} to the directory that holds ravdess/")
     return Path(directory)
 

@@ -23,6 +23,8 @@ def test_a_wrong_choice_lists_the_valid_ones(name):
         ({"pooling_num_heads": 0}, "pooling_num_heads=0 is not a whole number of at least 1"),
         ({"pooling_num_layers": True}, "pooling_num_layers=True is not a whole number"),
         ({"pooling_num_heads": 5}, "pooling_num_heads=5 does not divide the encoder's hidden size 768"),
+        ({"frame_classifier": "separate", "fual_weight": 0}, "learns from FUAL alone"),
+        ({"id2label": {1: "sad", 2: "angry"}}, r"id2label has the indices \[1, 2\], which are not 0 to 1"),
         ({"cls_in_embedding": "concat"}, "set frame_classifier='separate'"),
         ({"freeze_feature_encoder": "yes"}, "freeze_feature_encoder='yes' is not true or false"),
         ({"encoder_config": {"model_type": "bert"}}, "model_type='bert', which is not one of wav2vec2, hubert"),
@@ -35,9 +37,18 @@ def test_a_wrong_value_says_what_is_valid(fields, message):
         SERAlignConfig(**fields)
 
 
-def test_a_misspelt_field_names_the_nearest():
-    with pytest.raises(TypeError, match="eal_wieght is not a field of SERAlignConfig; did you mean eal_weight"):
-        SERAlignConfig(eal_wieght=0.1)
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [
+        ("eal_wieght", "eal_weight"),
+        ("margin", "eal_margin"),
+        ("num_label", "num_labels"),
+        ("temperature", "frame_temp"),
+    ],
+)
+def test_a_misspelt_field_names_the_nearest(given, nearest):
+    with pytest.raises(TypeError, match=f"{given} is not a field of SERAlignConfig; did you mean {nearest}"):
+        SERAlignConfig(**{given: 1})
 
 
 def test_a_wrong_override_while_loading_is_refused(tmp_path):

@@ -43,6 +43,14 @@ def test_an_unreadable_file_is_named(tmp_path, content, message):
         read_audio(path)
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    """The header is whole, the samples are not."""
+    path = write_wav(tmp_path / "cut.flac", seconds=2.0)
+    path.write_bytes(path.read_bytes()[:20000])
+    with pytest.raises(InputError, match=r"cut.flac is damaged .*; export it again"):
+        read_audio(path)
+
+
 def test_audio_that_is_empty_or_not_finite_is_refused(tmp_path):
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
     with pytest.raises(InputError, match="holds no audio"):
@@ -135,6 +143,14 @@ def test_a_mistake_in_a_csv_is_one_clear_line(tmp_path, csv, message):
     (tmp_path / "my.csv").write_text(csv)
     with pytest.raises(InputError, match=message):
         load_corpus("folder", csv=str(tmp_path / "my.csv"))
+
+
+def test_a_csv_in_another_encoding_or_for_another_corpus_is_refused(tmp_path):
+    (tmp_path / "my.csv").write_bytes("path,label\nä.wav,sad".encode("latin-1"))
+    with pytest.raises(InputError, match=r"my\.csv is not UTF-8"):
+        load_corpus("folder", csv=str(tmp_path / "my.csv"))
+    with pytest.raises(InputError, match=r"--csv my\.csv goes with --corpus folder, not demo"):
+        load_corpus("demo", csv="my.csv")
 
 
 def test_the_demo_corpus_is_deterministic_and_complete(tmp_path):

@@ -40,6 +40,7 @@ def test_a_checkpoint_in_the_layout_of_wav2vec2_base(head, file_name, tmp_path):
     original = randomised(head.from_config(config))
     state = with_old_weight_norm_names(original.state_dict())
     assert sum(name.startswith("wav2vec2.") for name in state) > 30
+    original.config.gradient_checkpointing = True  # old configurations carry it; it belongs to the Trainer
     original.config.save_pretrained(tmp_path)
     if file_name.endswith("bin"):
         torch.save(state, tmp_path / file_name)
@@ -49,6 +50,7 @@ def test_a_checkpoint_in_the_layout_of_wav2vec2_base(head, file_name, tmp_path):
     model = SERAlignForAudioClassification.from_pretrained_encoder(str(tmp_path), num_labels=5)
     assert_same_encoder(model.encoder, original.wav2vec2)
     assert model.classifier.out_features == 5
+    assert not model.is_gradient_checkpointing and "gradient_checkpointing" not in model.encoder.config.to_dict()
     assert not any(p.requires_grad for p in model.encoder.feature_extractor.parameters())
 
 

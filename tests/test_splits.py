@@ -11,6 +11,7 @@ def rows(speakers, per_class=2, labels=("angry", "happy", "sad"), **columns):
     cells = [(s, i, n) for s in speakers for i in range(len(labels)) for n in range(per_class)]
     data = {
         "id": [f"{s}-{i}-{n}" for s, i, n in cells],
+        "audio": [{"path": f"{s}-{i}-{n}.wav"} for s, i, n in cells],
         "speaker": [s for s, _, _ in cells],
         "gender": [("male", "female")[int(s) % 2] if s.isdigit() else "" for s, _, _ in cells],
         "label": [i for _, i, _ in cells],
@@ -63,6 +64,22 @@ def test_a_given_split_is_kept_and_validation_comes_from_training_speakers():
     assert speakers_of(make_split(data, "folder"))["validation"] == {"f"}
 
 
+def test_a_given_split_is_the_only_fold():
+    data = rows(list("abcd"), split=lambda s: "test" if s == "d" else "train")
+    with pytest.raises(InputError, match="--fold 2: the rows have a split column"):
+        make_split(data, "folder", fold=2)
+
+
+def test_a_class_that_is_not_tested_is_said(capsys):
+    data = rows(list("abcd"))
+    check_split(DatasetDict(train=_part(data, "ab"), test=_part(data, "c").filter(lambda row: row["label"] > 0)))
+    assert "no test utterance is labelled 'angry'; UA is over the other classes" in capsys.readouterr().err
+
+
+def _part(data, speakers):
+    return data.filter(lambda row: row["speaker"] in speakers)
+
+
 def test_a_speaker_in_two_parts_is_named():
     data = rows(list("abc"))
     data = data.add_column("split", ["train", "train", "train", "train", "test", "test"] * 3)
@@ -75,6 +92,9 @@ def test_an_utterance_in_two_parts_and_a_class_without_training_are_named():
     other_name = data.map(lambda row: {"speaker": row["speaker"] + "x"})
     with pytest.raises(InputError, match="utterance 'a-0-0' stands in both train and test"):
         check_split(DatasetDict(train=data, test=other_name))
+    other_id = other_name.map(lambda row: {"id": row["id"] + "x"})
+    with pytest.raises(InputError, match=r"file '.*a-0-0.wav' stands in both train and test"):
+        check_split(DatasetDict(train=data, test=other_id))
     with pytest.raises(InputError, match="no training utterance is labelled 'angry'"):
         check_split(DatasetDict(train=data.filter(lambda row: row["label"] > 0)))
 

@@ -13,7 +13,10 @@ from conftest import ROOT, write_wav
 from huggingface_hub import ModelCard
 from running import FILES, SHORT, environment, lines_of, train
 from safetensors.torch import load_file
+from transformers import AutoFeatureExtractor
 
+from modeling_ser_align import SERAlignForAudioClassification
+from recipe.audio import read_audio
 from recipe.scoring import score_file
 
 
@@ -105,12 +108,12 @@ def test_a_killed_run_goes_on_to_exactly_the_same_weights(demo, tmp_path):
         assert all(torch.equal(whole[key], again[key]) for key in whole), name
 
 
-def test_two_processes_log_and_score_as_one_that_accumulates(demo, tmp_path):
-    """The same batches in the same updates; no score is lost or counted twice."""
+def test_two_processes_train_log_and_score_as_one(demo, tmp_path):
+    """The batch size counts all processes, so the updates are the same; no score is lost or counted twice."""
     # Each process would draw its own dropout and SpecAugment.
     still = {"conformer_conv_dropout": 0.0, "hidden_dropout": 0.0, "mask_time_prob": 0.0}
-    argv = [*SHORT, "--data_dir", demo, "--batch_size", 4, "--encoder_config", json.dumps(still)]
-    train(*argv, "--output_dir", tmp_path / "one", "--gradient_accumulation_steps", 2)
+    argv = [*SHORT, "--data_dir", demo, "--encoder_config", json.dumps(still)]
+    train(*argv, "--output_dir", tmp_path / "one")
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29613"]
     train(*argv, "--output_dir", tmp_path / "two", launcher=torchrun)
     for stage in ("stage1", "stage2"):
@@ -139,16 +142,35 @@ def test_a_run_on_a_folder_of_my_own(tmp_path):
     shape = {"model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     shape |= {"intermediate_size": 32, "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "layerdrop": 0.0}
     shape |= {"num_conv_pos_embedding_groups": 2}
-    run = train(
-        *["--corpus", "folder", "--data_dir", tmp_path / "mine", "--encoder", "none"],
-        *["--encoder_config", json.dumps(shape), "--output_dir", tmp_path / "out", "--num_epochs", 1],
-        *["--max_duration", 0.4, "--tensorboard", "--use_cpu", "--batch_size", 4, "--bf16"],
-    )
-    assert "names no speakers" in run.stderr
+    argv = ["--corpus", "folder", "--data_dir", tmp_path / "mine", "--encoder", "none", "--num_epochs", 1]
+    argv += ["--encoder_config", json.dumps(shape), "--output_dir", tmp_path / "out", "--max_duration", 0.4]
+    argv += ["--tensorboard", "--use_cpu", "--batch_size", 4, "--bf16", "--num_workers", 1]
+    run = train(*argv)
+    assert "names no speakers" in run.stderr and "not heard" not in run.stdout
     assert list((tmp_path / "out" / "stage1" / "tensorboard").rglob("events.out.tfevents*"))
     labels = json.loads((tmp_path / "out" / "stage2" / "config.json").read_text())["id2label"]
     assert labels == {"0": "angry", "1": "calm"}
-    assert "The corpus names no speakers" in (tmp_path / "out" / "stage2" / "README.md").read_text()
+    card = (tmp_path / "out" / "stage2" / "README.md").read_text()
+    assert "The corpus names no speakers" in card and str(tmp_path / "mine") not in card
+    assert_predictions_are_those_of_the_folder(tmp_path / "out" / "stage2", tmp_path / "mine")
+
+    (tmp_path / "mine" / "calm" / "0.wav").rename(tmp_path / "mine" / "angry" / "other.wav")
+    assert "was trained with other utterances or another split" in train(*argv, expect=1).stderr
+    write_wav(tmp_path / "mine" / "angry" / "blip.wav", 0.01)
+    short = train(*argv, "--overwrite", expect=1)
+    assert "blip.wav lasts 0.0100 s" in short.stderr and (tmp_path / "out" / "stage2" / "results.json").is_file()
+
+
+def assert_predictions_are_those_of_the_folder(stage_dir, data_dir):
+    """predictions.jsonl belongs to the saved float32 weights, also after training in bfloat16."""
+    model = SERAlignForAudioClassification.from_pretrained(stage_dir).eval()
+    feature_extractor = AutoFeatureExtractor.from_pretrained(stage_dir)
+    for line in lines_of(stage_dir / "predictions.jsonl"):
+        waveform = read_audio(data_dir / line["id"])
+        with torch.no_grad():
+            output = model(**feature_extractor(waveform, sampling_rate=16000, return_tensors="pt"))
+        found = output.logits.softmax(-1)[0].tolist()
+        assert found == pytest.approx(list(line["probabilities"].values()), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -161,20 +183,31 @@ def test_a_run_on_a_folder_of_my_own(tmp_path):
         (["--encoder", "none", "--encoder_config", '{"model_type": "bert"}'], "model_type='bert', which is not one of"),
         (["--encoder", "no/such-encoder"], "the model of stage 1 cannot be built"),
         (["--stage", "2"], "which holds no model: train --stage 1 first, or --init_from"),
+        (
+            [*SHORT, "--encoder_config", '{"layer_drop": 0}'],
+            "'layer_drop' is not a setting of wav2vec2-bert; did you mean",
+        ),
+        ([*SHORT, "--encoder_config", '{"hidden_act": "gelo"}'], "the model of stage 1 cannot be built"),
+        ([*SHORT, "--attn_implementation", "flash_attention_2"], "the model of stage 1 cannot be built"),
+        (["--push_to_hub", "my model"], "--push_to_hub 'my model'"),
+        (["--stage", "2", "--init_from", "OUT/stage2"], "is the folder that stage 2 writes"),
         (["--fold", "9"], "--fold 9 is not one of the 5 folds of demo"),
     ],
 )
 def test_a_mistake_is_one_line_and_no_traceback(demo, tmp_path, argv, message):
+    argv = [str(word).replace("OUT", str(tmp_path)) for word in argv]
     corpus = [] if "--data_dir" in argv else ["--data_dir", demo]
     run = train(*argv, *corpus, "--output_dir", tmp_path, expect=1)
     error = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
     assert len(error) == 1 and message in error[0] and "Traceback" not in run.stderr
+    assert not list(tmp_path.iterdir())  # so that the corrected command finds nothing in its way
 
 
 def test_stage_2_refuses_a_stage_1_that_has_heard_its_test_speakers(short_run, demo, tmp_path):
-    argv = ["--data_dir", demo, "--output_dir", tmp_path, "--stage", 2, "--init_from", short_run[0] / "stage1"]
-    run = train(*SHORT, *argv, "--fold", 2, expect=1)
-    assert "was trained on speaker" in run.stderr and "start from a stage 1 of the same fold" in run.stderr
+    argv = ["--data_dir", demo, "--output_dir", tmp_path, "--stage", 2]
+    for folder in ("stage1", "stage1/last"):
+        run = train(*SHORT, *argv, "--init_from", short_run[0] / folder, "--fold", 2, expect=1)
+        assert "was trained on speaker" in run.stderr and "start from a stage 1 of the same fold" in run.stderr
 
 
 def test_a_folder_that_is_not_of_a_run_is_left_alone(demo, tmp_path):

@@ -14,9 +14,11 @@ DESCRIPTIONS = {"demo": demo.DESCRIPTION, "ravdess": ravdess.DESCRIPTION, "folde
 
 def load_corpus(corpus: str, data_dir: str | None = None, csv: str | None = None) -> Dataset:
     """Rows of a corpus; the columns are in `recipe.corpora.rows`. Raises InputError if it cannot be read."""
+    if csv is not None and corpus != "folder":
+        raise InputError(f"--csv {csv} goes with --corpus folder, not {corpus}")
     if corpus == "demo":
         return demo.load(data_dir or "data/demo")
-    if corpus == "folder" and csv is not None:
+    if csv is not None:
         return folder.load_csv(csv, data_dir or Path(csv).parent)
     if data_dir is None:
         raise InputError(f"--corpus {corpus} needs --data_dir, the directory that holds it")

@@ -8,6 +8,7 @@ training and test data, and scores come out too high.
 
 import csv
 import sys
+from io import StringIO
 from pathlib import Path
 
 from datasets import Dataset
@@ -46,7 +47,11 @@ def load_csv(csv_path: str | Path, root: str | Path) -> Dataset:
     """
     if not Path(csv_path).is_file():
         raise InputError(f"{csv_path}: no such CSV file")
-    with open(csv_path, newline="", encoding="utf-8-sig") as file:
+    try:
+        text = Path(csv_path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{csv_path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    with StringIO(text, newline="") as file:
         reader = csv.DictReader(file)
         header = reader.fieldnames or []
         for name in ("path", "label"):

@@ -46,3 +46,12 @@ def audio_files(directory: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(
         path for path in directory.rglob("*") if path.suffix.lower() in suffixes and not path.name.startswith(".")
     )
+
+
+def speakers_known(rows: Dataset) -> bool:
+    return not any(speaker.startswith(UNKNOWN_SPEAKER) for speaker in rows["speaker"])
+
+
+def count_speakers(rows: Dataset) -> str:
+    """`of 4 speakers`, or nothing where the corpus names none."""
+    return f" of {len(set(rows['speaker'])):3} speakers" if speakers_known(rows) else ""

@@ -1,0 +1,53 @@
+"""What each stage starts from."""
+
+import pytest
+import torch
+from conftest import TINY_ENCODERS, assert_same_encoder, tiny_model
+from datasets import ClassLabel, Features, Value
+
+from recipe.arguments import parse_arguments
+from recipe.errors import InputError
+from recipe.stages import build_model
+
+
+class Rows:
+    """All that build_model asks of the rows."""
+
+    features = Features({"label": ClassLabel(names=["angry", "happy", "sad"]), "id": Value("string")})
+
+
+@pytest.fixture
+def stage1(tmp_path):
+    model = tiny_model("wav2vec2-group", pooling="attentive", seed=3)
+    model.save_pretrained(tmp_path)
+    return tmp_path, model
+
+
+def second_model(folder, *argv):
+    args = parse_arguments(["--stage", "2", "--init_from", str(folder), "--encoder", "none", *argv], "")[2]
+    return build_model(2, args, Rows)
+
+
+def test_stage_2_takes_the_encoder_and_starts_pooling_and_classifier_anew(stage1):
+    folder, first = stage1
+    model = second_model(folder)
+    assert_same_encoder(model.encoder, first.encoder)
+    assert model.config.pooling == "cls" and not torch.equal(model.classifier.weight, first.classifier.weight)
+    assert len(model.encoder._forward_pre_hooks) == 1
+    assert not any(p.requires_grad for p in model.encoder.feature_extractor.parameters())
+    assert all(p.requires_grad for name, p in model.named_parameters() if "feature_extractor" not in name)
+
+
+def test_stage_2_can_keep_the_classifier_and_train_the_feature_encoder(stage1):
+    folder, first = stage1
+    kept = second_model(folder, "--init_classifier", "stage1")
+    assert torch.equal(kept.classifier.weight, first.classifier.weight)
+    unfrozen = second_model(folder, "--freeze_feature_encoder", "false")
+    assert all(p.requires_grad for p in unfrozen.encoder.feature_extractor.parameters())
+
+
+def test_stage_2_cannot_reshape_the_encoder(stage1):
+    with pytest.raises(InputError, match=r"stage 2 keeps the encoder of .*, where hidden_size is 32, not 64"):
+        second_model(stage1[0], "--encoder_config", '{"hidden_size": 64}')
+    shape = TINY_ENCODERS["wav2vec2-group"]["conv_dim"]
+    second_model(stage1[0], "--encoder_config", f'{{"hidden_size": 32, "conv_dim": {shape}}}')
