@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import write_wav
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
@@ -34,8 +35,6 @@ def test_each_waveform_is_normalised_on_its_own(tmp_path):
 @pytest.mark.parametrize("seconds", [0.30, 0.305, 0.31])
 def test_log_mel_frames_are_those_of_the_feature_extractor_alone(tmp_path, seconds):
     """Also where an odd number of mel frames leaves a half-filled stacked frame, which does not count."""
-    import soundfile
-
     path = write_wav(tmp_path / "a.wav", seconds)
     extractor = SeamlessM4TFeatureExtractor()
     values = UtterancePreparer(extractor, 560).prepare(path)
@@ -52,6 +51,29 @@ def test_a_long_training_utterance_keeps_its_middle_and_the_cache_gives_the_same
     assert torch.equal(cached.prepare(path), whole[4000:12000])
     path.unlink()
     assert torch.equal(cached.prepare(path), whole[4000:12000])
+
+
+def test_speed_moves_duration_and_pitch_and_noise_has_its_level(tmp_path):
+    """A tone of 440 Hz and 1 s, 1.25 times as fast, is one of 550 Hz and 0.8 s."""
+    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    soundfile.write(tmp_path / "a.wav", 0.5 * tone, 16000)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
+    fast = UtterancePreparer(extractor, 400, speed_factors=[1.25]).prepare(tmp_path / "a.wav").numpy()
+    assert len(fast) == 12800
+    assert np.argmax(np.abs(np.fft.rfft(fast))) * 16000 / len(fast) == pytest.approx(550, abs=2)
+    clean = UtterancePreparer(extractor, 400).prepare(tmp_path / "a.wav")
+    noisy = UtterancePreparer(extractor, 400, noise_snrs=[20.0]).prepare(tmp_path / "a.wav")
+    measured = 10 * torch.log10(clean.square().mean() / (noisy - clean).square().mean()).item()
+    assert measured == pytest.approx(20, abs=0.3)
+
+
+def test_variants_are_drawn_from_the_generator_that_a_resumed_run_restores(tmp_path):
+    path = write_wav(tmp_path / "a.wav", seconds=0.5)
+    preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), 400, speed_factors=[0.9, 1.0, 1.1], cache=True)
+    torch.manual_seed(0)
+    first = [len(preparer.prepare(path)) for _ in range(20)]
+    torch.manual_seed(0)
+    assert [len(preparer.prepare(path)) for _ in range(20)] == first and len(set(first)) == 3
 
 
 def test_an_utterance_shorter_than_a_frame_is_named(tmp_path):
