@@ -138,7 +138,7 @@ class DurationSampler(Sampler[int]):
     Args:
         durations: seconds of each utterance.
         pool: batches in a pool. Duration goes with speaker and emotion: the larger the pool, the more alike
-            the utterances of a batch in these too, which costs accuracy on small corpora; 1 is plain shuffling.
+            the utterances of a batch in these too, which may cost accuracy on small corpora; 1 is plain shuffling.
     """
 
     def __init__(self, durations: list[float], batch_size: int, pool: int, seed: int):
