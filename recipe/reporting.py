@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from recipe.arguments import Arguments
 from recipe.corpora import DESCRIPTIONS, LICENSES
-from recipe.corpora.rows import UNKNOWN_SPEAKER
+from recipe.corpora.rows import speakers_known
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
 VERSIONS = ("torch", "transformers", "datasets", "accelerate")
@@ -47,13 +47,9 @@ def score_lines(results: dict[str, Any]) -> list[str]:
 
 def unseen(results: dict[str, Any]) -> str:
     """Whose scores these are, as far as the corpus lets one know."""
-    if _speakers_known(results):
+    if speakers_known(results["speakers"]["test"]):
         return "speakers that it has not heard in training"
     return "utterances of validation and test (the corpus names no speakers)"
-
-
-def _speakers_known(results: dict[str, Any]) -> bool:
-    return not any(speaker.startswith(UNKNOWN_SPEAKER) for speaker in results["speakers"]["test"])
 
 
 def _checkpoint_name(results: dict[str, Any], name: str) -> str:
@@ -125,7 +121,7 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
 
 def _split_sentence(results: dict[str, Any]) -> str:
     parts = results["speakers"]
-    if not _speakers_known(results):
+    if not speakers_known(parts["test"]):
         return "The corpus names no speakers: voices may be shared between training and test data."
     counts = {name: results["scores"]["best"][name]["num_utterances"] for name in ("validation", "test")}
     return (

@@ -1,5 +1,6 @@
 """Scoring: model and rows -> predictions.jsonl -> UA, WA, macro-F1. All scores come from that file."""
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from recipe.batching import Collator, UtterancePreparer, prepared
 METRIC = Path(__file__).parent.parent / "metrics" / "ser_scores"
 
 
+@functools.cache
 def load_metric() -> evaluate.EvaluationModule:
     return evaluate.load(str(METRIC))
 
@@ -31,7 +33,6 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
     """
     state = PartialState()
     collate = Collator(preparer.input_name)
-    was_training = model.training
     model.eval()
     share = rows.select(range(state.process_index, len(rows), state.num_processes))
     batches = _batches(share, preparer, batch_size)
@@ -42,7 +43,6 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
         inputs = {name: tensor.to(model.device) for name, tensor in collate(utterances).items() if name != "labels"}
         probabilities = model(**inputs).logits.float().softmax(dim=-1).cpu()
         predictions += [(u["id"], row.tolist()) for u, row in zip(utterances, probabilities)]
-    model.train(was_training)
     everything = dict(gather_object(predictions))
     names = rows.features["label"].names
     return [

@@ -6,6 +6,7 @@ Columns: `id` (unique utterance id), `audio` (path, never decoded here), `label`
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,12 @@ def audio_files(directory: Path, suffixes: tuple[str, ...]) -> list[Path]:
     )
 
 
-def speakers_known(rows: Dataset) -> bool:
-    return not any(speaker.startswith(UNKNOWN_SPEAKER) for speaker in rows["speaker"])
+def speakers_known(speakers: Iterable[str]) -> bool:
+    """Whether these are names of speakers, or marks of utterances whose speaker is not known."""
+    return not any(speaker.startswith(UNKNOWN_SPEAKER) for speaker in speakers)
 
 
 def count_speakers(rows: Dataset) -> str:
     """`of 4 speakers`, or nothing where the corpus names none."""
-    return f" of {len(set(rows['speaker'])):3} speakers" if speakers_known(rows) else ""
+    speakers = set(rows["speaker"])
+    return f" of {len(speakers):3} speakers" if speakers_known(speakers) else ""
