@@ -20,6 +20,7 @@ WAVEFORM_ENCODERS = (
     "wav2vec2-conformer",
 )
 LOG_MEL_ENCODERS = ("wav2vec2-bert",)
+NUM_MEL_BINS = 80
 ENCODERS = WAVEFORM_ENCODERS + LOG_MEL_ENCODERS
 
 CHOICES = {
@@ -45,6 +46,7 @@ RANGES = {
     "eal_weight": (0.0, math.inf, True, "a number of at least 0"),
     "fual_weight": (0.0, math.inf, True, "a number of at least 0"),
     "frame_temperature": (0.0, math.inf, False, "a number above 0, or None"),
+    "temperature": (0.0, math.inf, False, "a number above 0"),
 }
 
 
@@ -89,6 +91,8 @@ class SERAlignConfig(PreTrainedConfig):
             `"utterance"`; the other one is held constant. Chosen.
         label_smoothing: of the cross-entropy. Ours, not the paper's; 0 is off.
         freeze_feature_encoder: keep the convolutional feature encoder fixed. Stated: frozen in both stages.
+        temperature: logits of utterance and frames are divided by it, so that their softmax is calibrated
+            (Guo et al. 2017); train.py fits it on validation data after training. Ours; 1 changes nothing.
 
     EAL and FUAL need the CLS output: they act with `pooling="cls"` alone.
 
@@ -133,6 +137,7 @@ class SERAlignConfig(PreTrainedConfig):
     fual_gradient: str = "both"
     label_smoothing: float = 0.0
     freeze_feature_encoder: bool = True
+    temperature: float = 1.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         _refuse_misspelt(kwargs)
@@ -194,6 +199,11 @@ class SERAlignConfig(PreTrainedConfig):
     def takes_log_mel(self) -> bool:
         """Whether the encoder reads log-mel frames (`input_features`) instead of a waveform (`input_values`)."""
         return self.encoder_config.model_type in LOG_MEL_ENCODERS
+
+    @property
+    def num_stacked_log_mel(self) -> int:
+        """Log-mel frames of 80 values, 10 ms apart, that a log-mel encoder takes as one frame."""
+        return self.encoder_config.feature_projection_input_dim // NUM_MEL_BINS
 
     @property
     def receptive_field(self) -> int:

@@ -492,8 +492,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         frame_mask = self._frame_mask(inputs, attention_mask)
         frames = self._encode(inputs, attention_mask, frame_mask)
         pooled = self.pooling(frames, frame_mask)
-        logits = self.classifier(pooled.embedding)
-        frame_logits = (self.frame_classifier or self.classifier)(pooled.frames)
+        logits = self.classifier(pooled.embedding) / self.config.temperature
+        frame_logits = (self.frame_classifier or self.classifier)(pooled.frames) / self.config.temperature
         losses = {} if labels is None else self._losses(pooled, logits, frame_logits, frame_mask, labels)
         return SERAlignOutput(
             logits=logits,
@@ -531,7 +531,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         shortest, index = (value.item() for value in lengths.min(dim=0))
         needed = self.config.receptive_field
         if shortest < needed:
-            given = f"{shortest} log-mel frames; at least {needed} is needed (0.035 s of audio)"
+            given = f"{shortest} log-mel frames; at least {needed} is needed"
             if not self.config.takes_log_mel:
                 given = (
                     f"{shortest} samples ({shortest / SAMPLING_RATE:.4f} s at 16 kHz); one frame needs at least "

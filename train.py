@@ -34,7 +34,7 @@ from typing import Any
 import datasets
 import torch
 from accelerate import PartialState
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -45,6 +45,7 @@ from transformers.utils import logging
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.audio import SAMPLING_RATE
 from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utterance
+from recipe.calibration import fit_temperature
 from recipe.corpora import load_corpus
 from recipe.corpora.rows import count_speakers
 from recipe.reporting import library_versions, read_results, score_lines, unseen, write_model_card, write_results
@@ -55,22 +56,35 @@ from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history
 
 # May differ when an interrupted run goes on: they do not change the method, the data or the order of the batches.
 FREE_TO_CHANGE = (
-    *("output_dir", "stage", "overwrite", "push_to_hub", "eval_batch_size", "num_workers", "cache_audio"),
+    *("output_dir", "init_from", "stage", "overwrite", "push_to_hub", "eval_batch_size", "num_workers", "cache_audio"),
     *("tensorboard", "logging_steps", "data_dir", "csv", "use_cpu", "attn_implementation"),
 )
 
 
 def main(arguments: dict[int, Arguments]) -> None:
+    rows = read_rows(arguments[1])
+    stage_dir = train_stages(arguments, rows)
+    if PartialState().is_main_process:
+        print(how_to_use(stage_dir, arguments[1].data.trim_db))
+        if arguments[1].trainer.push_to_hub:
+            push(stage_dir, arguments[1], arguments[1].trainer.push_to_hub)
+
+
+def read_rows(args: Arguments) -> Dataset:
+    """The utterances of the corpus; the first process reads it, the others find what it wrote."""
     datasets.disable_progress_bars()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    with PartialState(cpu=args.trainer.use_cpu).main_process_first():
+        return load_corpus(args.data.corpus, args.data.data_dir, args.data.csv)
+
+
+def train_stages(arguments: dict[int, Arguments], rows: Dataset) -> Path:
+    """Split the rows and train the stages that are asked for; returns the folder of the last one."""
     data, run = arguments[1].data, arguments[1].trainer
     stages = (1, 2) if run.stage == "both" else (int(run.stage),)
-    state = PartialState(cpu=run.use_cpu)
+    state = PartialState()
     check_launch(arguments, stages)
-
-    with state.main_process_first():
-        rows = load_corpus(data.corpus, data.data_dir, data.csv)
     split = make_split(rows, data.corpus, data.fold, data.num_folds, data.num_validation_speakers, data.split_seed)
     state.print(f"{data.corpus}: {len(rows)} utterances, {sum(rows['duration']) / 60:.1f} minutes")
     for name, part in split.items():
@@ -80,11 +94,7 @@ def main(arguments: dict[int, Arguments]) -> None:
         if stage == 2:
             check_stage1_speakers(stage1_folder(arguments[2]), data.corpus, split)
         run_stage(stage, arguments[stage], split)
-    if state.is_main_process:
-        stage_dir = folder_of(stages[-1], arguments[stages[-1]])
-        print(how_to_use(stage_dir, data.trim_db))
-        if run.push_to_hub:
-            push(stage_dir, arguments[stages[-1]], run.push_to_hub)
+    return folder_of(stages[-1], arguments[stages[-1]])
 
 
 def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
@@ -224,7 +234,8 @@ def finished_before(stage_dir: Path, record: dict[str, Any], overwrite: bool) ->
         raise InputError(f"{stage_dir} has files but no arguments.json, so no run made it: choose another --output_dir")
     if overwrite or not path.is_file():
         return None
-    earlier = json.loads(path.read_text(encoding="utf-8"))
+    # An option that is newer than the run had no effect then, as its default has none.
+    earlier = {**Arguments().flat(), **json.loads(path.read_text(encoding="utf-8"))}
     changed = [name for name in record if name not in FREE_TO_CHANGE and earlier.get(name) != record[name]]
     if changed:
         name = changed[0]
@@ -302,7 +313,8 @@ def save_and_score(
 ) -> dict[str, Any]:
     """A folder with weights, code, feature extractor and predictions.jsonl; the scores that follow from it.
 
-    What is scored is the saved model, loaded again in float32: that is what its users get.
+    What is scored is the saved model, loaded again in float32: that is what its users get. Its temperature is
+    fitted on validation data first.
     """
     state = PartialState()
     if state.is_main_process:
@@ -310,6 +322,10 @@ def save_and_score(
         feature_extractor.save_pretrained(directory)
     state.wait_for_everyone()
     saved = SERAlignForAudioClassification.from_pretrained(directory, dtype=torch.float32).to(state.device)
+    validation = predict(saved, split["validation"], preparer, args.trainer.eval_batch_size)
+    saved.config.temperature = fit_temperature(validation)
+    if state.is_main_process:
+        saved.config.save_pretrained(directory)
     predictions = []
     for name in ("validation", "test"):
         part = predict(saved, split[name], preparer, args.trainer.eval_batch_size)
@@ -317,7 +333,7 @@ def save_and_score(
     if not state.is_main_process:
         return {}
     write_lines(directory / "predictions.jsonl", predictions)
-    return score_file(directory / "predictions.jsonl")
+    return {**score_file(directory / "predictions.jsonl"), "temperature": saved.config.temperature}
 
 
 def progress_of(trainer: SERAlignTrainer) -> dict[str, Any]:

@@ -17,13 +17,18 @@ from configuration_ser_align import SERAlignConfig
 from recipe.audio import SAMPLING_RATE, read_audio
 from recipe.errors import InputError
 
-# Wav2Vec2-BERT stacks two log-mel frames of 25 ms every 10 ms into one.
-SHORTEST_LOG_MEL = 560  # samples
+# Log-mel frames of 25 ms every 10 ms, in samples; Wav2Vec2-BERT stacks some of them into one frame.
+LOG_MEL_WINDOW, LOG_MEL_HOP = 400, 160
+
+# What was prepared, shared by all preparers of a process: stages and runs that follow each other read a file once.
+_PREPARED: dict[tuple, Tensor] = {}
 
 
 def shortest_utterance(config: SERAlignConfig) -> int:
     """Samples at 16 kHz that one frame of the encoder needs."""
-    return SHORTEST_LOG_MEL if config.takes_log_mel else config.receptive_field
+    if config.takes_log_mel:
+        return LOG_MEL_WINDOW + (config.num_stacked_log_mel - 1) * LOG_MEL_HOP
+    return config.receptive_field
 
 
 class UtterancePreparer:
@@ -62,11 +67,8 @@ class UtterancePreparer:
         self.max_samples = None if max_duration is None else int(max_duration * SAMPLING_RATE)
         self.speed_factors = speed_factors
         self.noise_snrs = noise_snrs
-        self.cache: dict[tuple, Tensor] | None = {} if cache else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what is cached: datasets pickles a transform to fingerprint it, and workers start empty."""
-        return {**self.__dict__, "cache": None if self.cache is None else {}}
+        self.cache = cache
+        self._settings = (feature_extractor.to_json_string(), trim_db, max_duration)
 
     def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
         inputs = [self.prepare(audio["path"]) for audio in columns["audio"]]
@@ -74,12 +76,13 @@ class UtterancePreparer:
 
     def prepare(self, path: str | Path) -> Tensor:
         """One file to the encoder's input."""
-        key = str(path), drawn(self.speed_factors), drawn(self.noise_snrs)
-        if self.cache is None:
-            return self._prepare(*key)
-        if key not in self.cache:
-            self.cache[key] = self._prepare(*key)
-        return self.cache[key]
+        variant = str(path), drawn(self.speed_factors), drawn(self.noise_snrs)
+        if not self.cache:
+            return self._prepare(*variant)
+        key = (*self._settings, *variant)
+        if key not in _PREPARED:
+            _PREPARED[key] = self._prepare(*variant)
+        return _PREPARED[key]
 
     def _prepare(self, path: str, speed: float | None, noise_snr: float | None) -> Tensor:
         waveform = read_audio(path, self.trim_db)

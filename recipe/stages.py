@@ -117,7 +117,7 @@ def feature_extractor_for(
         except OSError as error:
             raise InputError(f"{source} has no feature extractor: {' '.join(str(error).split())}") from error
     elif model.config.takes_log_mel:
-        extractor = SeamlessM4TFeatureExtractor()
+        extractor = SeamlessM4TFeatureExtractor(stride=model.config.num_stacked_log_mel)
     else:
         extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
     extractor.return_attention_mask = True

@@ -77,7 +77,7 @@ def ravdess_dir(tmp_path):
 
 
 def test_ravdess_in_its_official_layout(ravdess_dir, capsys):
-    rows = load_corpus("ravdess", str(ravdess_dir))
+    rows = load_corpus("ravdess", str(ravdess_dir), partial=True)
     assert rows["id"][:] == ["03-01-01-01-01-01-01", "03-01-05-02-02-01-01", "03-01-08-01-02-02-02"]
     assert [rows.features["label"].names[i] for i in rows["label"]] == ["neutral", "angry", "surprised"]
     assert rows["speaker"][:] == ["01", "01", "02"] and rows["gender"][:] == ["male", "male", "female"]
@@ -85,7 +85,7 @@ def test_ravdess_in_its_official_layout(ravdess_dir, capsys):
     assert rows["text"][1] == "Dogs are sitting by the door"
     assert rows["duration"][:] == pytest.approx([0.5, 0.5, 0.5])
     warning = capsys.readouterr().err
-    assert "3 of RAVDESS's 1440 utterances; no utterance of actor 03, 04" in warning
+    assert "differs from the published RAVDESS: no utterance of actor 03; no utterance of actor 04" in warning
 
 
 def test_a_wrong_ravdess_directory_says_what_was_looked_for(tmp_path):

@@ -11,12 +11,12 @@ Citation: Livingstone SR, Russo FA (2018). The Ryerson Audio-Visual Database of 
 """
 
 import re
-import sys
+from collections import Counter
 from pathlib import Path
 
 from datasets import Dataset
 
-from recipe.corpora.rows import audio_files, make_rows
+from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
 from recipe.errors import InputError
 
 LICENSE = "cc-by-nc-sa-4.0"
@@ -27,7 +27,8 @@ DESCRIPTION = (
 )
 LABELS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 SENTENCES = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
-NUM_UTTERANCES = 1440
+PUBLISHED_COUNTS = {label: 96 if label == "neutral" else 192 for label in LABELS}
+ACTORS = [f"{actor:02d}" for actor in range(1, 25)]
 
 # modality - channel - emotion - intensity - sentence - repetition - actor
 NAME = re.compile(r"(\d\d)-(\d\d)-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)")
@@ -35,11 +36,12 @@ SPEECH = "01"
 AUDIO_ONLY = "03"
 
 
-def load(data_dir: str | Path) -> Dataset:
+def load(data_dir: str | Path, partial: bool = False) -> Dataset:
     """Rows of the directory that holds Actor_01 to Actor_24; `intensity` is normal or strong.
 
     Raises:
-        InputError: the directory is missing or holds no RAVDESS speech file.
+        InputError: the directory is missing or holds no RAVDESS speech file, or utterances are missing and the
+            copy is not said to be `partial`.
     """
     rows = []
     for path in audio_files(Path(data_dir), (".wav", ".flac")):
@@ -63,15 +65,15 @@ def load(data_dir: str | Path) -> Dataset:
             "give the directory that holds Actor_01 to Actor_24"
         )
     rows = _without_repeats(rows)
-    if len(rows) != NUM_UTTERANCES:
-        actors = {row["speaker"] for row in rows}
-        absent = [f"{actor:02d}" for actor in range(1, 25) if f"{actor:02d}" not in actors]
-        print(
-            f"warning: {data_dir} holds {len(rows)} of RAVDESS's {NUM_UTTERANCES} utterances"
-            + (f"; no utterance of actor {', '.join(absent)}" if absent else ""),
-            file=sys.stderr,
-        )
+    report_differences("RAVDESS", data_dir, _differences(rows), partial)
     return make_rows(rows, LABELS)
+
+
+def _differences(rows: list[dict]) -> list[str]:
+    counts = Counter(row["label"] for row in rows)
+    actors = {row["speaker"] for row in rows}
+    absent = [f"no utterance of actor {actor}" for actor in ACTORS if actor not in actors]
+    return absent + differing_counts(counts, PUBLISHED_COUNTS)
 
 
 def _without_repeats(rows: list[dict]) -> list[dict]:

@@ -1,12 +1,17 @@
 """Rows: what every corpus gives, as a `datasets.Dataset`.
 
-Columns: `id` (unique utterance id), `audio` (path, never decoded here), `label` (ClassLabel), `speaker`,
-`gender` ("female", "male" or ""), `session` ("" where there is none), `duration` (seconds), and `text` and
-`split` where a corpus has them.
+Columns of every corpus: `id` (unique utterance id), `audio` (path, never decoded here), `label` (ClassLabel),
+`speaker`, `gender` ("female", "male" or ""), `session` ("" where there is none), `duration` (seconds).
+
+Where a corpus has them: `text`; `style` ("improvised" or "scripted"); `intensity`; `label_distribution` (share
+of the annotators' votes for each label, in the order of the labels; empty without votes); `valence`,
+`activation`, `dominance` (mean over annotators, on the corpus's own scale, None without); `split` (train,
+validation, test: the published split, where it shares no speaker); `official_split` (where it does share them).
 """
 
+import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +45,32 @@ def make_rows(rows: list[dict[str, Any]], labels: list[str]) -> Dataset:
     columns["audio"] = [str(path) for path in columns["audio"]]
     dataset = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
     return dataset.cast_column("label", ClassLabel(names=labels))
+
+
+def differing_counts(found: Mapping[str, int], published: Mapping[str, int], what: str = "") -> list[str]:
+    """One line for each class whose count is not the published one: `angry: 1102 of 1103 utterances`."""
+    return [
+        f"{what}{name}: {found.get(name, 0)} of {count} utterances"
+        for name, count in published.items()
+        if found.get(name, 0) != count
+    ]
+
+
+def report_differences(corpus: str, data_dir: str | Path, differences: list[str], partial: bool) -> None:
+    """Say what differs from the published corpus: a warning for a copy that is meant to be partial.
+
+    Raises:
+        InputError: there are differences, and the copy is not meant to be partial.
+    """
+    if not differences:
+        return
+    shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+    if not partial:
+        raise InputError(
+            f"{data_dir} differs from the published {corpus}: {shown}. Complete it, or take it as it is with "
+            "--partial_corpus"
+        )
+    print(f"warning: {data_dir} differs from the published {corpus}: {shown}", file=sys.stderr)
 
 
 def audio_files(directory: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -1,0 +1,139 @@
+"""Train every cell of an experiment, folds x seeds x variants, and write its tables and figures.
+
+    python experiment.py --config run_configs/ravdess/table3.yaml --data_dir RAVDESS
+    python experiment.py --config run_configs/ravdess/table3.yaml --list
+    python experiment.py --config run_configs/ravdess/table3.yaml --data_dir RAVDESS --cell 7
+    python experiment.py --config run_configs/ravdess/table3.yaml --report
+
+Every cell is a run of train.py; any other option (--data_dir, --use_cpu, --bf16, ...) goes to all of them. Cells
+that are done are skipped, an interrupted one goes on from its last epoch. The same command may run several times at
+once, on one machine or on several that share the folder: each takes cells that no other is working on. Several GPUs
+for one cell: accelerate launch --multi_gpu --num_processes 4 experiment.py ...
+
+Tables (Markdown, CSV) and figures (PNG, SVG) are computed from the saved predictions of the cells.
+"""
+
+import argparse
+import sys
+import time
+from statistics import median
+
+from recipe.arguments import parse_arguments
+from recipe.errors import InputError
+from recipe.experiments import Cell, Experiment, read_experiment
+
+
+def read_command_line(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """This script's own options, and those for train.py."""
+    parser = argparse.ArgumentParser(
+        usage="experiment.py --config FILE [--list | --cell N | --report] [--option of train.py ...]",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of the experiment")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="print the cells, and which are done")
+    what.add_argument(
+        "--cell", type=int, metavar="N", help="train this cell alone, and the stage 1 that it starts from"
+    )
+    what.add_argument(
+        "--report", action="store_true", help="write tables and figures from what is finished; no training"
+    )
+    return parser.parse_known_args(argv)
+
+
+if __name__ == "__main__":  # before the slow imports, so that --help, --list and a mistake answer at once
+    OWN, REST = read_command_line(sys.argv[1:])
+    try:
+        EXPERIMENT = read_experiment(OWN.config, REST)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    if OWN.list:
+        for number, cell in enumerate(EXPERIMENT.cells(), start=1):
+            done = (EXPERIMENT.stage_dir(cell) / "results.json").is_file()
+            print(f"{number:4} {'done' if done else '    '} {cell}")
+        sys.exit()
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
+
+import train
+from recipe.reporting import read_results
+
+
+def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
+    """Train what is not done yet, and wait for what other processes are training."""
+    rows = None
+    while waiting := [cell for cell in cells if read_results(experiment.stage_dir(cell)) is None]:
+        claimed = next(((cell, lock) for cell in waiting if (lock := claim(experiment, cell))), None)
+        if claimed is None:
+            time.sleep(5)
+            continue
+        cell, lock = claimed
+        PartialState().print(f"\n{progress(experiment, cell)}")
+        try:
+            arguments = parse_arguments(experiment.command_line(cell), description="")
+            rows = rows or train.read_rows(arguments[1])
+            train.train_stages(arguments, rows)
+        except InputError as error:
+            raise InputError(f"{error} [cell {experiment.cells().index(cell) + 1}: {cell}]") from error
+        finally:
+            lock.release()
+
+
+def claim(experiment: Experiment, cell: Cell) -> FileLock | None:
+    """The lock of a cell that can be trained now; None if its stage 1 is missing or another process has it.
+
+    A lock ends with the process that holds it. With several processes of one run, the first decides for all.
+    """
+    stage1 = Cell(cell.fold, cell.seed, None)
+    free = cell == stage1 or read_results(experiment.stage_dir(stage1)) is not None
+    experiment.fold_dir(cell).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(experiment.fold_dir(cell) / f"{cell.variant.key if cell.variant else 'stage1'}.lock")
+    if free and PartialState().is_main_process:
+        try:
+            lock.acquire(timeout=0)
+            free = read_results(experiment.stage_dir(cell)) is None  # another one may have finished it meanwhile
+        except Timeout:
+            free = False
+    if broadcast_object_list([free])[0]:
+        return lock
+    lock.release()
+    return None
+
+
+def progress(experiment: Experiment, cell: Cell) -> str:
+    """`[12 of 36 done, about 41 min left] fold 2, seed 0, cls`; the time is that of one process alone."""
+    seconds: dict[bool, list[float]] = {True: [], False: []}  # by whether it is a stage 1
+    left = []
+    for other in experiment.cells():
+        results = read_results(experiment.stage_dir(other))
+        if results is None:
+            left.append(other.variant is None)
+        else:
+            seconds[other.variant is None].append(results["seconds"])
+    done = len(experiment.cells()) - len(left)
+    estimate = ""
+    if all(seconds[is_stage1] for is_stage1 in left):
+        estimate = f", about {sum(median(seconds[is_stage1]) for is_stage1 in left) / 60:.0f} min left"
+    return f"[{done} of {done + len(left)} done{estimate}] {cell}"
+
+
+def main(experiment: Experiment, number: int | None, report_only: bool) -> None:
+    cells = experiment.cells()
+    if number is not None:
+        if not 1 <= number <= len(cells):
+            raise InputError(f"--cell {number} is not one of the {len(cells)} cells: --list prints them")
+        cell = cells[number - 1]
+        cells = [Cell(cell.fold, cell.seed, None), cell] if cell.variant else [cell]
+    if not report_only:
+        train_cells(experiment, cells)
+
+
+if __name__ == "__main__":
+    try:
+        main(EXPERIMENT, OWN.cell, OWN.report)
+    except InputError as error:
+        sys.exit(f"error: {str(error).splitlines()[-1].removeprefix('recipe.errors.InputError: ')}")

@@ -1,0 +1,215 @@
+"""Experiments: folds x seeds x variants. Each cell is one command line of train.py.
+
+An experiment is a YAML file:
+
+    title: Table 3 on RAVDESS
+    config: run_configs/ravdess/mini.yaml     # what every cell shares
+    folds: [1, 2, 3, 4, 5, 6]
+    seeds: [0]
+    baseline: self_attention                  # what the other variants are compared with
+    variants:
+      self_attention:
+        name: self-attention pooling
+        seeds: [0, 1]                         # only where it differs from the line above
+        options: {pooling: self_attention, eal_weight: 0, fual_weight: 0}
+        paper: {ua: 0.753, wa: 0.742}         # where the paper gives it
+
+Stage 1 is trained once for each fold and seed and shared by all variants, as in the paper. Experiments on the
+same run configuration share its output folder, so that a cell of two tables is trained once.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recipe.arguments import parse_arguments
+from recipe.errors import InputError
+
+KEYS = ("title", "config", "folds", "seeds", "baseline", "variants", "paper_corpus", "cited")
+VARIANT_KEYS = ("name", "options", "seeds", "paper")
+# Set by the experiment for each cell, so not to be given for all of them.
+CELL_OPTIONS = ("config", "fold", "seed", "stage", "init_from", "overwrite", "push_to_hub")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train stage 2: a row of the table."""
+
+    key: str
+    name: str
+    options: dict[str, Any]
+    seeds: tuple[int, ...]
+    paper: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: stage 1 of a fold and seed (`variant` None), or a variant on it."""
+
+    fold: int
+    seed: int
+    variant: Variant | None
+
+    def __str__(self) -> str:
+        return f"fold {self.fold}, seed {self.seed}, {self.variant.key if self.variant else 'stage 1'}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table of the paper on one corpus, and where its runs are."""
+
+    path: Path
+    title: str
+    config: str
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    variants: tuple[Variant, ...]
+    output_dir: Path
+    shared_options: tuple[str, ...] = ()
+    cited: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def report_dir(self) -> Path:
+        return self.output_dir / self.path.stem
+
+    def cells(self) -> list[Cell]:
+        """Every run, in the order in which they are best trained: seed by seed, fold by fold, stage 1 first."""
+        return list(self._cells())
+
+    def _cells(self) -> Iterator[Cell]:
+        for seed in sorted({*self.seeds, *(seed for variant in self.variants for seed in variant.seeds)}):
+            variants = [variant for variant in self.variants if seed in variant.seeds]
+            for fold in self.folds:
+                yield Cell(fold, seed, None)
+                yield from (Cell(fold, seed, variant) for variant in variants)
+
+    def fold_dir(self, cell: Cell) -> Path:
+        return self.output_dir / f"fold{cell.fold}-seed{cell.seed}"
+
+    def stage_dir(self, cell: Cell) -> Path:
+        """The folder that train.py leaves for this cell."""
+        fold_dir = self.fold_dir(cell)
+        return fold_dir / cell.variant.key / "stage2" if cell.variant else fold_dir / "stage1"
+
+    def command_line(self, cell: Cell) -> list[str]:
+        """The options of train.py that train this cell."""
+        fold_dir = self.fold_dir(cell)
+        argv = ["--config", self.config, *self.shared_options, "--fold", str(cell.fold), "--seed", str(cell.seed)]
+        if cell.variant is None:
+            return [*argv, "--stage", "1", "--output_dir", str(fold_dir)]
+        argv += ["--stage", "2", "--init_from", str(fold_dir / "stage1")]
+        argv += ["--output_dir", str(fold_dir / cell.variant.key)]
+        return [*argv, *to_command_line(cell.variant.options)]
+
+
+def to_command_line(options: dict[str, Any]) -> list[str]:
+    """Options of a YAML mapping as words of a command line."""
+    argv = []
+    for name, value in options.items():
+        words = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+        argv += [f"--{name}", *("none" if word is None else str(word) for word in words)]
+    return argv
+
+
+def read_experiment(path: str, shared_options: list[str]) -> Experiment:
+    """The experiment of a YAML file; `shared_options` are options of train.py for all of its cells.
+
+    Raises:
+        InputError: the file cannot be read, a key or a value is not valid, or an option is the experiment's own.
+    """
+    content = _read_mapping(path)
+    _check_keys(path, content, KEYS, required=("title", "config", "folds", "variants"))
+    folds = _whole_numbers(path, "folds", content["folds"])
+    seeds = _whole_numbers(path, "seeds", content.get("seeds", [0]))
+    if not isinstance(content["variants"], dict):
+        raise InputError(f"{path}: variants must hold 'name: options' lines, not {content['variants']!r}")
+    variants = tuple(_variant(path, str(key), value or {}, seeds) for key, value in content["variants"].items())
+    baseline = content.get("baseline", variants[0].key if variants else "")
+    if variants and baseline not in [variant.key for variant in variants]:
+        raise InputError(f"{path}: baseline {baseline!r} is not one of {', '.join(v.key for v in variants)}")
+    _check_shared_options(shared_options, variants)
+    shared = parse_arguments(["--config", content["config"], *shared_options], description="")
+    experiment = Experiment(
+        path=Path(path),
+        title=str(content["title"]),
+        config=content["config"],
+        folds=folds,
+        seeds=seeds,
+        baseline=baseline,
+        variants=variants,
+        output_dir=Path(shared[1].trainer.output_dir),
+        shared_options=tuple(_without_output_dir(shared_options)),
+        cited=content.get("cited", []),
+    )
+    for cell in experiment.cells():  # a mistake in the last variant is said before the first one is trained
+        parse_arguments(experiment.command_line(cell), description="")
+    return experiment
+
+
+def _read_mapping(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        near = sorted(str(p) for p in Path("run_configs").rglob("*table*.yaml"))
+        raise InputError(f"--config {path}: no such file; there are {', '.join(near) or 'none in run_configs'}")
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold 'name: value' lines, but holds a {type(content).__name__}")
+    return content
+
+
+def _check_keys(where: str, content: dict[str, Any], known: tuple[str, ...], required: tuple[str, ...] = ()) -> None:
+    for name in content:
+        if name not in known:
+            raise InputError(f"{where}: '{name}' is not one of {', '.join(known)}")
+    for name in required:
+        if name not in content:
+            raise InputError(f"{where} has no '{name}'; an experiment needs {', '.join(required)}")
+
+
+def _whole_numbers(path: str, name: str, value: Any) -> tuple[int, ...]:
+    numbers = value if isinstance(value, list) else [value]
+    if not numbers or not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise InputError(f"{path}: {name}={value!r} is not a list of whole numbers")
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"{path}: {name}={value!r} names one of them twice")
+    return tuple(numbers)
+
+
+def _variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, ...]) -> Variant:
+    where = f"{path}: variant {key}"
+    if key == "stage1" or Path(key).name != key:
+        raise InputError(f"{where}: its name must be that of a folder other than stage1")
+    _check_keys(where, value, VARIANT_KEYS)
+    return Variant(
+        key=key,
+        name=str(value.get("name", key)),
+        options=value.get("options") or {},
+        seeds=_whole_numbers(where, "seeds", value["seeds"]) if "seeds" in value else seeds,
+        paper=value.get("paper") or {},
+    )
+
+
+def _check_shared_options(shared_options: list[str], variants: tuple[Variant, ...]) -> None:
+    own = {*CELL_OPTIONS, *(name for variant in variants for name in variant.options)}
+    for word in shared_options:
+        name = word.split("=")[0].removeprefix("--")
+        if word.startswith("--") and name in own:
+            raise InputError(f"--{name} is set by the experiment for each of its runs: change its YAML file, or a copy")
+
+
+def _without_output_dir(options: list[str]) -> list[str]:
+    """The same options less --output_dir, which each cell has its own of."""
+    kept: list[str] = []
+    skip = False
+    for word in options:
+        if not skip and word.split("=")[0] != "--output_dir":
+            kept.append(word)
+        skip = word == "--output_dir"
+    return kept
