@@ -47,7 +47,7 @@ from recipe.audio import SAMPLING_RATE
 from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utterance
 from recipe.calibration import fit_temperature
 from recipe.corpora import load_corpus
-from recipe.corpora.rows import count_speakers
+from recipe.corpora.rows import class_counts, count_speakers
 from recipe.reporting import library_versions, read_results, score_lines, unseen, write_model_card, write_results
 from recipe.scoring import predict, score_file, write_lines
 from recipe.splits import make_split
@@ -147,6 +147,8 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
             "scores": scores,
             **progress_of(trainer),
             "speakers": {name: sorted(set(part["speaker"])) for name, part in split.items()},
+            "class_counts": {name: class_counts(part) for name, part in split.items()},
+            "hours": {name: sum(part["duration"]) / 3600 for name, part in split.items()},
             "num_parameters": model.num_parameters(),
             "seconds": seconds,
             "resumed": checkpoint is not None,

@@ -26,7 +26,7 @@ def load_metric() -> evaluate.EvaluationModule:
 
 @torch.inference_mode()
 def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> list[dict]:
-    """One prediction for each row: id, speaker, label, prediction and the probability of each label.
+    """One prediction for each row: id, speaker, gender, label, prediction and the probability of each label.
 
     In float32 without autocast; the batch size does not change a score. With several processes each
     scores its share and all of them return everything, once.
@@ -49,6 +49,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
         {
             "id": row["id"],
             "speaker": row["speaker"],
+            "gender": row["gender"],
             "label": names[row["label"]],
             "prediction": names[max(range(len(names)), key=everything[row["id"]].__getitem__)],
             "probabilities": dict(zip(names, everything[row["id"]])),

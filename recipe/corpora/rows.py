@@ -89,3 +89,9 @@ def count_speakers(rows: Dataset) -> str:
     """`of 4 speakers`, or nothing where the corpus names none."""
     speakers = set(rows["speaker"])
     return f" of {len(speakers):3} speakers" if speakers_known(speakers) else ""
+
+
+def class_counts(rows: Dataset) -> dict[str, int]:
+    """Utterances of each class, in the order of the labels."""
+    counts = Counter(rows["label"])
+    return {name: counts[index] for index, name in enumerate(rows.features["label"].names)}
