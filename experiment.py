@@ -60,6 +60,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 import train
+from recipe.experiment_report import write_report
 from recipe.reporting import read_results
 
 
@@ -130,6 +131,8 @@ def main(experiment: Experiment, number: int | None, report_only: bool) -> None:
         cells = [Cell(cell.fold, cell.seed, None), cell] if cell.variant else [cell]
     if not report_only:
         train_cells(experiment, cells)
+    if number is None and PartialState().is_main_process:
+        print(f"\nReport: {write_report(experiment)}")
 
 
 if __name__ == "__main__":

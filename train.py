@@ -14,7 +14,7 @@ command again goes on after an interruption.
 
 import sys
 
-from recipe.arguments import Arguments, parse_arguments
+from recipe.arguments import FREE_TO_CHANGE, Arguments, parse_arguments
 from recipe.errors import InputError
 
 if __name__ == "__main__":  # before the slow imports, so that --help and a mistyped option answer at once
@@ -53,12 +53,6 @@ from recipe.scoring import predict, score_file, write_lines
 from recipe.splits import make_split
 from recipe.stages import build_model, feature_extractor_for, stage1_folder, training_arguments
 from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history
-
-# May differ when an interrupted run goes on: they do not change the method, the data or the order of the batches.
-FREE_TO_CHANGE = (
-    *("output_dir", "init_from", "stage", "overwrite", "push_to_hub", "eval_batch_size", "num_workers", "cache_audio"),
-    *("tensorboard", "logging_steps", "data_dir", "csv", "use_cpu", "attn_implementation"),
-)
 
 
 def main(arguments: dict[int, Arguments]) -> None:

@@ -174,6 +174,11 @@ class Arguments:
 
 GROUPS = (ModelArguments, DataArguments, TrainerArguments)
 PATHS = ("data_dir", "csv", "output_dir", "init_from")
+# May differ when an interrupted run goes on: they do not change the method, the data or the order of the batches.
+FREE_TO_CHANGE = (
+    *("output_dir", "init_from", "stage", "overwrite", "push_to_hub", "eval_batch_size", "num_workers", "cache_audio"),
+    *("tensorboard", "logging_steps", "data_dir", "csv", "use_cpu", "attn_implementation"),
+)
 STAGE_SECTIONS = ("stage1", "stage2")
 # Both stages train and score on one split, in one folder.
 WHOLE_RUN = (
@@ -184,6 +189,11 @@ WHOLE_RUN = (
 _NARGS: dict[Any, dict[str, Any]] = {bool: {"nargs": "?", "const": "true"}, list[float]: {"nargs": "+"}}
 _FIELDS: dict[str, Field] = {f.name: f for group in GROUPS for f in fields(group)}
 _TYPES = {name: hint for group in GROUPS for name, hint in typing.get_type_hints(group).items()}
+
+
+def option_help(name: str) -> str:
+    """What an option is, as --help says it."""
+    return _FIELDS[name].metadata["help"]
 
 
 def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
