@@ -32,6 +32,7 @@ def read_command_line(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of the experiment")
+    parser.add_argument("--run_config", metavar="FILE", help="YAML file of train.py, in place of the experiment's own")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="print the cells, and which are done")
     what.add_argument(
@@ -46,7 +47,7 @@ def read_command_line(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 if __name__ == "__main__":  # before the slow imports, so that --help, --list and a mistake answer at once
     OWN, REST = read_command_line(sys.argv[1:])
     try:
-        EXPERIMENT = read_experiment(OWN.config, REST)
+        EXPERIMENT = read_experiment(OWN.config, REST, OWN.run_config)
     except InputError as error:
         sys.exit(f"error: {error}")
     if OWN.list:
@@ -55,11 +56,17 @@ if __name__ == "__main__":  # before the slow imports, so that --help, --list an
             print(f"{number:4} {'done' if done else '    '} {cell}")
         sys.exit()
 
+import numpy as np
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
+from transformers import AutoFeatureExtractor
 
 import train
+from modeling_ser_align import SERAlignForAudioClassification
+from recipe.batching import UtterancePreparer, shortest_utterance
+from recipe.embeddings import embed
 from recipe.experiment_report import write_report
 from recipe.reporting import read_results
 
@@ -122,6 +129,35 @@ def progress(experiment: Experiment, cell: Cell) -> str:
     return f"[{done} of {done + len(left)} done{estimate}] {cell}"
 
 
+def embeddings_to_draw(experiment: Experiment) -> dict[str, dict[str, np.ndarray]]:
+    """Of the first fold and seed, for the t-SNE figure; computed once, which needs the corpus, and kept as .npz."""
+    embeddings = {}
+    for variant in (variant for variant in experiment.variants if variant.key in experiment.projected):
+        cell = Cell(experiment.folds[0], experiment.seeds[0], variant)
+        stage_dir = experiment.stage_dir(cell)
+        kept = stage_dir / "embeddings.npz"
+        if read_results(stage_dir) is None:
+            return {}
+        if not kept.is_file():
+            try:
+                np.savez_compressed(kept, **embed_test_utterances(experiment, cell))
+            except InputError as error:
+                print(f"no t-SNE figure: {error}")
+                return {}
+        embeddings[variant.key] = dict(np.load(kept))
+    return embeddings
+
+
+def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.ndarray]:
+    args = parse_arguments(experiment.command_line(cell), description="")[2]
+    test = train.split_of(args.data, train.read_rows(args))["test"]
+    stage_dir = experiment.stage_dir(cell)
+    model = SERAlignForAudioClassification.from_pretrained(stage_dir, dtype=torch.float32).to(PartialState().device)
+    feature_extractor = AutoFeatureExtractor.from_pretrained(stage_dir)
+    preparer = UtterancePreparer(feature_extractor, shortest_utterance(model.config), args.data.trim_db)
+    return embed(model, test, preparer, args.trainer.eval_batch_size)
+
+
 def main(experiment: Experiment, number: int | None, report_only: bool) -> None:
     cells = experiment.cells()
     if number is not None:
@@ -132,7 +168,8 @@ def main(experiment: Experiment, number: int | None, report_only: bool) -> None:
     if not report_only:
         train_cells(experiment, cells)
     if number is None and PartialState().is_main_process:
-        print(f"\nReport: {write_report(experiment)}")
+        embeddings = embeddings_to_draw(experiment)
+        print(f"\nReport: {write_report(experiment, embeddings)}")
 
 
 if __name__ == "__main__":

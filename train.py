@@ -14,7 +14,7 @@ command again goes on after an interruption.
 
 import sys
 
-from recipe.arguments import FREE_TO_CHANGE, Arguments, parse_arguments
+from recipe.arguments import FREE_TO_CHANGE, Arguments, DataArguments, parse_arguments
 from recipe.errors import InputError
 
 if __name__ == "__main__":  # before the slow imports, so that --help and a mistyped option answer at once
@@ -50,6 +50,7 @@ from recipe.corpora import load_corpus
 from recipe.corpora.rows import class_counts, count_speakers
 from recipe.reporting import library_versions, read_results, score_lines, unseen, write_model_card, write_results
 from recipe.scoring import predict, score_file, write_lines
+from recipe.selection import selected, train_on_one_test_on_another
 from recipe.splits import make_split
 from recipe.stages import build_model, feature_extractor_for, stage1_folder, training_arguments
 from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history
@@ -65,12 +66,19 @@ def main(arguments: dict[int, Arguments]) -> None:
 
 
 def read_rows(args: Arguments) -> Dataset:
-    """The utterances of the corpus; the first process reads it, the others find what it wrote."""
+    """The utterances of the corpus, or of two; the first process reads them, the others find what it wrote."""
     datasets.disable_progress_bars()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    data = args.data
     with PartialState(cpu=args.trainer.use_cpu).main_process_first():
-        return load_corpus(args.data.corpus, args.data.data_dir, args.data.csv)
+        rows = load_corpus(data.corpus, data.data_dir, data.csv, data.partial_corpus, data.hub_options)
+        rows = selected(rows, data.only, data.label_map)
+        if data.test_corpus is None:
+            return rows
+        test = load_corpus(data.test_corpus, data.test_data_dir, partial=data.partial_corpus)
+    test = selected(test, {}, data.test_label_map)
+    return train_on_one_test_on_another(rows, data.corpus, test, data.test_corpus)
 
 
 def train_stages(arguments: dict[int, Arguments], rows: Dataset) -> Path:
@@ -79,8 +87,9 @@ def train_stages(arguments: dict[int, Arguments], rows: Dataset) -> Path:
     stages = (1, 2) if run.stage == "both" else (int(run.stage),)
     state = PartialState()
     check_launch(arguments, stages)
-    split = make_split(rows, data.corpus, data.fold, data.num_folds, data.num_validation_speakers, data.split_seed)
-    state.print(f"{data.corpus}: {len(rows)} utterances, {sum(rows['duration']) / 60:.1f} minutes")
+    split = split_of(data, rows)
+    corpora = " -> ".join(filter(None, (data.corpus, data.test_corpus)))
+    state.print(f"{corpora}: {len(rows)} utterances, {sum(rows['duration']) / 60:.1f} minutes")
     for name, part in split.items():
         state.print(f"  {name:12}{len(part):5} utterances{count_speakers(part)}")
 
@@ -89,6 +98,18 @@ def train_stages(arguments: dict[int, Arguments], rows: Dataset) -> Path:
             check_stage1_speakers(stage1_folder(arguments[2]), data.corpus, split)
         run_stage(stage, arguments[stage], split)
     return folder_of(stages[-1], arguments[stages[-1]])
+
+
+def split_of(data: DataArguments, rows: Dataset) -> DatasetDict:
+    return make_split(
+        rows,
+        data.corpus,
+        data.fold,
+        data.num_folds,
+        data.num_validation_speakers,
+        data.split_seed,
+        data.protocol,
+    )
 
 
 def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
@@ -136,6 +157,8 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
         results = {
             "stage": stage,
             "corpus": args.data.corpus,
+            "test_corpus": args.data.test_corpus,
+            "protocol": args.data.protocol,
             "fold": None if "split" in split["train"].column_names else args.data.fold,
             "labels": list(model.config.id2label.values()),
             "scores": scores,

@@ -72,19 +72,51 @@ class ModelArguments:
     freeze_feature_encoder: bool = argument(True, "keep the convolutional feature encoder fixed (paper: both stages)")
 
 
+# fmt: off
+Corpus = Literal[
+    "demo", "folder", "hub",
+    "iemocap", "cremad", "ravdess", "emodb", "savee", "tess", "esd", "meld", "msp_podcast", "urdu",
+]
+# fmt: on
+
+
 @dataclass
 class DataArguments:
     """data: corpus, split and audio"""
 
-    corpus: Literal["demo", "ravdess", "folder"] = argument(
-        "demo", "demo (synthetic, generated), ravdess, or folder (your own recordings)"
+    corpus: Corpus = argument(
+        "demo",
+        "demo (synthetic, generated), folder (your own recordings), hub (any dataset of the Hugging Face Hub), or a "
+        "published corpus in its official layout",
     )
-    data_dir: str | None = argument(None, "directory of the corpus; demo writes its own under data/demo")
+    data_dir: str | None = argument(
+        None, "directory of the corpus, of hub a name on the Hub or a folder; demo writes its own under data/demo"
+    )
+    partial_corpus: bool = argument(False, "take a copy of a published corpus that lacks utterances as it is")
     csv: str | None = argument(None, "corpus folder: CSV with columns path, label and optionally speaker, split")
-    fold: int = argument(1, "which fold is the test set, from 1", minimum=1)
-    num_folds: int = argument(
-        5, "folds by speaker (corpora with a published protocol have their own number)", minimum=2
+    hub_options: dict = argument(
+        {},
+        "corpus hub: audio_column, label_column, speaker_column, config, split, streaming, limit; the first two are "
+        "audio and label unless given, and there is no speaker",
     )
+    label_map: dict = argument(
+        {},
+        'merge, rename or drop labels: {"happy": "happy", "excited": "happy", ...}; what it does not name is dropped',
+    )
+    only: dict = argument(
+        {},
+        'keep utterances whose columns have these values, such as {"style": "improvised"} or {"intensity": "strong"}',
+    )
+    test_corpus: Corpus | None = argument(None, "test on this other corpus; the first one trains and validates")
+    test_data_dir: str | None = argument(None, "its directory")
+    test_label_map: dict = argument({}, "its label_map; of both corpora the labels that they share are kept")
+    protocol: Literal["published", "speaker_folds", "leave_one_speaker_out", "leave_one_session_out"] = argument(
+        "published",
+        "published: RAVDESS six folds, CREMA-D five, IEMOCAP one for each session, a split column as it is, others "
+        "speaker_folds",
+    )
+    fold: int = argument(1, "which fold is the test set, from 1", minimum=1)
+    num_folds: int = argument(5, "folds by speaker, where the protocol is speaker_folds", minimum=2)
     num_validation_speakers: int | None = argument(
         None, "training speakers that validate, at least 1; none takes about a fifth of them", minimum=1
     )
@@ -173,16 +205,18 @@ class Arguments:
 
 
 GROUPS = (ModelArguments, DataArguments, TrainerArguments)
-PATHS = ("data_dir", "csv", "output_dir", "init_from")
+PATHS = ("data_dir", "test_data_dir", "csv", "output_dir", "init_from")
 # May differ when an interrupted run goes on: they do not change the method, the data or the order of the batches.
 FREE_TO_CHANGE = (
     *("output_dir", "init_from", "stage", "overwrite", "push_to_hub", "eval_batch_size", "num_workers", "cache_audio"),
-    *("tensorboard", "logging_steps", "data_dir", "csv", "use_cpu", "attn_implementation"),
+    *("tensorboard", "logging_steps", "data_dir", "test_data_dir", "csv", "use_cpu", "attn_implementation"),
 )
 STAGE_SECTIONS = ("stage1", "stage2")
 # Both stages train and score on one split, in one folder.
 WHOLE_RUN = (
-    *("corpus", "data_dir", "csv", "fold", "num_folds", "num_validation_speakers", "split_seed"),
+    *("corpus", "data_dir", "partial_corpus", "csv", "hub_options", "label_map", "only"),
+    *("test_corpus", "test_data_dir", "test_label_map"),
+    *("protocol", "fold", "num_folds", "num_validation_speakers", "split_seed"),
     *("output_dir", "stage", "init_from", "use_cpu", "push_to_hub"),
 )
 # argparse's way to take `--bf16` as `--bf16 true`, and several numbers
@@ -274,6 +308,8 @@ def _read_yaml(path: str) -> dict[str, Any]:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold 'name: value' lines, but holds a {type(content).__name__}")
+    if "variants" in content:
+        raise InputError(f"{path} is an experiment of many runs: python experiment.py --config {path}")
     return content
 
 

@@ -43,7 +43,10 @@ class Run:
         return speaker_confusions(self.lines[weights], self.results["labels"])
 
     def scores(self, weights: str) -> dict[str, float]:
-        return {name: float(value) for name, value in scores_of(sum(self.confusions(weights).values())).items()}
+        return {
+            name: float(value)
+            for name, value in scores_of(np.sum(list(self.confusions(weights).values()), axis=0)).items()
+        }
 
 
 @dataclass
@@ -179,13 +182,13 @@ def score_table(systems: list[System]) -> list[dict[str, Any]]:
 
 def _row_without_training(name: str, system: System) -> dict[str, Any]:
     """What guessing, or the most frequent class of each fold's training data, scores on the same test data."""
-    total = 0
+    total = np.zeros([len(system.runs[0].results["labels"])] * 2)
     for run in system.runs:
         counts = np.array(list(run.results["class_counts"]["test"].values()), dtype=float)
         training = list(run.results["class_counts"]["train"].values())
         majority = majority_confusion(counts, int(np.argmax(training)))
-        total = total + (chance_confusion(counts) if name == "chance" else majority)
-    scores = {metric: float(value) for metric, value in scores_of(np.asarray(total)).items()}
+        total += chance_confusion(counts) if name == "chance" else majority
+    scores = {metric: float(value) for metric, value in scores_of(total).items()}
     return {"system": name, **{f"{w}_{metric}": scores[metric] for w in ("best", "last") for metric in METRICS}}
 
 
@@ -194,7 +197,7 @@ def comparison_table(systems: list[System], baseline: str) -> list[dict[str, Any
     base = next((system for system in systems if system.key == baseline), None)
     if base is None:
         return []
-    rows = []
+    rows: list[dict[str, Any]] = []
     for system in systems:
         common = system.places & base.places
         if system is base or not common:
@@ -298,7 +301,7 @@ def class_table(systems: list[System]) -> list[dict[str, Any]]:
     seen: dict[int, Run] = {}
     for run in (run for system in systems for run in system.runs):
         seen.setdefault(run.cell.fold, run)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for fold, run in sorted(seen.items()):
         counts = run.results["class_counts"]
         if not rows:
@@ -357,8 +360,9 @@ def draw_figures(
             confusion = np.sum(list(system.pooled("best").values()), axis=0)
             figures.confusion(confusion, labels, system.name, target / f"confusion-{system.key}")
     before, after, correct = _confidences(last)
-    curves = [reliability(confidences, correct, NUM_BINS) for confidences in (before, after)]
-    figures.reliability(*curves, last.name, target / "reliability")
+    curves = {"as trained": before, "calibrated": after}
+    binned = {name: reliability(confidences, correct, NUM_BINS) for name, confidences in curves.items()}
+    figures.reliability(binned, last.name, target / "reliability")
     genders = {line["speaker"]: line["gender"] for line in last.lines("best")}
     figures.speakers(speaker_scores(last), genders, 1 / len(labels), last.name, target / "speakers")
     if embeddings:

@@ -7,12 +7,15 @@ An experiment is a YAML file:
     folds: [1, 2, 3, 4, 5, 6]
     seeds: [0]
     baseline: self_attention                  # what the other variants are compared with
+    projected: [cls, cls_eal_fual]            # drawn by t-SNE, if any
     variants:
       self_attention:
         name: self-attention pooling
         seeds: [0, 1]                         # only where it differs from the line above
         options: {pooling: self_attention, eal_weight: 0, fual_weight: 0}
         paper: {ua: 0.753, wa: 0.742}         # where the paper gives it
+    cited:                                    # other systems, if any
+      - {name: ..., ua: 0.7, protocol: ..., source: ...}
 
 Stage 1 is trained once for each fold and seed and shared by all variants, as in the paper. Experiments on the
 same run configuration share its output folder, so that a cell of two tables is trained once.
@@ -29,7 +32,7 @@ import yaml
 from recipe.arguments import parse_arguments
 from recipe.errors import InputError
 
-KEYS = ("title", "config", "folds", "seeds", "baseline", "variants", "paper_corpus", "cited")
+KEYS = ("title", "config", "folds", "seeds", "baseline", "projected", "variants", "cited")
 VARIANT_KEYS = ("name", "options", "seeds", "paper")
 # Set by the experiment for each cell, so not to be given for all of them.
 CELL_OPTIONS = ("config", "fold", "seed", "stage", "init_from", "overwrite", "push_to_hub")
@@ -71,6 +74,7 @@ class Experiment:
     variants: tuple[Variant, ...]
     output_dir: Path
     shared_options: tuple[str, ...] = ()
+    projected: tuple[str, ...] = ()
     cited: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -116,8 +120,12 @@ def to_command_line(options: dict[str, Any]) -> list[str]:
     return argv
 
 
-def read_experiment(path: str, shared_options: list[str]) -> Experiment:
-    """The experiment of a YAML file; `shared_options` are options of train.py for all of its cells.
+def read_experiment(path: str, shared_options: list[str], run_config: str | None = None) -> Experiment:
+    """The experiment of a YAML file.
+
+    Args:
+        shared_options: options of train.py for all of its cells.
+        run_config: YAML file of train.py in place of the one that the experiment names.
 
     Raises:
         InputError: the file cannot be read, a key or a value is not valid, or an option is the experiment's own.
@@ -126,24 +134,28 @@ def read_experiment(path: str, shared_options: list[str]) -> Experiment:
     _check_keys(path, content, KEYS, required=("title", "config", "folds", "variants"))
     folds = _whole_numbers(path, "folds", content["folds"])
     seeds = _whole_numbers(path, "seeds", content.get("seeds", [0]))
-    if not isinstance(content["variants"], dict):
+    if not isinstance(content["variants"], dict) or not content["variants"]:
         raise InputError(f"{path}: variants must hold 'name: options' lines, not {content['variants']!r}")
     variants = tuple(_variant(path, str(key), value or {}, seeds) for key, value in content["variants"].items())
-    baseline = content.get("baseline", variants[0].key if variants else "")
-    if variants and baseline not in [variant.key for variant in variants]:
-        raise InputError(f"{path}: baseline {baseline!r} is not one of {', '.join(v.key for v in variants)}")
+    baseline = content.get("baseline", variants[0].key)
+    keys = [variant.key for variant in variants]
+    for key in (baseline, *content.get("projected", [])):
+        if key not in keys:
+            raise InputError(f"{path}: {key!r} is not one of its variants, {', '.join(keys)}")
     _check_shared_options(shared_options, variants)
-    shared = parse_arguments(["--config", content["config"], *shared_options], description="")
+    config = run_config or content["config"]
+    shared = parse_arguments(["--config", config, *shared_options], description="")
     experiment = Experiment(
         path=Path(path),
         title=str(content["title"]),
-        config=content["config"],
+        config=config,
         folds=folds,
         seeds=seeds,
         baseline=baseline,
         variants=variants,
         output_dir=Path(shared[1].trainer.output_dir),
         shared_options=tuple(_without_output_dir(shared_options)),
+        projected=tuple(content.get("projected", [])),
         cited=content.get("cited", []),
     )
     for cell in experiment.cells():  # a mistake in the last variant is said before the first one is trained

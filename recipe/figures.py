@@ -38,7 +38,7 @@ def scores(rows: list[dict[str, Any]], target: Path) -> None:
             axes.plot([low, high], [place + offset] * 2, color="#0072B2", linewidth=1.5)
             axes.plot(ua, place + offset, "o", color="#0072B2", markerfacecolor=face, label=name)
     axes.axvline(100 * rows[0]["best_ua"], color="0.5", linestyle=":", linewidth=1)
-    axes.annotate(" chance", (100 * rows[0]["best_ua"], -0.4), color="0.35", va="bottom")
+    axes.annotate("chance ", (100 * rows[0]["best_ua"], len(systems) - 0.45), color="0.35", va="top", ha="right")
     axes.set_yticks(range(len(systems)), [row["system"] for row in reversed(systems)])
     axes.set(xlabel="test UA in %, 95 % interval over speakers", xlim=(0, 100), ylim=(-0.6, len(systems) - 0.4))
     axes.legend(frameon=False, loc="upper right")
@@ -62,17 +62,15 @@ def confusion(matrix: np.ndarray, labels: list[str], title: str, target: Path) -
     save(figure, target)
 
 
-Curve = list[tuple[float, float, float]]
+def reliability(curves: dict[str, list[tuple[float, float, float]]], title: str, target: Path) -> None:
+    """Accuracy against confidence, before and after the temperature; on the diagonal, confidence can be trusted.
 
-
-def reliability(before: Curve, after: Curve, title: str, target: Path) -> None:
-    """Accuracy against confidence, before and after the temperature; on the diagonal, confidence can be trusted."""
+    Args:
+        curves: for two names, what `calibration.reliability` returns.
+    """
     figure, axes = plt.subplots(figsize=(4.6, 4.2))
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
-    for curve, name, style, colour in (
-        (before, "as trained", "--s", COLOURS[1]),
-        (after, "calibrated", "-o", COLOURS[0]),
-    ):
+    for (name, curve), style, colour in zip(curves.items(), ("--s", "-o"), (COLOURS[1], COLOURS[0])):
         confidence, accuracy, _ = zip(*curve)
         axes.plot(confidence, accuracy, style, color=colour, label=name)
     axes.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))

@@ -2,13 +2,16 @@
 
 import random
 import sys
+import warnings
 from itertools import chain, combinations, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset, DatasetDict
 from sklearn.model_selection import StratifiedGroupKFold
 
+from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
 from recipe.errors import InputError
 
 # Test actors of each RAVDESS fold, as EmoBox defines them (Ma et al. 2024).
@@ -22,6 +25,13 @@ RAVDESS_TEST_ACTORS = (
 )
 
 
+class Fold(NamedTuple):
+    """Who tests, and who validates where the protocol says so; otherwise validation comes from training speakers."""
+
+    test: set[str]
+    validation: set[str] | None = None
+
+
 def make_split(
     rows: Dataset,
     corpus: str,
@@ -29,17 +39,21 @@ def make_split(
     num_folds: int = 5,
     num_validation_speakers: int | None = None,
     seed: int = 0,
+    protocol: str = "published",
 ) -> DatasetDict:
-    """One fold: the test speakers by the corpus's protocol, validation speakers out of the training ones.
+    """One fold of a protocol.
 
-    RAVDESS has six published folds. Rows with a `split` column keep it. All others are cut into
-    `num_folds` folds by speaker with balanced classes, seeded.
+    Rows with a `split` column keep it: that is their only fold.
 
     Args:
         rows: rows of one corpus.
         fold: which fold is the test set, from 1.
         num_validation_speakers: as many training speakers validate; None takes about a fifth of them.
             They are drawn by the seed, women and men in turn where the gender is known.
+        protocol: `published`: of RAVDESS six folds, of CREMA-D five, of IEMOCAP leave_one_session_out, of others
+            speaker_folds. `speaker_folds`: `num_folds` folds by speaker, balanced by class and gender, seeded.
+            `leave_one_speaker_out`, `leave_one_session_out`: as many folds as there are speakers or sessions; of a
+            session of one woman and one man, the man validates and the woman tests, as in the paper.
 
     Returns:
         `train`, `validation` and `test`, each sorted by duration.
@@ -48,25 +62,30 @@ def make_split(
         InputError: a fold out of range, too few speakers, or a speaker in two parts.
     """
     if "split" in rows.column_names:
-        if fold != 1:
-            raise InputError(f"--fold {fold}: the rows have a split column, which is the only fold: leave one out")
-        parts = {name: _select(rows, "split", {name}) for name in ("train", "validation", "test")}
-        for name in ("train", "test"):
-            if len(parts[name]) == 0:
-                raise InputError(f"the split column marks no row as {name!r}; train and test are needed")
+        parts = _published_parts(rows, fold)
     else:
-        test_speakers = _test_speakers(rows, corpus, fold, num_folds, seed)
-        parts = {
-            "train": _select(rows, "speaker", set(rows["speaker"]) - test_speakers),
-            "test": _select(rows, "speaker", test_speakers),
-        }
+        held_out = _fold(rows, corpus, fold, num_folds, seed, protocol)
+        rest = set(rows["speaker"]) - held_out.test - (held_out.validation or set())
+        parts = {"train": _select(rows, "speaker", rest), "test": _select(rows, "speaker", held_out.test)}
+        if held_out.validation is not None:
+            parts["validation"] = _select(rows, "speaker", held_out.validation)
     if len(parts.get("validation", [])) == 0:
-        held_out = _validation_speakers(parts["train"], num_validation_speakers, seed)
-        parts["validation"] = _select(parts["train"], "speaker", held_out)
-        parts["train"] = _select(parts["train"], "speaker", set(parts["train"]["speaker"]) - held_out)
+        validation = _validation_speakers(parts["train"], num_validation_speakers, seed)
+        parts["validation"] = _select(parts["train"], "speaker", validation)
+        parts["train"] = _select(parts["train"], "speaker", set(parts["train"]["speaker"]) - validation)
     split = DatasetDict({name: _by_duration(parts[name]) for name in ("train", "validation", "test")})
     check_split(split)
     return split
+
+
+def _published_parts(rows: Dataset, fold: int) -> dict[str, Dataset]:
+    if fold != 1:
+        raise InputError(f"--fold {fold}: the rows have a split column, which is the only fold: leave one out")
+    parts = {name: _select(rows, "split", {name}) for name in ("train", "validation", "test")}
+    for name in ("train", "test"):
+        if len(parts[name]) == 0:
+            raise InputError(f"the split column marks no row as {name!r}; train and test are needed")
+    return parts
 
 
 def check_split(split: DatasetDict) -> None:
@@ -108,25 +127,64 @@ def _by_duration(rows: Dataset) -> Dataset:
     return rows.select(np.argsort(rows["duration"], kind="stable"))
 
 
-def _test_speakers(rows: Dataset, corpus: str, fold: int, num_folds: int, seed: int) -> set[str]:
-    speakers = sorted(set(rows["speaker"]))
-    folds: list[set[str]] = [set(actors) for actors in RAVDESS_TEST_ACTORS]
-    if corpus != "ravdess":
-        if num_folds < 2 or len(speakers) < num_folds:
-            raise InputError(f"--num_folds {num_folds} is not between 2 and the number of speakers, {len(speakers)}")
-        folding = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed)
-        indices = folding.split(rows["id"], rows["label"], groups=rows["speaker"])
-        all_speakers = rows["speaker"][:]
-        folds = [{all_speakers[index] for index in test} for _, test in indices]
-    if not 1 <= fold <= len(folds):
-        raise InputError(f"--fold {fold} is not one of the {len(folds)} folds of {corpus}: give 1 to {len(folds)}")
-    test = folds[fold - 1] & set(speakers)
-    if not test or test == set(speakers):
+def _fold(rows: Dataset, corpus: str, number: int, num_folds: int, seed: int, protocol: str) -> Fold:
+    """The fold of this number, checked to leave speakers on both sides."""
+    folds = _folds(rows, corpus, num_folds, seed, protocol)
+    if not 1 <= number <= len(folds):
+        raise InputError(f"--fold {number} is not one of the {len(folds)} folds of {corpus}: give 1 to {len(folds)}")
+    fold = folds[number - 1]
+    speakers = set(rows["speaker"])
+    test = fold.test & speakers
+    if not test or not speakers - fold.test - (fold.validation or set()):
         raise InputError(
-            f"fold {fold} of {corpus} tests speakers {', '.join(sorted(folds[fold - 1]))}, which leaves "
-            f"{'no training' if test else 'no test'} speaker among {', '.join(speakers)}"
+            f"fold {number} of {corpus} tests speakers {', '.join(sorted(fold.test))}, which leaves "
+            f"{'no training' if test else 'no test'} speaker among {', '.join(sorted(speakers))}"
         )
-    return test
+    return Fold(test, fold.validation)
+
+
+def _folds(rows: Dataset, corpus: str, num_folds: int, seed: int, protocol: str) -> list[Fold]:
+    if protocol == "published" and corpus == "ravdess":
+        return [Fold(set(actors)) for actors in RAVDESS_TEST_ACTORS]
+    if protocol == "published" and corpus == "cremad":
+        return [Fold(set(actors)) for actors in CREMAD_TEST_ACTORS]
+    if protocol == "leave_one_session_out" or (protocol == "published" and corpus == "iemocap"):
+        return _session_folds(rows, corpus)
+    if protocol == "leave_one_speaker_out":
+        return [Fold({speaker}) for speaker in sorted(set(rows["speaker"]))]
+    return _speaker_folds(rows, num_folds, seed)
+
+
+def _session_folds(rows: Dataset, corpus: str) -> list[Fold]:
+    """Of a session of one woman and one man, the man validates and the woman tests (stated by the paper)."""
+    sessions: dict[str, dict[str, str]] = {}
+    for session, speaker, gender in zip(rows["session"], rows["speaker"], rows["gender"]):
+        sessions.setdefault(session, {})[speaker] = gender
+    if "" in sessions:
+        raise InputError(f"--protocol leave_one_session_out: {corpus} has utterances without a session")
+    folds = []
+    for _, gender_of in sorted(sessions.items()):
+        if sorted(gender_of.values()) == ["female", "male"]:
+            woman, man = sorted(gender_of, key=lambda speaker: gender_of[speaker])
+            folds.append(Fold({woman}, {man}))
+        else:
+            folds.append(Fold(set(gender_of)))
+    return folds
+
+
+def _speaker_folds(rows: Dataset, num_folds: int, seed: int) -> list[Fold]:
+    number = len(set(rows["speaker"]))
+    if not 2 <= num_folds <= number:
+        raise InputError(f"--num_folds {num_folds} is not between 2 and the number of speakers, {number}")
+    speakers = rows["speaker"][:]
+    balanced = [f"{label} {gender}" for label, gender in zip(rows["label"], rows["gender"])]
+    folding = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed)
+    with (
+        warnings.catch_warnings()
+    ):  # a class that is rarer than the folds cannot be in all of them: check_split says so
+        warnings.simplefilter("ignore", UserWarning)
+        parts = list(folding.split(speakers, balanced, groups=speakers))
+    return [Fold({speakers[index] for index in test}) for _, test in parts]
 
 
 def _validation_speakers(train: Dataset, number: int | None, seed: int) -> set[str]:

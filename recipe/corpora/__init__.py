@@ -1,19 +1,62 @@
 """Corpora: a directory in its official layout -> rows. One file each; none of them knows of training."""
 
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
-from recipe.corpora import demo, folder, ravdess
+from recipe.corpora import (
+    cremad,
+    demo,
+    emodb,
+    esd,
+    folder,
+    hub,
+    iemocap,
+    meld,
+    msp_podcast,
+    ravdess,
+    savee,
+    tess,
+    urdu,
+)
 from recipe.errors import InputError
 
+# Read from a directory in the layout in which they are published.
+PUBLISHED = {
+    "iemocap": iemocap,
+    "cremad": cremad,
+    "ravdess": ravdess,
+    "emodb": emodb,
+    "savee": savee,
+    "tess": tess,
+    "esd": esd,
+    "meld": meld,
+    "msp_podcast": msp_podcast,
+    "urdu": urdu,
+}
+_ALL = {**PUBLISHED, "demo": demo, "folder": folder, "hub": hub}
 # What a model trained on the corpus inherits: licence (Hub identifier) and attribution, for the model card.
-LICENSES = {"demo": demo.LICENSE, "ravdess": ravdess.LICENSE, "folder": folder.LICENSE}
-DESCRIPTIONS = {"demo": demo.DESCRIPTION, "ravdess": ravdess.DESCRIPTION, "folder": folder.DESCRIPTION}
+LICENSES = {name: module.LICENSE for name, module in _ALL.items()}
+DESCRIPTIONS = {name: module.DESCRIPTION for name, module in _ALL.items()}
 
 
-def load_corpus(corpus: str, data_dir: str | None = None, csv: str | None = None) -> Dataset:
-    """Rows of a corpus; the columns are in `recipe.corpora.rows`. Raises InputError if it cannot be read."""
+def load_corpus(
+    corpus: str,
+    data_dir: str | None = None,
+    csv: str | None = None,
+    partial: bool = False,
+    hub_options: dict[str, Any] | None = None,
+) -> Dataset:
+    """Rows of a corpus; the columns are in `recipe.corpora.rows`.
+
+    Args:
+        partial: a copy of a published corpus that lacks utterances is taken as it is, with a warning.
+        hub_options: of `recipe.corpora.hub.load`; the `data_dir` of the corpus hub is a name on the Hub or a folder.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     if csv is not None and corpus != "folder":
         raise InputError(f"--csv {csv} goes with --corpus folder, not {corpus}")
     if corpus == "demo":
@@ -21,5 +64,10 @@ def load_corpus(corpus: str, data_dir: str | None = None, csv: str | None = None
     if csv is not None:
         return folder.load_csv(csv, data_dir or Path(csv).parent)
     if data_dir is None:
-        raise InputError(f"--corpus {corpus} needs --data_dir, the directory that holds it")
-    return ravdess.load(data_dir) if corpus == "ravdess" else folder.load(data_dir)
+        what = "a name on the Hub or a folder" if corpus == "hub" else "the directory that holds it"
+        raise InputError(f"--corpus {corpus} needs --data_dir, {what}")
+    if corpus == "folder":
+        return folder.load(data_dir)
+    if corpus == "hub":
+        return hub.load(data_dir, Path("data") / "hub" / Path(data_dir).name, **(hub_options or {}))
+    return PUBLISHED[corpus].load(data_dir, partial)

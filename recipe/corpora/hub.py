@@ -1,0 +1,337 @@
+"""Any dataset of the Hugging Face Hub, or one on disk, by the names of its audio, label and speaker columns.
+
+A Hub name (`owner/name`), a directory that `save_to_disk` wrote, or a directory of parquet or CSV files. The audio
+column holds encoded audio (the Audio feature, or bytes) or paths of files, relative ones from the directory; the
+label column holds class names, as ClassLabel, words or numbers. Audio that is embedded in the dataset is written
+once, as it is encoded, to `CACHE_DIR/audio/`, each file named by the SHA-256 of its content. Rows without a label
+(empty, or -1) are left out.
+
+A streamed dataset is read through once, row by row. What is done is listed in `CACHE_DIR/streams/`, so that an
+interrupted pass goes on where it stopped, and a finished one is not repeated; a dataset that has changed is
+streamed anew.
+
+Give the speaker column wherever there is one: without, the same voice can stand in training and test data. Where
+the dataset comes in train, validation (or dev, valid) and test parts, they are kept as the column `split`, unless
+they share speakers: then the column is `official_split`, and the parts for training are made by speaker.
+
+Licence and citation are the dataset's own: they stand on its page.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from datasets import (
+    Audio,
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    IterableDataset,
+    IterableDatasetDict,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
+from datasets.exceptions import DatasetsError
+from filelock import FileLock
+from tqdm import tqdm
+
+from recipe.audio import AUDIO_SUFFIXES
+from recipe.corpora.rows import UNKNOWN_SPEAKER, make_rows
+from recipe.errors import InputError
+
+LICENSE = "other"
+DESCRIPTION = (
+    "A dataset of the Hugging Face Hub or of the user; the licence on its page decides how the model may be used."
+)
+SPLITS = {"train": "train", "validation": "validation", "dev": "validation", "valid": "validation", "test": "test"}
+# What opening or reading raises for a wrong name or configuration, without network, or without a decoder.
+FAILURES = (OSError, ValueError, RuntimeError, ImportError, DatasetsError)
+
+
+@dataclass
+class _Part:
+    """One part of a dataset and how to read its columns."""
+
+    data: Dataset | IterableDataset
+    source: str  # name of the dataset
+    name: str  # name of the part
+    audio_column: str
+    label_column: str
+    speaker_column: str | None
+    cache_dir: Path
+
+    @property
+    def columns(self) -> list[str]:
+        return [name for name in (self.audio_column, self.label_column, self.speaker_column) if name]
+
+    def __str__(self) -> str:
+        return f"{self.source} ({self.name})"
+
+
+def load(
+    name: str,
+    cache_dir: str | Path,
+    audio_column: str = "audio",
+    label_column: str = "label",
+    speaker_column: str | None = None,
+    config: str | None = None,
+    split: str | None = None,
+    streaming: bool = False,
+    limit: int | None = None,
+) -> Dataset:
+    """Rows of a dataset.
+
+    Args:
+        name: Hub name, directory of `save_to_disk`, or directory of parquet or CSV files.
+        cache_dir: where embedded audio is written.
+        audio_column, label_column, speaker_column: what the columns are called; None for no speakers.
+        config: which configuration, for a dataset that has several.
+        split: one part alone; None takes all.
+        streaming: read the rows one by one and keep nothing but the audio, instead of fetching the whole dataset
+            first. What `save_to_disk` wrote is on disk already and read as without.
+        limit: at most so many rows of each part, the first ones.
+
+    Raises:
+        InputError: the dataset cannot be opened or read, a column is missing, a row holds no audio, or fewer than
+            two labels occur.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit={limit} is no number of rows: give 1 or more, or leave it out for all")
+    rows: list[dict[str, Any]] = []
+    order: list[str] = []
+    for part_name, data in _open(name, config, split, streaming).items():
+        part = _Part(data, name, part_name, audio_column, label_column, speaker_column, Path(cache_dir))
+        part = _with_these_columns(part)
+        if isinstance(part.data, IterableDataset):
+            found = _read_stream(part, _journal(part, config), limit)
+        else:
+            found = _read(part, limit)
+        rows += [{**row, "part": part_name} for row in found]
+        order += _class_names(part)
+    rows, labels = _labelled(rows, order, name)
+    return make_rows(_with_split(_with_speakers(rows, name, speaker_column), name), labels)
+
+
+def _open(name: str, config: str | None, split: str | None, streaming: bool) -> dict[str, Dataset | IterableDataset]:
+    """The parts of a dataset by their names."""
+    directory = Path(name)
+    saved = (directory / "dataset_dict.json").is_file() or (directory / "state.json").is_file()
+    try:
+        data = load_from_disk(name) if saved else load_dataset(name, config, split=split, streaming=streaming)
+    except FAILURES as error:
+        raise InputError(
+            f"{name} cannot be opened as a dataset ({_reason(error)}); give a Hub name such as owner/name, a directory "
+            "that save_to_disk wrote, or one of parquet or CSV files; folders of audio go with --corpus folder"
+        ) from None
+    if isinstance(data, DatasetDict | IterableDatasetDict):
+        parts = {str(part_name): part for part_name, part in data.items()}
+    else:
+        parts = {str(split if split and not saved else data.split or "train"): data}
+    if split is not None and split not in parts:
+        raise InputError(f"{name} has no part {split!r}; it has {', '.join(parts)}")
+    return parts if split is None else {split: parts[split]}
+
+
+def _reason(error: Exception) -> str:
+    """The first cause of an error on one line."""
+    return " ".join(str(error.__cause__ or error).split())[:300]
+
+
+def _with_these_columns(part: _Part) -> _Part:
+    """The part with its audio, label and speaker columns alone, and audio that is not decoded."""
+    present = part.data.column_names
+    if present is None:  # a stream of CSV lines knows its columns once it has read one
+        present = list(next(_iterate(part), {}))
+    if len(set(part.columns)) < len(part.columns):
+        raise InputError(
+            f"{part}: columns {', '.join(part.columns)} are not all different; it has {', '.join(present)}"
+        )
+    for column in part.columns:
+        if column not in present:
+            raise InputError(f"{part} has no column {column!r}; it has {', '.join(present) or 'none'}")
+    data = part.data.select_columns(part.columns)
+    if isinstance(_feature(part, part.audio_column), Audio):
+        data = data.cast_column(part.audio_column, Audio(decode=False))
+    return replace(part, data=data)
+
+
+def _feature(part: _Part, column: str | None) -> Any:
+    return (part.data.features or {}).get(column)
+
+
+def _class_names(part: _Part) -> list[str]:
+    feature = _feature(part, part.label_column)
+    return list(feature.names) if isinstance(feature, ClassLabel) else []
+
+
+def _iterate(part: _Part) -> Iterator[dict[str, Any]]:
+    try:
+        yield from part.data
+    except FAILURES as error:
+        advice = "run it again, what is written stays"
+        if isinstance(error, ImportError):  # such datasets need a decoder even to be listed
+            advice = "folders of audio go with --corpus folder"
+        raise InputError(f"{part} cannot be read on ({_reason(error)}); {advice}") from None
+
+
+def _read(part: _Part, limit: int | None) -> list[dict[str, str]]:
+    total = len(part.data) if limit is None else min(limit, len(part.data))
+    part = replace(part, data=part.data.select(range(total)))
+    lines = enumerate(tqdm(_iterate(part), desc=str(part), total=total, unit=" rows", disable=None))
+    return [_row(part, index, line) for index, line in lines]
+
+
+def _journal(part: _Part, config: str | None) -> Path:
+    """Where the rows of a stream are listed. The library's own cache directory names the state of the files (the
+    commit, or the time of change), so that another state has another list."""
+    try:
+        state = load_dataset_builder(part.source, config).cache_dir
+    except FAILURES as error:
+        raise InputError(f"{part.source} cannot be opened as a dataset ({_reason(error)})") from None
+    key = hashlib.sha256(json.dumps([state, part.name, part.columns]).encode()).hexdigest()
+    return part.cache_dir / "streams" / f"{key[:32]}.jsonl"
+
+
+def _read_stream(part: _Part, journal: Path, limit: int | None) -> list[dict[str, str]]:
+    """The rows of a stream: those of the journal first, then the others, each written to it when it is done."""
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{journal}.lock"):
+        entries = _read_journal(journal)
+        rows = [entry["row"] for entry in entries if "row" in entry]
+        if len(rows) < len(entries) or (limit is not None and len(rows) >= limit):
+            return rows[:limit]
+        if rows:
+            part.data.load_state_dict(entries[-1]["state"])
+        lines = tqdm(_iterate(part), desc=str(part), initial=len(rows), unit=" rows", disable=None)
+        with journal.open("a", encoding="utf-8") as file:
+            for line in lines:
+                rows.append(_row(part, len(rows), line))
+                print(json.dumps({"row": rows[-1], "state": part.data.state_dict()}), file=file, flush=True)
+                if len(rows) == limit:
+                    return rows
+            print(json.dumps({"end": len(rows)}), file=file)
+    return rows
+
+
+def _read_journal(journal: Path) -> list[dict[str, Any]]:
+    """The entries of a journal; none where audio that it lists is gone. A line that was cut off is removed."""
+    if not journal.is_file():
+        return []
+    content = journal.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    entries = [json.loads(line) for line in whole.splitlines()]
+    if not all(Path(entry["row"]["audio"]).is_file() for entry in entries if "row" in entry):
+        whole, entries = b"", []
+    os.truncate(journal, len(whole))
+    return entries
+
+
+def _row(part: _Part, index: int, line: dict[str, Any]) -> dict[str, str]:
+    """One row: id, path of the audio, and label and speaker as words, empty where there is none."""
+    where = f"{part}, row {index + 1}"
+    speaker = line[part.speaker_column] if part.speaker_column else None
+    return {
+        "id": f"{part.name}-{index:06d}",
+        "audio": _audio_path(part, line[part.audio_column], where),
+        "label": _word(line[part.label_column], _feature(part, part.label_column), f"{where}, {part.label_column}"),
+        "speaker": _word(speaker, _feature(part, part.speaker_column), f"{where}, {part.speaker_column}"),
+    }
+
+
+def _word(value: Any, feature: Any, where: str) -> str:
+    """A class or a speaker as a word."""
+    if value is None or value == -1:
+        return ""
+    if isinstance(feature, ClassLabel) and isinstance(value, int):
+        return feature.int2str(value)
+    if isinstance(value, float) and value.is_integer():  # numbers of a table with empty cells
+        value = int(value)
+    if not isinstance(value, str | int):
+        raise InputError(f"{where}: {str(value)[:50]!r} is neither a word nor a whole number; name another column")
+    return str(value).strip()
+
+
+def _audio_path(part: _Part, value: Any, where: str) -> str:
+    """The path of a row's audio, written to the cache first where the dataset holds the audio itself."""
+    if isinstance(value, str | bytes):
+        value = {"path" if isinstance(value, str) else "bytes": value}
+    if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
+        raise InputError(
+            f"{where}: column {part.audio_column!r} holds neither encoded audio nor a path; name another column"
+        )
+    path, content = value.get("path") or "", value.get("bytes")
+    if content is None and "://" in path:  # in an archive or on a server
+        with fsspec.open(path, "rb") as file:
+            content = file.read()
+    if content is not None:
+        return str(_written(content, Path(path).suffix.lower(), part.cache_dir / "audio"))
+    for candidate in (Path(path), Path(part.source) / path):
+        if candidate.is_file():
+            return str(candidate.absolute())
+    raise InputError(f"{where}: {path}: no such audio file, from here or from {part.source}")
+
+
+def _written(content: bytes, suffix: str, directory: Path) -> Path:
+    """The file with this content; it appears whole or not at all."""
+    digest = hashlib.sha256(content).hexdigest()
+    path = directory / digest[:2] / f"{digest}{suffix if suffix in AUDIO_SUFFIXES else ''}"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    return path.absolute()
+
+
+def _labelled(rows: list[dict[str, Any]], order: list[str], name: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows that have a label, and the labels: in the order of the dataset, or else sorted."""
+    labelled = [row for row in rows if row["label"]]
+    if len(labelled) < len(rows):
+        _warn(f"{name}: {len(rows) - len(labelled)} of {len(rows)} rows have no label and are left out")
+    present = {row["label"] for row in labelled}
+    if len(present) < 2:
+        found = f"only the label {min(present)!r}" if present else "no label"
+        raise InputError(f"{name}: {found} in {len(rows)} rows; at least two are needed (another column, more rows?)")
+    labels = [word for word in dict.fromkeys(order) if word in present]
+    others = present - set(labels)
+    if others and all(word.isdecimal() for word in others):
+        _warn(f"{name} numbers its classes without naming them: they are called {', '.join(sorted(others, key=int))}")
+        return labelled, labels + sorted(others, key=int)
+    return labelled, labels + sorted(others)
+
+
+def _with_speakers(rows: list[dict[str, Any]], name: str, speaker_column: str | None) -> list[dict[str, Any]]:
+    unknown = sum(not row["speaker"] for row in rows)
+    if unknown:
+        what = (
+            f"{speaker_column!r} is empty in {unknown} of {len(rows)} rows" if speaker_column else "no speaker column"
+        )
+        _warn(f"{name}: {what}. One voice can stand in training and test data, so the scores may be too high.")
+    return [{**row, "speaker": row["speaker"] or UNKNOWN_SPEAKER + row["id"]} for row in rows]
+
+
+def _with_split(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The rows with their part as `split` or `official_split`, or with neither where there is one part alone."""
+    speakers: dict[str, set[str]] = {}
+    for row in rows:
+        row["part"] = SPLITS.get(row["part"], row["part"])
+        speakers.setdefault(row["part"], set()).add(row["speaker"])
+    column = "split"
+    shared = sum(map(len, speakers.values())) - len(set().union(*speakers.values()))
+    if len(speakers) > 1 and (shared or not {"train", "test"} <= set(speakers) <= set(SPLITS.values())):
+        why = f"share {shared} speakers" if shared else "are not train, validation and test"
+        _warn(f"{name}: its parts ({', '.join(speakers)}) {why}, so they become official_split, which training ignores")
+        column = "official_split"
+    own = [{name: value for name, value in row.items() if name != "part"} for row in rows]
+    return own if len(speakers) == 1 else [{**new, column: row["part"]} for new, row in zip(own, rows)]
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

@@ -1,0 +1,206 @@
+"""IEMOCAP: 10,039 utterances, about 12 hours, 10 speakers in 5 sessions, 10 emotions.
+
+North American English, five women and five men. A session is one woman and one man who talk to each other, partly
+improvised (`impro`), partly from plays (`script`). Valence, activation and dominance are means over annotators on
+a scale from 1 to 5.
+
+Classes: neutral 1708, happy 595, sad 1084, angry 1103, fearful 40, disgust 2, surprised 107, excited 1041,
+frustrated 1849, other 3, and no_agreement 2507 (`xxx`: no majority among the annotators). The usual set of four
+classes merges excited into happy: 5,531 utterances, angry 1103, happy 1636, sad 1084, neutral 1708.
+
+`label_distribution` is the share of the annotators' votes; the speakers' judgement of themselves (`C-F1`, `C-M1`)
+is left out. An annotator has one vote; who named several emotions shares it equally among them. Nobody votes for
+no_agreement, so its share is always 0.
+
+Where: https://sail.usc.edu/iemocap/ (on request, by a form); unpack it and give the directory that holds Session1
+to Session5. Licence: that of the University of Southern California, for research.
+
+Citation: Busso C, Bulut M, Lee CC, Kazemzadeh A, Mower E, Kim S, Chang JN, Lee S, Narayanan SS (2008). IEMOCAP:
+Interactive emotional dyadic motion capture database. Language Resources and Evaluation 42(4): 335-359.
+https://doi.org/10.1007/s10579-008-9076-6
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from recipe.corpora.rows import differing_counts, make_rows, report_differences
+from recipe.errors import InputError
+
+LICENSE = "other"
+DESCRIPTION = (
+    "IEMOCAP (Busso et al. 2008, https://sail.usc.edu/iemocap/, licensed for research by the University of Southern "
+    "California): ten actors in improvised and scripted dialogues, North American English, recorded in a studio. "
+    "Expect less on spontaneous speech of everyday life, other accents and languages, and on noisy recordings."
+)
+LABELS = [
+    *("neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised", "excited", "frustrated", "other"),
+    "no_agreement",
+]
+PUBLISHED_COUNTS = dict(zip(LABELS, (1708, 595, 1084, 1103, 40, 2, 107, 1041, 1849, 3, 2507)))
+
+HAPPY_OR_EXCITED = "happy or excited"
+FOUR_CLASSES = ("angry", HAPPY_OR_EXCITED, "sad", "neutral")
+FOUR_CLASS_COUNTS = {
+    "session 1": (229, 278, 194, 384),
+    "session 2": (137, 327, 197, 362),
+    "session 3": (240, 286, 305, 320),
+    "session 4": (327, 303, 143, 258),
+    "session 5": (170, 442, 245, 384),
+    "speaker 1F": (147, 132, 78, 171),
+    "speaker 1M": (82, 146, 116, 213),
+    "speaker 2F": (67, 166, 113, 135),
+    "speaker 2M": (70, 161, 84, 227),
+    "speaker 3F": (92, 128, 172, 130),
+    "speaker 3M": (148, 158, 133, 190),
+    "speaker 4F": (205, 185, 62, 76),
+    "speaker 4M": (122, 118, 81, 182),
+    "speaker 5F": (78, 159, 132, 221),
+    "speaker 5M": (92, 283, 113, 163),
+}
+
+CODES = dict(zip(("neu", "hap", "sad", "ang", "fea", "dis", "sur", "exc", "fru", "oth", "xxx"), LABELS))
+VOTE_WORDS = {
+    "Neutral": "neutral",
+    "Neutral state": "neutral",
+    "Happiness": "happy",
+    "Sadness": "sad",
+    "Anger": "angry",
+    "Fear": "fearful",
+    "Disgust": "disgust",
+    "Surprise": "surprised",
+    "Excited": "excited",
+    "Frustration": "frustrated",
+    "Other": "other",
+}
+
+# [start - end]	utterance	label	[valence, activation, dominance]
+LABEL_LINE = re.compile(r"\[[\d.]+ - [\d.]+\]\s+(\S+)\s+(\w+)\s+\[(\d+\.\d+), (\d+\.\d+), (\d+\.\d+)\]\s*")
+# The letter after the session names who wears the motion capture markers; the speaker is in the last token.
+UTTERANCE = re.compile(r"(Ses0([1-5])[FM]_(impro|script)\w*)_([FM])[^_]*")
+# annotator:	emotion; emotion;	(free comment)
+VOTE_LINE = re.compile(r"C-E\d+:\s*([^(]*)")
+TRANSCRIPT_LINE = re.compile(r"(\S+)\s*\[[^\]]*\]:\s*(.*)")
+
+
+def load(data_dir: str | Path, partial: bool = False) -> Dataset:
+    """Rows of the directory that holds Session1 to Session5; `speaker` is session and gender, such as 1M.
+
+    Raises:
+        InputError: the directory holds no IEMOCAP labels, a label line cannot be read, or utterances are missing
+            and the copy is not said to be `partial`.
+    """
+    root = _root(Path(data_dir))
+    transcripts = _transcripts(root)
+    rows = [row for path in _label_files(root) for row in _read_labels(path)]
+    for row in rows:
+        row["audio"] = root / row["audio"]
+        row["text"] = transcripts.get(row["id"], "")
+    present = [row for row in rows if row["audio"].is_file()]
+    differences = _absent(rows, present, root) + _differing_counts(rows)
+    report_differences("IEMOCAP", data_dir, differences, partial)
+    return make_rows(present, LABELS)
+
+
+def _root(data_dir: Path) -> Path:
+    for root in (data_dir, data_dir / "IEMOCAP_full_release"):
+        if _label_files(root):
+            return root
+    raise InputError(
+        f"{data_dir} holds no IEMOCAP labels; looked for Session*/dialog/EmoEvaluation/Ses*.txt: "
+        "give the directory that holds Session1 to Session5"
+    )
+
+
+def _label_files(root: Path) -> list[Path]:
+    """One for each dialogue. The folders beside them hold the same judgements annotator by annotator."""
+    return sorted(root.glob("Session[1-5]/dialog/EmoEvaluation/Ses*.txt"))
+
+
+def _lines(path: Path) -> list[str]:
+    # Only the annotators' comments and the transcripts hold anything but ASCII.
+    return path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+
+
+def _transcripts(root: Path) -> dict[str, str]:
+    paths = sorted(root.glob("Session[1-5]/dialog/transcriptions/Ses*.txt"))
+    matches = (TRANSCRIPT_LINE.fullmatch(line) for path in paths for line in _lines(path))
+    return {match[1]: match[2].strip() for match in matches if match is not None}
+
+
+def _read_labels(path: Path) -> list[dict[str, Any]]:
+    """Rows of one dialogue, without their text; `audio` is relative to the root."""
+    rows: list[dict[str, Any]] = []
+    votes: list[list[set[str]]] = []
+    for number, line in enumerate(_lines(path), start=1):
+        where = f"{path}, line {number}"
+        if line.startswith("["):
+            rows.append(_utterance(line, where))
+            votes.append([])
+        elif line.startswith("C-E"):
+            if not rows:
+                raise InputError(f"{where}: {line.strip()!r} stands before the first utterance; unpack the file again")
+            votes[-1].append(_vote(line, where))
+    return [{**row, "label_distribution": _distribution(annotators)} for row, annotators in zip(rows, votes)]
+
+
+def _utterance(line: str, where: str) -> dict[str, Any]:
+    fields = LABEL_LINE.fullmatch(line)
+    name = UTTERANCE.fullmatch(fields[1]) if fields else None
+    if fields is None or name is None or fields[2] not in CODES:
+        raise InputError(
+            f"{where}: {line.strip()!r} is not '[start - end] utterance label [valence, activation, dominance]' with "
+            f"a label of {', '.join(CODES)}; unpack the file again"
+        )
+    dialogue, session, style, gender = name.groups()
+    return {
+        "id": fields[1],
+        "audio": Path(f"Session{session}", "sentences", "wav", dialogue, f"{fields[1]}.wav"),
+        "label": CODES[fields[2]],
+        "speaker": session + gender,
+        "gender": "female" if gender == "F" else "male",
+        "session": session,
+        "style": "improvised" if style == "impro" else "scripted",
+        "valence": float(fields[3]),
+        "activation": float(fields[4]),
+        "dominance": float(fields[5]),
+    }
+
+
+def _vote(line: str, where: str) -> set[str]:
+    """The emotions that one annotator named."""
+    match = VOTE_LINE.match(line)
+    words = [word.strip() for word in match[1].split(";") if word.strip()] if match else []
+    if not words or not set(words) <= VOTE_WORDS.keys():
+        raise InputError(
+            f"{where}: {line.strip()!r} is not an annotator and emotions of {', '.join(VOTE_WORDS)}, each followed "
+            "by a semicolon; unpack the file again"
+        )
+    return {VOTE_WORDS[word] for word in words}
+
+
+def _distribution(annotators: list[set[str]]) -> list[float]:
+    """Share of the votes for each label; an annotator who named several emotions shares one vote among them."""
+    shares = [sum(1 / len(named) for named in annotators if label in named) for label in LABELS]
+    return [share / len(annotators) for share in shares] if annotators else []
+
+
+def _absent(rows: list[dict[str, Any]], present: list[dict[str, Any]], root: Path) -> list[str]:
+    sessions = {row["session"] for row in rows}
+    found = {row["id"] for row in present}
+    return [f"no label file of session {session}" for session in "12345" if session not in sessions] + [
+        f"{row['audio'].relative_to(root)} is missing" for row in rows if row["id"] not in found
+    ]
+
+
+def _differing_counts(rows: list[dict[str, Any]]) -> list[str]:
+    """Counts of the label lines, whether or not their audio is there."""
+    differences = differing_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)
+    for group, counts in FOUR_CLASS_COUNTS.items():
+        members = [row for row in rows if group in (f"session {row['session']}", f"speaker {row['speaker']}")]
+        found = Counter(HAPPY_OR_EXCITED if row["label"] in ("happy", "excited") else row["label"] for row in members)
+        differences += differing_counts(found, dict(zip(FOUR_CLASSES, counts)), f"{group} ")
+    return differences

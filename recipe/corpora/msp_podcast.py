@@ -1,0 +1,193 @@
+"""MSP-Podcast: natural English speech out of podcasts; 264,705 speaking turns, about 409 hours, in release 2.0.
+
+Classes: angry, sad, happy, surprised, fearful, disgust, contempt, neutral, other, and no_agreement where no class
+had most votes; at least five crowd annotators for each turn. Their votes are in `label_distribution`, their mean
+ratings in `valence`, `activation` and `dominance`, from 1 to 7. Each release
+adds, removes and relabels turns (1.11: 151,654 turns, 1.12: 207,136), so no counts are checked: instead, every
+turn of the label list must have its file.
+
+The published parts Train, Development and Test1 are the column `split` (train, validation, test). Test2 and Test3
+are left out: the same speaker may be heard in several test sets, Test2 was drawn at random where the others were
+searched for emotion, and of Test3 the labels are withheld. Turns whose speaker the annotators have not named yet
+(Train holds such) count as a speaker of their own each, marked as not known.
+
+Where: https://lab-msp.com/MSP/MSP-Podcast.html, after a signed agreement; for research. Give the directory that
+holds Labels and Audios, both unpacked (16 kHz WAV); Transcripts gives the text where it is unpacked too.
+
+Citation: Lotfian R, Busso C (2019). Building Naturalistic Emotionally Balanced Speech Corpus by Retrieving
+Emotional Speech From Existing Podcast Recordings. IEEE Transactions on Affective Computing 10(4).
+https://doi.org/10.1109/TAFFC.2017.2736999; Busso C and others (2025). The MSP-Podcast Corpus.
+https://arxiv.org/abs/2509.09791
+"""
+
+import csv
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from recipe.corpora.rows import UNKNOWN_SPEAKER, audio_files, make_rows, report_differences
+from recipe.errors import InputError
+
+LICENSE = "other"
+DESCRIPTION = (
+    "MSP-Podcast (Lotfian and Busso 2019, Busso et al. 2025, https://lab-msp.com/MSP/MSP-Podcast.html, under a "
+    "signed agreement, for research): natural English speech out of podcasts, labelled by crowd "
+    "annotators. Expect less on other languages, on children and on acted or noisy speech."
+)
+CLASSES = {
+    "A": "angry",
+    "S": "sad",
+    "H": "happy",
+    "U": "surprised",
+    "F": "fearful",
+    "D": "disgust",
+    "C": "contempt",
+    "N": "neutral",
+    "O": "other",
+    "X": "no_agreement",
+}
+LABELS = list(CLASSES.values())
+PUBLISHED_COUNTS: dict[str, int] = {}  # they differ between releases
+
+# An annotator's words; all further ones ("Other-Curious") are other.
+VOTES = {
+    "angry": "angry",
+    "sad": "sad",
+    "happy": "happy",
+    "surprise": "surprised",
+    "fear": "fearful",
+    "disgust": "disgust",
+    "contempt": "contempt",
+    "neutral": "neutral",
+}
+SPLITS = {"Train": "train", "Development": "validation", "Validation": "validation", "Test1": "test"}
+LEFT_OUT = ("Test2", "Test3")
+DIMENSIONS = {"valence": "EmoVal", "activation": "EmoAct", "dominance": "EmoDom"}
+COLUMNS = ("FileName", "EmoClass", *DIMENSIONS.values(), "SpkrID", "Gender", "Split_Set")
+# The first releases spell it otherwise.
+CONSENSUS = ("labels_consensus.csv", "labels_concensus.csv")
+VOTES_FILE = "labels_detailed.csv"
+
+
+def load(data_dir: str | Path, partial: bool = False) -> Dataset:
+    """Rows of the directory that holds Labels and Audios, the parts Train, Development and Test1.
+
+    Raises:
+        InputError: no label list, no audio, a line of a list that cannot be read, or turns without their file and
+            the copy is not said to be `partial`.
+    """
+    root, table = _find(Path(data_dir))
+    listed = [row for line, where in _lines(table, COLUMNS) if (row := _row(line, where)) is not None]
+    folder = root / "Audios" if (root / "Audios").is_dir() else root / "Audio"
+    files = {path.stem: path for path in audio_files(folder, (".wav", ".flac"))}
+    if not files:
+        raise InputError(f"{folder} holds no audio; unpack Audios there")
+    missing = [f"{folder.name}/{row['id']}.wav is missing" for row in listed if row["id"] not in files]
+    report_differences("MSP-Podcast", data_dir, missing, partial)
+    votes = _read_votes(table.parent / VOTES_FILE)
+    rows = [
+        {
+            **row,
+            "audio": files[row["id"]],
+            "text": _read_text(root / "Transcripts" / f"{row['id']}.txt"),
+            "label_distribution": _distribution(votes.get(row["id"], Counter())),
+        }
+        for row in listed
+        if row["id"] in files
+    ]
+    return make_rows(rows, LABELS)
+
+
+def _find(data_dir: Path) -> tuple[Path, Path]:
+    """The root of the corpus and its label list, for the root, the directory above it or Labels itself."""
+    above = sorted(path for path in data_dir.iterdir() if path.is_dir()) if data_dir.is_dir() else []
+    for root in (data_dir, data_dir.parent, *above):
+        for name in CONSENSUS:
+            if (root / "Labels" / name).is_file():
+                return root, root / "Labels" / name
+    raise InputError(
+        f"{data_dir} holds no MSP-Podcast; looked for Labels/{CONSENSUS[0]} in it: give the directory that holds "
+        "Labels and Audios, both unpacked"
+    )
+
+
+def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
+    """The lines of a table and where they stand, once the table is known to have these columns."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.DictReader(file)
+        for name in columns:
+            if name not in (reader.fieldnames or []):
+                found = ", ".join(reader.fieldnames or []) or "none"
+                raise InputError(f"{path} has no column {name!r}; it has {found}: take the published file")
+        for line in reader:
+            yield line, f"{path}, line {reader.line_num}"
+
+
+def _row(line: dict[str, Any], where: str) -> dict[str, Any] | None:
+    """A line of the label list as a row without audio, text and votes; None for the test sets that are left out."""
+    values = {name: (line[name] or "").strip() for name in COLUMNS}
+    if values["Split_Set"] in LEFT_OUT:
+        return None
+    if values["Split_Set"] not in SPLITS:
+        valid = ", ".join([*SPLITS, *LEFT_OUT])
+        raise InputError(f"{where}: Split_Set={values['Split_Set']!r} is not one of {valid}")
+    if values["EmoClass"] not in CLASSES:
+        raise InputError(f"{where}: EmoClass={values['EmoClass']!r} is not one of {', '.join(CLASSES)}")
+    utterance = Path(values["FileName"]).stem
+    unknown = values["SpkrID"].lower() in ("", "unknown")
+    return {
+        "id": utterance,
+        "audio": None,
+        "label": CLASSES[values["EmoClass"]],
+        "speaker": UNKNOWN_SPEAKER + utterance if unknown else values["SpkrID"],
+        "gender": values["Gender"].lower() if values["Gender"].lower() in ("female", "male") else "",
+        "split": SPLITS[values["Split_Set"]],
+        **{name: _rating(values[column], column, where) for name, column in DIMENSIONS.items()},
+    }
+
+
+def _rating(value: str, column: str, where: str) -> float | None:
+    if not value:
+        return None
+    try:
+        rating = float(value)
+    except ValueError:
+        rating = math.nan
+    if not 1 <= rating <= 7:
+        raise InputError(f"{where}: {column}={value!r} is not a number from 1 to 7")
+    return rating
+
+
+def _read_votes(path: Path) -> dict[str, Counter[str]]:
+    """How often the annotators of each turn chose each label; nothing where the table is not there.
+
+    Two layouts were published: a column EmoClass_Major, or one that holds all of
+    `WORKER00000001; Neutral; Neutral,Confused; A:1.000000; V:4.000000; D:1.000000;`.
+    """
+    votes: dict[str, Counter[str]] = defaultdict(Counter)
+    if not path.is_file():
+        return votes
+    for line, where in _lines(path, ("FileName",)):
+        if "EmoClass_Major" in line:
+            word = line["EmoClass_Major"] or ""
+        else:
+            fields = next((value for name, value in line.items() if name != "FileName" and value), "")
+            _, _, word = str(fields).partition(";")
+            word = word.partition(";")[0]
+        if not word.strip():
+            raise InputError(f"{where}: no emotion found; expected 'WORKER...; Neutral; ...' or EmoClass_Major")
+        votes[Path(line["FileName"]).stem][VOTES.get(word.strip().lower(), "other")] += 1
+    return votes
+
+
+def _distribution(votes: Counter[str]) -> list[float]:
+    total = votes.total()
+    return [votes[label] / total for label in LABELS] if total else []
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig", errors="replace").strip() if path.is_file() else ""

@@ -1,0 +1,91 @@
+"""SAVEE, Surrey Audio-Visual Expressed Emotion: 480 utterances, about half an hour, 4 speakers, 7 classes.
+
+British English, acted, 44.1 kHz; four men (DC, JE, JK, KL), researchers and postgraduates of the University of
+Surrey, 27 to 31 years old. Each speaks 15 TIMIT sentences in each emotion (3 common to all of them, 2 specific to
+the emotion, 10 generic) and 30 neutral ones. The corpus gives no sentence for a file, so there is no text.
+Classes: neutral (120 utterances), happy, sad, angry, fearful, disgust, surprised (60 each).
+
+Where: http://kahlan.eps.surrey.ac.uk/savee/, after registration; unpack AudioData and give the directory that holds
+it. A flat folder with the speaker in the name, ALL/DC_a01.wav, as found on Kaggle, is read as well.
+Licence: free of charge for research, by registration.
+
+Citation: Haq S, Jackson PJB (2010). Multimodal emotion recognition. In: Wang W (ed.), Machine Audition: Principles,
+Algorithms and Systems, IGI Global, 398-423. https://doi.org/10.4018/978-1-61520-919-4.ch017
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from datasets import Dataset
+
+from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
+from recipe.errors import InputError
+
+LICENSE = "other"
+DESCRIPTION = (
+    "SAVEE (Haq and Jackson 2010, http://kahlan.eps.surrey.ac.uk/savee/, for research only): acted British English "
+    "of four young men, recorded in a laboratory. Expect less on women's voices, spontaneous speech, other accents and "
+    "languages, and on noisy recordings."
+)
+LABELS = ["neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
+PUBLISHED_COUNTS = {label: 120 if label == "neutral" else 60 for label in LABELS}
+EMOTIONS = {
+    "a": "angry",
+    "d": "disgust",
+    "f": "fearful",
+    "h": "happy",
+    "n": "neutral",
+    "sa": "sad",
+    "su": "surprised",
+}
+SPEAKERS = ["DC", "JE", "JK", "KL"]
+TAKES = {code: 30 if code == "n" else 15 for code in EMOTIONS}
+
+# emotion - take, in a folder of the speaker; or the speaker before it
+NAME = re.compile(rf"(?:({'|'.join(SPEAKERS)})_)?({'|'.join(EMOTIONS)})(\d\d)")
+
+
+def load(data_dir: str | Path, partial: bool = False) -> Dataset:
+    """Rows of the directory that holds AudioData/, of AudioData/ itself, or of a flat folder.
+
+    Raises:
+        InputError: the directory is missing or holds no SAVEE file, or utterances are missing and the copy is not
+            said to be `partial`.
+    """
+    rows: dict[str, dict] = {}
+    for path in audio_files(Path(data_dir), (".wav",)):
+        name = NAME.fullmatch(path.stem)
+        speaker = (name[1] or path.parent.name) if name else ""
+        if name is None or speaker not in SPEAKERS:
+            continue
+        utterance = f"{speaker}_{name[2]}{name[3]}"
+        row = {
+            "id": utterance,
+            "audio": path,
+            "label": EMOTIONS[name[2]],
+            "speaker": speaker,
+            "gender": "male",
+            "style": "scripted",
+        }
+        rows.setdefault(utterance, row)
+    if not rows:
+        raise InputError(
+            f"{data_dir} holds no SAVEE speech; looked for AudioData/DC/a01.wav or ALL/DC_a01.wav and the like below "
+            "it: give the directory that holds AudioData, or the flat folder"
+        )
+    report_differences("SAVEE", data_dir, _differences(list(rows.values())), partial)
+    return make_rows(list(rows.values()), LABELS)
+
+
+def _differences(rows: list[dict]) -> list[str]:
+    found, speakers = {row["id"] for row in rows}, {row["speaker"] for row in rows}
+    absent = [f"no utterance of speaker {speaker}" for speaker in SPEAKERS if speaker not in speakers]
+    missing = [
+        f"{speaker}/{code}{take:02d}.wav is missing"
+        for speaker in SPEAKERS
+        for code, takes in TAKES.items()
+        for take in range(1, takes + 1)
+        if speaker in speakers and f"{speaker}_{code}{take:02d}" not in found
+    ]
+    return absent + missing + differing_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)

@@ -1,0 +1,96 @@
+"""TESS, Toronto emotional speech set: 2,800 utterances, about 1.6 hours, 2 speakers, 7 classes, 200 words.
+
+Canadian English, acted, about 24.4 kHz; two women, OAF (64 years old) and YAF (26), say "Say the word ..." with each
+of the 200 words of the Northwestern University Auditory Test No. 6, in every emotion.
+Classes: neutral, happy, sad, angry, fearful, disgust, surprised ("ps", pleasant surprise), 400 utterances each.
+
+Two speakers are too few for a speaker-independent test of more than anecdotal value, and a random split, where both
+are in training and test and all sentences are alike but for one word, is solved almost without error.
+
+Where: https://doi.org/10.5683/SP2/E8H2MF (single files, without folders) or
+https://tspace.library.utoronto.ca/handle/1807/24487; copies with one folder for each speaker and emotion
+(OAF_angry, YAF_pleasant_surprised), also when nested twice, are read as well: the label stands in the file's name.
+One file is published as OA_bite_neutral.wav; it is OAF's. Licence: CC BY-NC-ND 4.0 (some copies name CC BY-NC 4.0;
+the stricter is given here).
+
+Citation: Pichora-Fuller MK, Dupuis K (2020). Toronto emotional speech set (TESS). Scholars Portal Dataverse.
+https://doi.org/10.5683/SP2/E8H2MF
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from datasets import Dataset
+
+from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
+from recipe.errors import InputError
+
+LICENSE = "cc-by-nc-nd-4.0"
+DESCRIPTION = (
+    "TESS (Pichora-Fuller and Dupuis 2020, https://doi.org/10.5683/SP2/E8H2MF, CC BY-NC-ND 4.0): two actresses from "
+    "Toronto, one carrier sentence with 200 words. Expect much less on other speakers, on men's voices, on other "
+    "sentences and languages, and on spontaneous or noisy speech."
+)
+LABELS = ["neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
+PUBLISHED_COUNTS = {label: 400 for label in LABELS}
+EMOTIONS = {
+    "neutral": "neutral",
+    "happy": "happy",
+    "sad": "sad",
+    "angry": "angry",
+    "fear": "fearful",
+    "disgust": "disgust",
+    "ps": "surprised",
+}
+SPEAKERS = ["OAF", "YAF"]
+
+# speaker - word - emotion; OA is a slip of the published OA_bite_neutral.wav
+NAME = re.compile(rf"(OAF?|YAF)_([A-Za-z]+)_({'|'.join(EMOTIONS)})")
+
+
+def load(data_dir: str | Path, partial: bool = False) -> Dataset:
+    """Rows of the directory that holds the files, in folders or not.
+
+    Raises:
+        InputError: the directory is missing or holds no TESS file, or utterances are missing and the copy is not
+            said to be `partial`.
+    """
+    rows: dict[str, dict] = {}
+    for path in audio_files(Path(data_dir), (".wav",)):
+        name = NAME.fullmatch(path.stem)
+        if name is None:
+            continue
+        speaker = "OAF" if name[1] == "OA" else name[1]
+        utterance = f"{speaker}_{name[2]}_{name[3]}"
+        row = {
+            "id": utterance,
+            "audio": path,
+            "label": EMOTIONS[name[3]],
+            "speaker": speaker,
+            "gender": "female",
+            "text": f"Say the word {name[2].lower()}",
+            "style": "scripted",
+        }
+        # Popular copies hold every file twice, in a nested folder: the first of each name counts.
+        rows.setdefault(utterance, row)
+    if not rows:
+        raise InputError(
+            f"{data_dir} holds no TESS speech; looked for files such as OAF_back_angry.wav below it: "
+            "give the directory that holds the files or the folders OAF_angry to YAF_sad"
+        )
+    report_differences("TESS", data_dir, _differences(list(rows.values())), partial)
+    return make_rows(list(rows.values()), LABELS)
+
+
+def _differences(rows: list[dict]) -> list[str]:
+    """Both speakers say the same words in each emotion, so each has half of the published utterances."""
+    expected = {label: count // len(SPEAKERS) for label, count in PUBLISHED_COUNTS.items()}
+    differences = []
+    for speaker in SPEAKERS:
+        found = Counter(row["label"] for row in rows if row["speaker"] == speaker)
+        if not found:
+            differences.append(f"no utterance of speaker {speaker}")
+        else:
+            differences += differing_counts(found, expected, f"{speaker} ")
+    return differences

@@ -1,0 +1,82 @@
+"""URDU: 400 utterances of spontaneous Urdu speech cut out of television talk shows, 4 emotions.
+
+Classes: angry, happy, neutral, sad (100 utterances each). The authors count 38 speakers, 27 men and 11 women;
+the file names tell 29 apart, 18 men and 11 women, and those are the speakers here. All but three of them (SM3,
+SM5, SM6) are heard in one emotion only, and one man speaks 72 of the 100 neutral utterances: voice and emotion
+go together in this corpus, and speaker-disjoint folds differ much from each other.
+
+Where: https://github.com/siddiquelatif/URDU-Dataset; clone it and give the directory that holds Angry, Happy,
+Neutral and Sad. Licence: for research only, in the words of its page; no standard licence is named.
+
+Citation: Latif S, Qayyum A, Usman M, Qadir J (2018). Cross Lingual Speech Emotion Recognition: Urdu vs.
+Western Languages. arXiv, December 2018.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
+from recipe.errors import InputError
+
+LICENSE = "other"
+DESCRIPTION = (
+    "URDU (Latif et al. 2018, https://github.com/siddiquelatif/URDU-Dataset, for research only): spontaneous Urdu "
+    "from television talk shows, 400 utterances. Most speakers show one emotion only, so a model may know voices "
+    "rather than emotions; expect less on other speakers, languages and recordings."
+)
+LABELS = ["angry", "happy", "neutral", "sad"]
+PUBLISHED_COUNTS = {label: 100 for label in LABELS}
+
+# speaker (M or F and a number) _ utterance of this speaker in this emotion _ emotion and utterance of this emotion:
+# SM1_F10_A010 is the tenth utterance of the first man, the tenth angry one. Its zero is always there: A0100.
+NAME = re.compile(r"(S([MF])\d+)_F\d+_([AHNS])0(\d+)")
+LETTERS = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
+GENDERS = {"M": "male", "F": "female"}
+
+
+def load(data_dir: str | Path, partial: bool = False) -> Dataset:
+    """Rows of the directory that holds Angry, Happy, Neutral and Sad.
+
+    Raises:
+        InputError: the directory is missing or holds no utterance of URDU, a file stands in the folder of another
+            emotion, or utterances are missing and the copy is not said to be `partial`.
+    """
+    rows: list[dict[str, Any]] = []
+    numbers: set[tuple[str, int]] = set()
+    for path in audio_files(Path(data_dir), (".wav",)):
+        name = NAME.fullmatch(path.stem)
+        if name is None:
+            continue
+        label = LETTERS[name[3]]
+        _check_folder(path.relative_to(data_dir), label)
+        numbers.add((label, int(name[4])))
+        rows.append({"id": path.stem, "audio": path, "label": label, "speaker": name[1], "gender": GENDERS[name[2]]})
+    if not rows:
+        raise InputError(
+            f"{data_dir} holds no utterance of URDU; looked for files such as Angry/SM1_F1_A01.wav below it: give "
+            "the directory that holds Angry, Happy, Neutral and Sad"
+        )
+    differences = differing_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS) + _missing(numbers)
+    report_differences("URDU", data_dir, differences, partial)
+    return make_rows(rows, LABELS)
+
+
+def _check_folder(path: Path, label: str) -> None:
+    """The emotion stands in the folder and in the name; where both are emotions, they must be the same."""
+    folders = [part.lower() for part in path.parts[:-1] if part.lower() in LABELS]
+    if folders and folders[-1] != label:
+        raise InputError(f"{path}: the name says {label}, its folder {folders[-1]}; take it from the archive again")
+
+
+def _missing(numbers: set[tuple[str, int]]) -> list[str]:
+    """The utterances of each emotion are numbered from 1, so a gap has a name."""
+    return [
+        f"{label.capitalize()}/*_{letter}0{number}.wav is missing"
+        for letter, label in LETTERS.items()
+        for number in range(1, PUBLISHED_COUNTS[label] + 1)
+        if (label, number) not in numbers
+    ]

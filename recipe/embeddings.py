@@ -1,0 +1,46 @@
+"""Embeddings of utterances, frames and CLS outputs of a trained model, for the t-SNE figure."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from recipe.batching import Collator, UtterancePreparer, prepared
+
+# Of each utterance so many frames, evenly spaced, are kept.
+FRAMES_PER_UTTERANCE = 8
+
+
+@torch.inference_mode()
+def embed(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> dict[str, np.ndarray]:
+    """What the CLS pooling makes of the rows.
+
+    Returns:
+        `utterances` and `cls` (utterances, hidden), `labels` (utterances,), `frames` (frames, hidden) and
+        `frame_labels` (frames,), float32 and int.
+    """
+    model.eval()
+    seen: list[Any] = []
+    hook = model.pooling.register_forward_hook(lambda module, inputs, pooled: seen.append((pooled, inputs[1])))
+    collate = Collator(preparer.input_name)
+    dataset = prepared(rows, preparer)
+    parts: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("utterances", "cls", "labels", "frames", "frame_labels")
+    }
+    for start in range(0, len(rows), batch_size):
+        batch = collate([dataset[index] for index in range(start, min(start + batch_size, len(rows)))])
+        labels = batch.pop("labels").numpy()
+        model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+        pooled, mask = seen.pop()
+        parts["utterances"].append(pooled.embedding.float().cpu().numpy())
+        parts["cls"].append(pooled.cls_output.float().cpu().numpy())
+        parts["labels"].append(labels)
+        for frames, valid, label in zip(pooled.frames, mask, labels):
+            own = frames[valid.bool()].float().cpu().numpy()
+            kept = own[np.linspace(0, len(own) - 1, min(FRAMES_PER_UTTERANCE, len(own))).round().astype(int)]
+            parts["frames"].append(kept)
+            parts["frame_labels"].append(np.full(len(kept), label))
+    hook.remove()
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
