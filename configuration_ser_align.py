@@ -21,6 +21,7 @@ WAVEFORM_ENCODERS = (
 )
 LOG_MEL_ENCODERS = ("wav2vec2-bert",)
 NUM_MEL_BINS = 80
+SAMPLING_RATE = 16_000
 ENCODERS = WAVEFORM_ENCODERS + LOG_MEL_ENCODERS
 
 CHOICES = {
@@ -204,6 +205,13 @@ class SERAlignConfig(PreTrainedConfig):
     def num_stacked_log_mel(self) -> int:
         """Log-mel frames of 80 values, 10 ms apart, that a log-mel encoder takes as one frame."""
         return self.encoder_config.feature_projection_input_dim // NUM_MEL_BINS
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds from one frame of the encoder to the next."""
+        if self.takes_log_mel:
+            return 0.01 * self.num_stacked_log_mel
+        return math.prod(self.encoder_config.conv_stride) / SAMPLING_RATE
 
     @property
     def receptive_field(self) -> int:

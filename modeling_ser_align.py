@@ -21,13 +21,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
 try:
-    from .configuration_ser_align import SERAlignConfig
+    from .configuration_ser_align import SAMPLING_RATE, SERAlignConfig
 except ImportError:
     if __package__:  # inside a package the relative import must work: do not hide its error
         raise
-    from configuration_ser_align import SERAlignConfig
-
-SAMPLING_RATE = 16_000
+    from configuration_ser_align import SAMPLING_RATE, SERAlignConfig
 
 
 @dataclass
@@ -39,7 +37,7 @@ class SERAlignOutput(ModelOutput):
         logits: (B, C), utterance scores before the softmax.
         frame_logits: (B, T, C), frame scores before the softmax; meaningless where `frame_mask` is False.
         frame_weights: (B, T), attention of the pooling, sums to 1 over an utterance's frames, 0 at padding.
-        frame_mask: (B, T), True on frames of the utterance. A frame is 20 ms for all default encoders.
+        frame_mask: (B, T), True on frames of the utterance, `config.frame_seconds` apart.
         embedding: (B, D), or (B, 2D) with `cls_in_embedding="concat"`: what the classifier sees.
         ce_loss: scalar, cross-entropy; None without labels.
         eal_loss: scalar, emotional attention loss before weighting; None when switched off.

@@ -166,6 +166,7 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
             "speakers": {name: sorted(set(part["speaker"])) for name, part in split.items()},
             "class_counts": {name: class_counts(part) for name, part in split.items()},
             "hours": {name: sum(part["duration"]) / 3600 for name, part in split.items()},
+            "frame_seconds": model.config.frame_seconds,
             "num_parameters": model.num_parameters(),
             "seconds": seconds,
             "resumed": checkpoint is not None,

@@ -14,6 +14,8 @@ from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
+# Test speakers that a model card lists by name.
+MOST_NAMES = 24
 VERSIONS = ("torch", "transformers", "datasets", "accelerate")
 
 
@@ -47,9 +49,11 @@ def score_lines(results: dict[str, Any]) -> list[str]:
 
 def unseen(results: dict[str, Any]) -> str:
     """Whose scores these are, as far as the corpus lets one know."""
-    if speakers_known(results["speakers"]["test"]):
-        return "speakers that it has not heard in training"
-    return "utterances of validation and test (the corpus names no speakers)"
+    if not speakers_known(results["speakers"]["test"]):
+        return "utterances of validation and test (the corpus names no speakers)"
+    if not speakers_known(results["speakers"]["train"]):
+        return "speakers of validation and test (some utterances of training name no speaker)"
+    return "speakers that it has not heard in training"
 
 
 def _checkpoint_name(results: dict[str, Any], name: str) -> str:
@@ -64,6 +68,7 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
     """README.md of a stage folder. `where`: the name that its snippet loads, a Hub name or the folder."""
     scores, labels = results["scores"], results["labels"]
     corpus = args.data.corpus
+    tested = args.data.test_corpus or corpus
     test = scores["best"]["test"]
     card_data = ModelCardData(
         license=LICENSES[corpus],
@@ -74,8 +79,8 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
         eval_results=[
             EvalResult(
                 task_type="audio-classification",
-                dataset_type=corpus,
-                dataset_name=f"{corpus}{fold_of(results)}, test speakers",
+                dataset_type=tested,
+                dataset_name=f"{tested}{fold_of(results)}, test speakers",
                 metric_type=metric,
                 metric_name=metric.upper(),
                 metric_value=round(test[metric], 4),
@@ -104,7 +109,8 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
         split_sentence=_split_sentence(results),
         where=where,
         trim_db=args.data.trim_db and f"{args.data.trim_db:g}",
-        data_sentence=DESCRIPTIONS[corpus],
+        data_sentence=DESCRIPTIONS[corpus] + (f" Tested on {tested}." if tested != corpus else ""),
+        frame_ms=f"{1000 * results['frame_seconds']:g}",
         confusion_rows=[
             {"label": label, "percent": [f"{100 * count / max(1, sum(row)):.0f}" for count in row]}
             for label, row in zip(labels, scores["best"]["test"]["confusion_matrix"])
@@ -123,11 +129,14 @@ def _split_sentence(results: dict[str, Any]) -> str:
     parts = results["speakers"]
     if not speakers_known(parts["test"]):
         return "The corpus names no speakers: voices may be shared between training and test data."
+    known = {name: [s for s in speakers if speakers_known([s])] for name, speakers in parts.items()}
+    unknown = len(parts["train"]) - len(known["train"])
     counts = {name: results["scores"]["best"][name]["num_utterances"] for name in ("validation", "test")}
+    names = ", ".join(parts["test"]) if len(parts["test"]) <= MOST_NAMES else f"{len(parts['test'])} speakers"
     return (
-        f"No speaker is shared: {len(parts['train'])} train, {len(parts['validation'])} validate "
-        f"({counts['validation']} utterances), {len(parts['test'])} test ({counts['test']} utterances: "
-        f"{', '.join(parts['test'])})."
+        f"No speaker is shared: {len(known['train'])} train, {len(known['validation'])} validate "
+        f"({counts['validation']} utterances), {len(parts['test'])} test ({counts['test']} utterances: {names})."
+        + (f" Of {unknown} training utterances the corpus does not say who speaks." if unknown else "")
     )
 
 

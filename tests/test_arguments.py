@@ -80,7 +80,7 @@ def test_a_mistake_in_yaml_is_named_with_what_is_valid(config, text, message):
     [
         (["--learning_rte", "1"], "--learning_rte is not an option; did you mean --learning_rate?"),
         (["--learning_rate", "x"], "--learning_rate: 'x' is not valid; give a number"),
-        (["--corpus", "iemo"], "--corpus: 'iemo' is not valid; give one of demo, ravdess, folder"),
+        (["--corpus", "iemo"], "--corpus: 'iemo' is not valid; give one of demo, folder, hub, iemocap, cremad"),
         (["--encoder_config", "{a"], "give name: value pairs, as JSON"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; there are "),
     ],
@@ -104,7 +104,7 @@ def test_model_arguments_are_the_fields_of_the_configuration():
     """Same names, defaults and choices: a field that is added to one must be added to the other."""
     own = {f.name: f.default for f in fields(SERAlignConfig) if f.name in SERAlignConfig.__annotations__}
     arguments = {f.name: f.default for f in fields(ModelArguments) if f.name not in ("encoder", "encoder_config")}
-    del own["encoder_config"]
+    del own["encoder_config"], own["temperature"]  # the temperature is fitted, not chosen
     assert arguments == own
     for name, choices in CHOICES.items():
         if name != "pooling":  # stage 1 always takes attentive pooling, so it is no choice for stage 2
@@ -116,7 +116,10 @@ def test_no_option_stands_in_two_groups():
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "run_configs").rglob("*.yaml")), ids=lambda path: path.name)
+RUN_CONFIGS = sorted(p for p in (ROOT / "run_configs").rglob("*.yaml") if not p.name.startswith("table"))
+
+
+@pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_run_config_parses_and_is_commented_in_three_groups(path):
     parse("--config", str(path))
     text = path.read_text(encoding="utf-8")

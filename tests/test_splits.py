@@ -3,6 +3,7 @@
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
+from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
 from recipe.errors import InputError
 from recipe.splits import RAVDESS_TEST_ACTORS, check_split, make_split
 
@@ -54,6 +55,47 @@ def test_folds_by_speaker_test_everyone_once_without_sharing():
         assert not parts["test"] & (parts["train"] | parts["validation"])
         tested += parts["test"]
     assert sorted(tested) == sorted(str(s) for s in range(10))
+
+
+def test_folds_by_speaker_are_balanced_by_gender():
+    data = rows([str(s) for s in range(12)])
+    for fold in range(1, 7):
+        test = speakers_of(make_split(data, "demo", fold, num_folds=6))["test"]
+        assert sorted(int(s) % 2 for s in test) == [0, 1]
+
+
+def test_of_iemocap_the_man_of_a_session_validates_and_the_woman_tests():
+    data = rows(
+        [f"{session}{gender}" for session in "12345" for gender in "FM"],
+        session=lambda s: s[0],
+        gender=lambda s: {"F": "female", "M": "male"}[s[1]],
+    )
+    for fold in range(1, 6):
+        parts = speakers_of(make_split(data, "iemocap", fold))
+        assert parts["test"] == {f"{fold}F"} and parts["validation"] == {f"{fold}M"}
+        assert parts["train"] == {s for s in data["speaker"] if s[0] != str(fold)}
+    with pytest.raises(InputError, match="--fold 6 is not one of the 5 folds of iemocap"):
+        make_split(data, "iemocap", 6)
+    by_speaker = speakers_of(make_split(data, "iemocap", 10, protocol="leave_one_speaker_out"))
+    assert by_speaker["test"] == {"5M"} and len(by_speaker["train"]) + len(by_speaker["validation"]) == 9
+
+
+def test_a_session_of_another_make_up_tests_whole():
+    data = rows(list("abcdef"), session=lambda s: {"a": "1", "b": "1", "c": "1"}.get(s, "2"))
+    parts = speakers_of(make_split(data, "demo", 1, num_validation_speakers=1, protocol="leave_one_session_out"))
+    assert parts["test"] == set("abc") and len(parts["validation"]) == 1 and len(parts["train"]) == 2
+    with pytest.raises(InputError, match="leave_one_session_out: demo has utterances without a session"):
+        make_split(rows(list("abc"), session=lambda s: ""), "demo", 1, protocol="leave_one_session_out")
+
+
+def test_cremad_tests_its_listed_actors():
+    data = rows([str(actor) for actor in range(1001, 1092)], per_class=1)
+    tested = []
+    for fold, actors in enumerate(CREMAD_TEST_ACTORS, start=1):
+        parts = speakers_of(make_split(data, "cremad", fold, num_validation_speakers=14))
+        assert parts["test"] == set(actors)
+        tested += actors
+    assert sorted(tested) == [str(actor) for actor in range(1001, 1092)]
 
 
 def test_a_given_split_is_kept_and_validation_comes_from_training_speakers():

@@ -86,9 +86,11 @@ def speakers_known(speakers: Iterable[str]) -> bool:
 
 
 def count_speakers(rows: Dataset) -> str:
-    """`of 4 speakers`, or nothing where the corpus names none."""
-    speakers = set(rows["speaker"])
-    return f" of {len(speakers):3} speakers" if speakers_known(speakers) else ""
+    """` of 4 speakers`; of some utterances or all of them the corpus may not name the speaker."""
+    known = {speaker for speaker in rows["speaker"] if speakers_known([speaker])}
+    unknown = len(set(rows["speaker"])) - len(known)
+    counted = f" of {len(known):3} speakers" if known else ""
+    return counted + (f", {unknown} of unknown ones" if known and unknown else "")
 
 
 def class_counts(rows: Dataset) -> dict[str, int]:

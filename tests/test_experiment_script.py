@@ -1,0 +1,200 @@
+"""experiment.py in processes of its own: resuming, sharing cells, damaged files, and a report that adds up."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+from running import SHORT, environment, lines_of
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+
+OPTIONS = [*SHORT[2:], "--max_steps", "3"]
+CELLS = 6  # two folds: stage 1 and two variants each
+
+
+def command(config, output, *argv):
+    return [sys.executable, "experiment.py", "--config", str(config), "--output_dir", str(output), *map(str, argv)]
+
+
+def run(config, output, *argv, expect=0):
+    result = subprocess.run(
+        command(config, output, *argv), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == expect, result.stderr[-3000:]
+    return result
+
+
+@pytest.fixture(scope="module")
+def experiment(demo, tmp_path_factory):
+    """A finished experiment: its YAML file, its output folder, and what two processes at once printed."""
+    folder = tmp_path_factory.mktemp("experiment")
+    config = folder / "table.yaml"
+    content = {
+        "title": "Two ways to pool",
+        "config": "run_configs/quickstart.yaml",
+        "folds": [1, 2],
+        "baseline": "plain",
+        "projected": ["proposed"],
+        "variants": {
+            "plain": {"name": "self-attention", "options": {"pooling": "self_attention", "eal_weight": 0}},
+            "proposed": {"name": "proposed", "options": {"pooling": "cls"}, "paper": {"ua": 0.753}},
+        },
+        "cited": [{"name": "another", "ua": 0.5, "protocol": "ten folds", "source": "someone 2020"}],
+    }
+    config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    argv = command(config, folder / "out", *OPTIONS, "--data_dir", demo)
+    processes = [
+        subprocess.Popen(argv, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=600) for process in processes]
+    assert all(process.returncode == 0 for process in processes), printed
+    return config, folder / "out", [stdout for stdout, _ in printed]
+
+
+def finished(output):
+    return sorted(output.glob("fold*/**/results.json"))
+
+
+def test_two_processes_share_the_cells_and_train_each_once(experiment):
+    _, output, printed = experiment
+    trained = [
+        line
+        for text in printed
+        for line in text.splitlines()
+        if line.endswith("s. Scores on speakers that it has not heard in training:")
+    ]
+    assert len(finished(output)) == CELLS and len(trained) == CELLS
+    assert all("took" in text and "Report:" in text for text in printed)
+
+
+def test_what_is_done_is_not_trained_again_and_what_is_lost_is(experiment, demo, tmp_path):
+    config, output, _ = experiment
+    copy = shutil.copytree(output, tmp_path / "out")
+    run(config, copy, *OPTIONS, "--data_dir", demo)
+    times = {path: path.stat().st_mtime for path in finished(copy)}
+    lost = copy / "fold2-seed0" / "proposed" / "stage2" / "results.json"
+    lost.unlink()
+    assert "fold 2, seed 0, proposed" in run(config, copy, "--list").stdout.splitlines()[-1]
+    result = run(config, copy, *OPTIONS, "--data_dir", demo, "--cell", 6)
+    assert "[5 of 6 done" in result.stdout and "fold 2, seed 0, proposed" in result.stdout
+    assert [path for path in finished(copy) if times[path] != path.stat().st_mtime] == [lost]
+
+
+def test_list_says_what_is_done_at_once(experiment):
+    config, output, _ = experiment
+    start = time.perf_counter()
+    lines = run(config, output, "--list").stdout.splitlines()
+    assert time.perf_counter() - start < 3
+    assert len(lines) == CELLS and lines[0].split() == ["1", "done", "fold", "1,", "seed", "0,", "stage", "1"]
+    assert "--cell 7 is not one of the 6 cells" in run(config, output, "--cell", 7, expect=1).stderr
+
+
+def test_the_report_adds_up_to_the_predictions(experiment):
+    """Every number again with scikit-learn from predictions.jsonl."""
+    _, output, _ = experiment
+    report = output / "table"
+    rows = {row["system"]: row for row in csv.DictReader((report / "scores.csv").open(encoding="utf-8"))}
+    scores, pooled = [], []
+    for fold in (1, 2):
+        lines = lines_of(output / f"fold{fold}-seed0" / "proposed" / "stage2" / "predictions.jsonl")
+        test = [(line["label"], line["prediction"]) for line in lines if line["split"] == "test"]
+        scores.append(balanced_accuracy_score(*zip(*test)))
+        pooled += test
+    row = rows["proposed"]
+    assert float(row["best_ua"]) == pytest.approx(np.mean(scores))
+    assert float(row["best_ua_sd"]) == pytest.approx(np.std(scores, ddof=1))
+    assert float(row["best_pooled_ua"]) == pytest.approx(balanced_accuracy_score(*zip(*pooled)))
+    assert float(row["best_pooled_ua_low"]) <= float(row["best_pooled_ua"]) <= float(row["best_pooled_ua_high"])
+    assert float(rows["chance"]["best_ua"]) == 0.25 and float(row["paper_ua"]) == 0.753
+    compared = next(csv.DictReader((report / "comparisons.csv").open(encoding="utf-8")))
+    base = float(rows[compared["baseline"]]["best_pooled_ua"])
+    assert float(compared["difference_ua"]) == pytest.approx(float(rows[compared["system"]]["best_pooled_ua"]) - base)
+    fairness = {row["system"]: row for row in csv.DictReader((report / "fairness.csv").open(encoding="utf-8"))}
+    genders = {
+        line["id"]: line["gender"]
+        for fold in (1, 2)
+        for line in lines_of(output / f"fold{fold}-seed0" / "proposed" / "stage2" / "predictions.jsonl")
+    }
+    assert set(genders.values()) == {"female", "male"}
+    gap = float(fairness["proposed"]["female"]) - float(fairness["proposed"]["male"])
+    assert float(fairness["proposed"]["gap"]) == pytest.approx(gap)
+    text = (report / "report.md").read_text(encoding="utf-8")
+    assert f"| proposed | 75.3 | - | {100 * np.mean(scores):.1f} ± " in text
+    assert "6 of 6 runs are finished." in text and "| another | 50.0 | - | ten folds | someone 2020 |" in text
+    confusion = confusion_matrix(*zip(*pooled), normalize="true")
+    assert confusion.shape == (4, 4)
+    for name in ("scores", "confusion-plain", "confusion-proposed", "reliability", "speakers", "tsne"):
+        assert (report / f"{name}.png").stat().st_size > 5000 and (report / f"{name}.svg").stat().st_size > 5000
+        assert f"({name}.png)" in text
+
+
+def test_the_report_alone_is_the_same_again(experiment):
+    config, output, _ = experiment
+    names = ("report.md", "scores.csv", "comparisons.csv")
+    before = [(output / "table" / name).read_bytes() for name in names]
+    run(config, output, "--report")
+    assert [(output / "table" / name).read_bytes() for name in names] == before
+
+
+def test_a_report_of_a_part_says_what_is_missing(experiment, tmp_path):
+    config, output, _ = experiment
+    copy = shutil.copytree(output, tmp_path / "out")
+    shutil.rmtree(copy / "fold2-seed0" / "proposed")
+    run(config, copy, "--report")
+    text = (copy / "table" / "report.md").read_text(encoding="utf-8")
+    assert "5 of 6 runs are finished; not yet: fold 2, seed 0, proposed." in text
+    empty = run(config, tmp_path / "none", "--report", expect=1)
+    assert empty.stderr.strip().splitlines()[-1].startswith("error: no cell of")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[:-40], "is cut short"),
+        (
+            lambda text: "".join(text.splitlines(keepends=True)[:-1]),
+            "holds 159 test lines for 159 utterances, where 160",
+        ),
+        (lambda text: text + text.splitlines(keepends=True)[-1], "holds 161 test lines for 160 utterances"),
+        (lambda text: None, "is missing"),
+    ],
+)
+def test_damaged_predictions_are_named_instead_of_counted(experiment, tmp_path, damage, message):
+    config, output, _ = experiment
+    copy = shutil.copytree(output, tmp_path / "out")
+    path = copy / "fold1-seed0" / "plain" / "stage2" / "predictions.jsonl"
+    damaged = damage(path.read_text(encoding="utf-8"))
+    path.unlink()
+    if damaged is not None:
+        path.write_text(damaged, encoding="utf-8")
+    result = run(config, copy, "--report", expect=1)
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and message in last and "Traceback" not in result.stderr
+
+
+def test_a_fold_that_there_is_not_stops_with_the_cell_and_keeps_the_others(experiment, demo, tmp_path):
+    config, output, _ = experiment
+    copy = shutil.copytree(output, tmp_path / "out")
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump({**content, "folds": [1, 6]}), encoding="utf-8")
+    result = run(wrong, copy, *OPTIONS, "--data_dir", demo, expect=1)
+    assert "--fold 6 is not one of the 5 folds of demo: give 1 to 5 [cell 4: fold 6, seed 0, stage 1]" in result.stderr
+    assert len(finished(copy)) == CELLS
+
+
+def test_the_temperature_is_stored_and_used(experiment):
+    """The probabilities that were saved are those of the saved model, temperature included."""
+    _, output, _ = experiment
+    folder = output / "fold1-seed0" / "proposed" / "stage2"
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["temperature"] == results["scores"]["best"]["temperature"] != 1.0
+    assert config["auto_map"]["AutoModel"] == "modeling_ser_align.SERAlignForAudioClassification"
