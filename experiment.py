@@ -140,7 +140,7 @@ def embeddings_to_draw(experiment: Experiment) -> dict[str, dict[str, np.ndarray
             return {}
         if not kept.is_file():
             try:
-                np.savez_compressed(kept, **embed_test_utterances(experiment, cell))
+                np.savez_compressed(kept, allow_pickle=False, **embed_test_utterances(experiment, cell))
             except InputError as error:
                 print(f"no t-SNE figure: {error}")
                 return {}

@@ -10,7 +10,7 @@ from recipe.arguments import parse_arguments
 from recipe.errors import InputError
 from recipe.experiments import Cell, read_experiment
 
-TABLES = sorted((ROOT / "run_configs").rglob("table*.yaml"))
+TABLES = sorted(p for p in (ROOT / "run_configs").rglob("*.yaml") if "variants:" in p.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_every_table_reads_and_shares_its_cells_with_the_others(path):
     """A folder means one command line, whichever table asks for it."""
     experiment = read_experiment(str(path), [])
     assert len(experiment.cells()) == len({experiment.stage_dir(cell) for cell in experiment.cells()})
-    for other in (read_experiment(str(table), []) for table in path.parent.glob("table*.yaml")):
+    for other in (read_experiment(str(table), []) for table in TABLES if table.parent == path.parent):
         folders = {other.stage_dir(cell): other.command_line(cell) for cell in other.cells()}
         for cell in experiment.cells():
             lines = experiment.command_line(cell), folders.get(experiment.stage_dir(cell))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from datasets.config import HF_DATASETS_CACHE
 
 from recipe.corpora import (
     cremad,
@@ -35,6 +36,7 @@ PUBLISHED = {
     "msp_podcast": msp_podcast,
     "urdu": urdu,
 }
+HUB_OPTIONS = ("audio_column", "label_column", "speaker_column", "config", "split", "streaming", "limit")
 _ALL = {**PUBLISHED, "demo": demo, "folder": folder, "hub": hub}
 # What a model trained on the corpus inherits: licence (Hub identifier) and attribution, for the model card.
 LICENSES = {name: module.LICENSE for name, module in _ALL.items()}
@@ -69,5 +71,9 @@ def load_corpus(
     if corpus == "folder":
         return folder.load(data_dir)
     if corpus == "hub":
-        return hub.load(data_dir, Path("data") / "hub" / Path(data_dir).name, **(hub_options or {}))
+        for option in hub_options or {}:
+            if option not in HUB_OPTIONS:
+                raise InputError(f"hub_options: {option!r} is not one of {', '.join(HUB_OPTIONS)}")
+        cache_dir = Path(HF_DATASETS_CACHE) / "ser_align" / data_dir.strip("/").replace("/", "--")
+        return hub.load(data_dir, cache_dir, **(hub_options or {}))
     return PUBLISHED[corpus].load(data_dir, partial)
