@@ -300,6 +300,7 @@ def make_trainer(
         args=training_arguments(stage_dir, args),
         train_dataset=prepared(split["train"], train_preparer),
         eval_dataset=prepared(split["validation"], preparer),
+        watched_test=prepared(split["test"], preparer) if args.trainer.watch_test else None,
         data_collator=Collator(preparer.input_name),
         processing_class=feature_extractor,
         durations=split["train"]["duration"][:],

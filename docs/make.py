@@ -22,6 +22,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from recipe.corpora import PUBLISHED
 from recipe.experiments import Experiment, read_experiment
 from recipe.reporting import fold_of, read_results, score_lines
 
@@ -38,6 +39,7 @@ def main(quickstart: Path, experiments: list[str]) -> None:
     parts = [experiment_part(read_experiment(path, [])) for path in experiments]
     page = "\n".join([introduction(command), *parts, quickstart_part(stages)])
     (ROOT / "docs" / "RESULTS.md").write_text(page, encoding="utf-8")
+    (ROOT / "docs" / "CORPORA.md").write_text(corpora_page(), encoding="utf-8")
     write_quickstart_block(quickstart)
     draw_quickstart(quickstart, ROOT / "docs" / "quickstart.png")
 
@@ -76,6 +78,20 @@ def experiment_part(experiment: Experiment) -> str:
         lines += ["", "### How hard the losses pull", "", LOSS_GRADIENTS.format(command=command)]
         lines += [(source / "loss_gradients.md").read_text(encoding="utf-8")]
     return "\n".join(lines) + "\n"
+
+
+def corpora_page() -> str:
+    """The docstrings of the readers."""
+    lines = [
+        "# Corpora",
+        "",
+        "Generated from the readers in `recipe/corpora` by `python docs/make.py`; do not edit.",
+        "",
+    ]
+    for name, module in PUBLISHED.items():
+        title, _, text = (module.__doc__ or "").partition(":")
+        lines += [f"## {title}", "", f"`--corpus {name}`. {text.strip()}", ""]
+    return "\n".join(lines)
 
 
 LOSS_GRADIENTS = """Gradient norms on training utterances of the first fold and seed, EAL and FUAL times their weight,

@@ -184,6 +184,10 @@ class TrainerArguments:
     use_cpu: bool = argument(False, "train on the CPU even if a GPU is there")
     logging_steps: int = argument(10, "updates between two logged training losses", minimum=1)
     tensorboard: bool = argument(False, "write TensorBoard logs into the stage folder")
+    watch_test: bool = argument(
+        False,
+        "score the test part after each epoch too, to report what choosing on it would add; it is never chosen on",
+    )
     overwrite: bool = argument(False, "train again from the start, in place of the results and checkpoints there")
     push_to_hub: str | None = argument(None, "Hub name, such as user/ser-align, to push the last trained stage to")
 
@@ -208,7 +212,17 @@ GROUPS = (ModelArguments, DataArguments, TrainerArguments)
 PATHS = ("data_dir", "test_data_dir", "csv", "output_dir", "init_from")
 # May differ when an interrupted run goes on: they do not change the method, the data or the order of the batches.
 FREE_TO_CHANGE = (
-    *("output_dir", "init_from", "stage", "overwrite", "push_to_hub", "eval_batch_size", "num_workers", "cache_audio"),
+    *(
+        "output_dir",
+        "init_from",
+        "stage",
+        "overwrite",
+        "push_to_hub",
+        "eval_batch_size",
+        "num_workers",
+        "cache_audio",
+        "watch_test",
+    ),
     *("tensorboard", "logging_steps", "data_dir", "test_data_dir", "csv", "use_cpu", "attn_implementation"),
 )
 STAGE_SECTIONS = ("stage1", "stage2")

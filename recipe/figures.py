@@ -14,8 +14,6 @@ from sklearn.manifold import TSNE
 # Okabe and Ito's colours; markers tell the same classes apart in black and white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# Of one utterance, at most so many frames are projected.
-FRAMES_DRAWN = 8
 
 
 def save(figure: Figure, target: Path) -> None:
@@ -23,7 +21,7 @@ def save(figure: Figure, target: Path) -> None:
     figure.tight_layout()
     for suffix in (".png", ".svg"):
         metadata = {"Date": None} if suffix == ".svg" else None  # the same figure gives the same file
-        figure.savefig(target.with_suffix(suffix), dpi=150, metadata=metadata)
+        figure.savefig(target.with_suffix(suffix), dpi=150, bbox_inches="tight", metadata=metadata)
     plt.close(figure)
 
 
@@ -38,10 +36,10 @@ def scores(rows: list[dict[str, Any]], target: Path) -> None:
             axes.plot([low, high], [place + offset] * 2, color="#0072B2", linewidth=1.5)
             axes.plot(ua, place + offset, "o", color="#0072B2", markerfacecolor=face, label=name)
     axes.axvline(100 * rows[0]["best_ua"], color="0.5", linestyle=":", linewidth=1)
-    axes.annotate("chance ", (100 * rows[0]["best_ua"], len(systems) - 0.45), color="0.35", va="top", ha="right")
+    axes.annotate(" chance", (100 * rows[0]["best_ua"], len(systems) - 0.45), color="0.35", va="top")
     axes.set_yticks(range(len(systems)), [row["system"] for row in reversed(systems)])
     axes.set(xlabel="test UA in %, 95 % interval over speakers", xlim=(0, 100), ylim=(-0.6, len(systems) - 0.4))
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderpad=0)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, target)
 
@@ -117,7 +115,8 @@ def tsne(systems: dict[str, dict[str, np.ndarray]], labels: list[str], target: P
         _scatter(axes[1, column], both[count:], arrays["frame_labels"], labels, size=6, alpha=0.35)
         _scatter(axes[1, column], both[:count], arrays["labels"], labels, size=40, edgecolors="black", linewidths=0.5)
         axes[1, column].set_title("CLS outputs (large) and frames (small)", fontsize=10)
-    axes[0, 0].legend(fontsize=8, ncols=2, loc="best", framealpha=0.8)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(len(names), 8), frameon=False)
     save(figure, target)
 
 

@@ -22,6 +22,7 @@ class SERAlignTrainer(Trainer):
     """Trains SER-Align.
 
     Args:
+        watched_test: scored after each evaluation as `test_ua`, if given; never decides anything.
         durations, duration_pool: seconds of each training utterance, and how strictly batches follow them
             (`DurationSampler`).
         pooling_learning_rate, classifier_learning_rate: of the new parts; `args.learning_rate` is the
@@ -38,6 +39,7 @@ class SERAlignTrainer(Trainer):
     def __init__(
         self,
         *,
+        watched_test: Dataset | None = None,
         durations: list[float],
         duration_pool: int,
         pooling_learning_rate: float,
@@ -45,6 +47,7 @@ class SERAlignTrainer(Trainer):
         **kwargs: Any,
     ):
         super().__init__(compute_metrics=compute_metrics, **kwargs)
+        self.watched_test = watched_test
         self.durations = durations
         self.duration_pool = duration_pool
         self.pooling_learning_rate = pooling_learning_rate
@@ -98,6 +101,13 @@ class SERAlignTrainer(Trainer):
                 )
         super().log(logs, start_time)
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        metrics = super().evaluate(*args, **kwargs)
+        if self.watched_test is not None:
+            with torch.random.fork_rng():  # watching must not change the training
+                super().evaluate(self.watched_test, metric_key_prefix="test")
+        return metrics
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         return DurationSampler(
             self.durations, self.args.train_batch_size * self.args.world_size, self.duration_pool, self.args.seed
@@ -114,7 +124,7 @@ def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
 
 
 def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """One line for each epoch of the Trainer's log: epoch, step, validation ua and wa, mean of each loss."""
+    """One line for each epoch of the Trainer's log: epoch, step, validation ua and wa, mean losses, watched test_ua."""
     history: list[dict[str, float]] = []
     logged: list[dict[str, float]] = []
     for line in log_history:
@@ -125,6 +135,8 @@ def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]
             scores = {"epoch": line["epoch"], "step": line["step"], "ua": line["eval_ua"], "wa": line["eval_wa"]}
             history.append({**scores, **_mean_losses(logged, first_step)})
             logged = []
+        if "test_ua" in line:
+            history[-1]["test_ua"] = line["test_ua"]
     return history
 
 

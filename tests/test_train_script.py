@@ -215,3 +215,12 @@ def test_a_folder_that_is_not_of_a_run_is_left_alone(demo, tmp_path):
     (tmp_path / "stage1" / "thesis.txt").write_text("years of work")
     run = train(*SHORT, "--data_dir", demo, "--output_dir", tmp_path, "--overwrite", expect=1)
     assert "no run made it" in run.stderr and (tmp_path / "stage1" / "thesis.txt").exists()
+
+
+def test_watching_the_test_part_changes_nothing_and_is_what_the_last_weights_score(short_run, demo, tmp_path):
+    train(*SHORT, "--data_dir", demo, "--output_dir", tmp_path, "--stage", 1, "--watch_test")
+    ours, theirs = (folder / "stage1" / "model.safetensors" for folder in (tmp_path, short_run[0]))
+    assert ours.read_bytes() == theirs.read_bytes()
+    results = json.loads((tmp_path / "stage1" / "results.json").read_text(encoding="utf-8"))
+    assert results["history"][-1]["test_ua"] == pytest.approx(results["scores"]["last"]["test"]["ua"])
+    assert "test_ua" not in json.loads((short_run[0] / "stage1" / "results.json").read_text())["history"][-1]
