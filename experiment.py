@@ -72,14 +72,24 @@ from recipe.reporting import read_results
 
 
 def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
-    """Train what is not done yet, and wait for what other processes are training."""
+    """Train what is not done yet, and wait for what others are training.
+
+    With several processes of one run, the first one chooses for all.
+    """
     rows = None
-    while waiting := [cell for cell in cells if read_results(experiment.stage_dir(cell)) is None]:
-        claimed = next(((cell, lock) for cell in waiting if (lock := claim(experiment, cell))), None)
+    while True:
+        lock = claimed = None
+        if PartialState().is_main_process:
+            waiting = [cell for cell in cells if read_results(experiment.stage_dir(cell)) is None]
+            claimed = next((cells.index(cell) for cell in waiting if (lock := claim(experiment, cell))), None)
+            done = not waiting
+        claimed, done = broadcast_object_list([claimed, done] if PartialState().is_main_process else [None, None])
+        if done:
+            return
         if claimed is None:
             time.sleep(5)
             continue
-        cell, lock = claimed
+        cell = cells[claimed]
         PartialState().print(f"\n{progress(experiment, cell)}")
         try:
             arguments = parse_arguments(experiment.command_line(cell), description="")
@@ -88,27 +98,27 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
         except InputError as error:
             raise InputError(f"{error} [cell {experiment.cells().index(cell) + 1}: {cell}]") from error
         finally:
-            lock.release()
+            if lock is not None:
+                lock.release()
 
 
 def claim(experiment: Experiment, cell: Cell) -> FileLock | None:
-    """The lock of a cell that can be trained now; None if its stage 1 is missing or another process has it.
+    """The lock of a cell that can be trained now; None if its stage 1 is missing or another one trains it.
 
-    A lock ends with the process that holds it. With several processes of one run, the first decides for all.
+    A lock ends with the process that holds it.
     """
     stage1 = Cell(cell.fold, cell.seed, None)
-    free = cell == stage1 or read_results(experiment.stage_dir(stage1)) is not None
+    if cell != stage1 and read_results(experiment.stage_dir(stage1)) is None:
+        return None
     experiment.fold_dir(cell).mkdir(parents=True, exist_ok=True)
     lock = FileLock(experiment.fold_dir(cell) / f"{cell.variant.key if cell.variant else 'stage1'}.lock")
-    if free and PartialState().is_main_process:
-        try:
-            lock.acquire(timeout=0)
-            free = read_results(experiment.stage_dir(cell)) is None  # another one may have finished it meanwhile
-        except Timeout:
-            free = False
-    if broadcast_object_list([free])[0]:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    if read_results(experiment.stage_dir(cell)) is None:
         return lock
-    lock.release()
+    lock.release()  # another one has finished it meanwhile
     return None
 
 
@@ -150,7 +160,7 @@ def embeddings_to_draw(experiment: Experiment) -> dict[str, dict[str, np.ndarray
 
 def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.ndarray]:
     args = parse_arguments(experiment.command_line(cell), description="")[2]
-    test = train.split_of(args.data, train.read_rows(args))["test"]
+    test = train.split_of(args.data, train.rows_of(args.data))["test"]
     stage_dir = experiment.stage_dir(cell)
     model = SERAlignForAudioClassification.from_pretrained(stage_dir, dtype=torch.float32).to(PartialState().device)
     feature_extractor = AutoFeatureExtractor.from_pretrained(stage_dir)
@@ -159,7 +169,10 @@ def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.nd
 
 
 def main(experiment: Experiment, number: int | None, report_only: bool) -> None:
+    train.quiet_libraries()
     cells = experiment.cells()
+    # The first state of a process decides for all that follow.
+    PartialState(cpu=parse_arguments(experiment.command_line(cells[0]), description="")[1].trainer.use_cpu)
     if number is not None:
         if not 1 <= number <= len(cells):
             raise InputError(f"--cell {number} is not one of the {len(cells)} cells: --list prints them")

@@ -57,6 +57,7 @@ from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history
 
 
 def main(arguments: dict[int, Arguments]) -> None:
+    quiet_libraries()
     rows = read_rows(arguments[1])
     stage_dir = train_stages(arguments, rows)
     if PartialState().is_main_process:
@@ -65,20 +66,27 @@ def main(arguments: dict[int, Arguments]) -> None:
             push(stage_dir, arguments[1], arguments[1].trainer.push_to_hub)
 
 
-def read_rows(args: Arguments) -> Dataset:
-    """The utterances of the corpus, or of two; the first process reads them, the others find what it wrote."""
+def quiet_libraries() -> None:
+    """Only our own lines and bars on the terminal."""
     datasets.disable_progress_bars()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    data = args.data
+
+
+def read_rows(args: Arguments) -> Dataset:
+    """The utterances to train and test on; the first process reads them, the others find what it wrote."""
     with PartialState(cpu=args.trainer.use_cpu).main_process_first():
-        rows = load_corpus(data.corpus, data.data_dir, data.csv, data.partial_corpus, data.hub_options)
-        rows = selected(rows, data.only, data.label_map)
-        if data.test_corpus is None:
-            return rows
-        test = load_corpus(data.test_corpus, data.test_data_dir, partial=data.partial_corpus)
-    test = selected(test, {}, data.test_label_map)
-    return train_on_one_test_on_another(rows, data.corpus, test, data.test_corpus)
+        return rows_of(args.data)
+
+
+def rows_of(data: DataArguments) -> Dataset:
+    """The utterances of one corpus, or of two of which one trains and the other tests."""
+    rows = load_corpus(data.corpus, data.data_dir, data.csv, data.partial_corpus, data.hub_options)
+    rows = selected(rows, data.only, data.label_map)
+    if data.test_corpus is None:
+        return rows
+    test = load_corpus(data.test_corpus, data.test_data_dir, partial=data.partial_corpus)
+    return train_on_one_test_on_another(rows, data.corpus, selected(test, {}, data.test_label_map), data.test_corpus)
 
 
 def train_stages(arguments: dict[int, Arguments], rows: Dataset) -> Path:

@@ -37,10 +37,11 @@ HEADER = (
 
 
 def main(experiment: Experiment) -> None:
+    train.quiet_libraries()
     variants = [variant for variant in experiment.variants if variant.options.get("pooling", "cls") == "cls"]
     cells = [Cell(experiment.folds[0], experiment.seeds[0], variant) for variant in variants]
     args = parse_arguments(experiment.command_line(cells[0]), description="")[2]
-    rows = train.split_of(args.data, train.read_rows(args))["train"]
+    rows = train.split_of(args.data, train.rows_of(args.data))["train"]
     rows = rows.shuffle(seed=0).select(range(min(NUM_UTTERANCES, len(rows))))
     lines: list[str] = []
     for cell in (cells[-1], *cells):

@@ -87,6 +87,20 @@ def test_what_is_done_is_not_trained_again_and_what_is_lost_is(experiment, demo,
     assert [path for path in finished(copy) if times[path] != path.stat().st_mtime] == [lost]
 
 
+def test_several_processes_train_one_cell_together(experiment, demo, tmp_path):
+    config, _, _ = experiment
+    one_fold = tmp_path / "one.yaml"
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    one_fold.write_text(yaml.safe_dump({**content, "folds": [1]}), encoding="utf-8")
+    argv = command(one_fold, tmp_path / "out", *OPTIONS, "--data_dir", demo)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29614"]
+    result = subprocess.run(
+        [*torchrun, *argv[1:]], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert len(finished(tmp_path / "out")) == 3 and result.stdout.count("Report: ") == 1
+
+
 def test_list_says_what_is_done_at_once(experiment):
     config, output, _ = experiment
     start = time.perf_counter()
