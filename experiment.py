@@ -18,7 +18,7 @@ import sys
 import time
 from statistics import median
 
-from recipe.arguments import parse_arguments
+from recipe.arguments import first_difference, parse_arguments
 from recipe.errors import InputError
 from recipe.experiments import Cell, Experiment, read_experiment
 
@@ -68,7 +68,7 @@ from modeling_ser_align import SERAlignForAudioClassification
 from recipe.batching import UtterancePreparer, shortest_utterance
 from recipe.embeddings import embed
 from recipe.experiment_report import write_report
-from recipe.reporting import read_results
+from recipe.reporting import read_json, read_results
 
 
 def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
@@ -76,6 +76,7 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
 
     With several processes of one run, the first one chooses for all.
     """
+    check_finished(experiment, cells)
     rows = None
     while True:
         lock = claimed = None
@@ -100,6 +101,19 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
         finally:
             if lock is not None:
                 lock.release()
+
+
+def check_finished(experiment: Experiment, cells: list[Cell]) -> None:
+    """Raise InputError if a cell that is done was trained with other options: it would not be what is asked for."""
+    for cell in cells:
+        stage_dir = experiment.stage_dir(cell)
+        if read_results(stage_dir) is not None:
+            args = parse_arguments(experiment.command_line(cell), description="")[2 if cell.variant else 1]
+            difference = first_difference(read_json(stage_dir / "arguments.json"), args.flat())
+            if difference is not None:
+                raise InputError(
+                    f"{stage_dir} was trained with {difference}: remove it, or choose another --output_dir"
+                )
 
 
 def claim(experiment: Experiment, cell: Cell) -> FileLock | None:

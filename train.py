@@ -14,7 +14,7 @@ command again goes on after an interruption.
 
 import sys
 
-from recipe.arguments import FREE_TO_CHANGE, Arguments, DataArguments, parse_arguments
+from recipe.arguments import Arguments, DataArguments, first_difference, parse_arguments
 from recipe.errors import InputError
 
 if __name__ == "__main__":  # before the slow imports, so that --help and a mistyped option answer at once
@@ -48,7 +48,16 @@ from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utte
 from recipe.calibration import fit_temperature
 from recipe.corpora import load_corpus
 from recipe.corpora.rows import class_counts, count_speakers
-from recipe.reporting import library_versions, read_results, score_lines, unseen, write_model_card, write_results
+from recipe.reporting import (
+    library_versions,
+    read_json,
+    read_results,
+    score_lines,
+    unseen,
+    write_json,
+    write_model_card,
+    write_results,
+)
 from recipe.scoring import predict, score_file, write_lines
 from recipe.selection import selected, train_on_one_test_on_another
 from recipe.splits import make_split
@@ -262,16 +271,9 @@ def finished_before(stage_dir: Path, record: dict[str, Any], overwrite: bool) ->
         raise InputError(f"{stage_dir} has files but no arguments.json, so no run made it: choose another --output_dir")
     if overwrite or not path.is_file():
         return None
-    # An option that is newer than the run had no effect then, as its default has none.
-    earlier = {**Arguments().flat(), **json.loads(path.read_text(encoding="utf-8"))}
-    changed = [name for name in record if name not in FREE_TO_CHANGE and earlier.get(name) != record[name]]
-    if changed:
-        name = changed[0]
-        what = {"rows": "other utterances or another split", "stage1": "another stage 1"}.get(
-            name, f"{name}={earlier.get(name)!r}, now it is {record[name]!r}"
-        )
-        others = f" (and {len(changed) - 1} more differ)" if changed[1:] else ""
-        raise InputError(f"{stage_dir} was trained with {what}{others}: choose another --output_dir, or --overwrite")
+    difference = first_difference(read_json(path), record)
+    if difference is not None:
+        raise InputError(f"{stage_dir} was trained with {difference}: choose another --output_dir, or --overwrite")
     return read_results(stage_dir)
 
 
@@ -282,7 +284,7 @@ def open_stage_folder(stage_dir: Path, record: dict[str, Any], overwrite: bool) 
     if overwrite and stage_dir.exists():
         shutil.rmtree(stage_dir)
     stage_dir.mkdir(parents=True, exist_ok=True)
-    (stage_dir / "arguments.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(stage_dir / "arguments.json", record)
 
 
 def make_trainer(

@@ -225,6 +225,8 @@ FREE_TO_CHANGE = (
     ),
     *("tensorboard", "logging_steps", "data_dir", "test_data_dir", "csv", "use_cpu", "attn_implementation"),
 )
+# What a record of a run holds beside its options, and what a difference there means.
+RECORDED = {"rows": "other utterances or another split", "stage1": "another stage 1"}
 STAGE_SECTIONS = ("stage1", "stage2")
 # Both stages train and score on one split, in one folder.
 WHOLE_RUN = (
@@ -237,6 +239,21 @@ WHOLE_RUN = (
 _NARGS: dict[Any, dict[str, Any]] = {bool: {"nargs": "?", "const": "true"}, list[float]: {"nargs": "+"}}
 _FIELDS: dict[str, Field] = {f.name: f for group in GROUPS for f in fields(group)}
 _TYPES = {name: hint for group in GROUPS for name, hint in typing.get_type_hints(group).items()}
+
+
+def first_difference(earlier: dict[str, Any], now: dict[str, Any], ignored: tuple[str, ...] = ()) -> str | None:
+    """The first option, of those that decide the outcome, in which two records of a run differ, and how many more do.
+
+    A record holds the options of a run and may hold more. An option that is newer than the earlier record had no
+    effect then, as its default has none.
+    """
+    earlier = {**Arguments().flat(), **earlier}
+    changed = [n for n in now if n not in (*FREE_TO_CHANGE, *ignored) and earlier.get(n) != now[n]]
+    if not changed:
+        return None
+    name = changed[0]
+    what = RECORDED.get(name, f"{name}={earlier.get(name)!r}, now it is {now[name]!r}")
+    return what + (f" (and {len(changed) - 1} more differ)" if changed[1:] else "")
 
 
 def option_help(name: str) -> str:

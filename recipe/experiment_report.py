@@ -10,11 +10,11 @@ import jinja2
 import numpy as np
 
 from recipe import figures
-from recipe.arguments import FREE_TO_CHANGE, option_help
+from recipe.arguments import FREE_TO_CHANGE, RECORDED, first_difference, option_help
 from recipe.calibration import expected_calibration_error, log_probabilities_of, reliability, without_temperature
 from recipe.errors import InputError
 from recipe.experiments import Cell, Experiment
-from recipe.reporting import read_results
+from recipe.reporting import read_json, read_results
 from recipe.statistics import (
     METRICS,
     chance_confusion,
@@ -109,12 +109,27 @@ def read_systems(experiment: Experiment) -> list[System]:
     runs = [run for cell in experiment.cells() if (run := read_run(experiment.stage_dir(cell), cell))]
     if not runs:
         raise InputError(f"no cell of {experiment.path} is finished in {experiment.output_dir}: train it first")
+    _check_one_recipe(experiment, [run.cell for run in runs])
     stage1 = System("stage1", "stage 1: attentive pooling", {}, [run for run in runs if run.cell.variant is None])
     variants = [
         System(variant.key, variant.name, variant.paper, [run for run in runs if run.cell.variant == variant])
         for variant in experiment.variants
     ]
     return [system for system in (stage1, *variants) if system.runs]
+
+
+def _check_one_recipe(experiment: Experiment, cells: list[Cell]) -> None:
+    """Raise InputError if two runs of a system were trained with other options: their mean would mean nothing."""
+    first: dict[str, tuple[Cell, dict[str, Any]]] = {}
+    for cell in cells:
+        record = read_json(experiment.stage_dir(cell) / "arguments.json")
+        reference, expected = first.setdefault(cell.variant.key if cell.variant else "stage1", (cell, record))
+        difference = first_difference(expected, record, ignored=("fold", "seed", *RECORDED))
+        if difference is not None:
+            raise InputError(
+                f"{experiment.stage_dir(reference)} was trained with {difference} in {experiment.stage_dir(cell)}: "
+                "remove one of them and run the experiment again"
+            )
 
 
 def read_run(stage_dir: Path, cell: Cell) -> Run | None:
@@ -343,10 +358,22 @@ def option_table(systems: list[System]) -> list[dict[str, Any]]:
     second = systems[-1].runs[0].results["arguments"]
     free = {"fold", "seed", *FREE_TO_CHANGE}
     return [
-        {"option": name, "stage1": first[name], "stage2": second[name], "what": option_help(name)}
+        {
+            "option": name,
+            "stage1": first[name],
+            "stage2": second[name],
+            "what": option_help(name),
+            "source": _source(name),
+        }
         for name in first
         if name not in free and name in second
     ]
+
+
+def _source(option: str) -> str:
+    """Who says what an option should be, as its help text has it."""
+    text = option_help(option)
+    return "paper" if "(paper" in text else "our reading" if "(our reading" in text else "ours"
 
 
 def draw_figures(
@@ -381,7 +408,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def render(experiment: Experiment, systems: list[System], tables: dict[str, Any], drawn: set[str]) -> str:
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"percent": percent, "number": number}
+    environment.filters |= {"percent": percent, "number": number, "cell": cell_text}
     cells = experiment.cells()
     finished = sum(len(system.runs) for system in systems)
     results = systems[-1].runs[0].results
@@ -409,3 +436,9 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def cell_text(value: Any) -> str:
+    """A value in a cell of a Markdown table, whose columns are cut at |."""
+    text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+    return text.replace("|", "\\|")

@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from recipe.arguments import Arguments
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
+from recipe.errors import InputError
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
 # Test speakers that a model card lists by name.
@@ -20,15 +21,28 @@ VERSIONS = ("torch", "transformers", "datasets", "accelerate")
 
 
 def write_results(stage_dir: Path, results: dict[str, Any]) -> None:
-    """results.json, written in one step: where it exists, the stage is finished."""
-    unfinished = stage_dir / "results.json.unfinished"
-    unfinished.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    unfinished.rename(stage_dir / "results.json")
+    """results.json: where it exists, the stage is finished."""
+    write_json(stage_dir / "results.json", results)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """A JSON file, written in one step: a kill leaves the old one or the new one."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a stage folder. Raises InputError if it is cut short."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{path} is cut short or no JSON: remove {path.parent} and train it again") from None
 
 
 def read_results(stage_dir: Path) -> dict[str, Any] | None:
     path = stage_dir / "results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def library_versions() -> dict[str, str]:

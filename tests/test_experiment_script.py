@@ -193,6 +193,28 @@ def test_damaged_predictions_are_named_instead_of_counted(experiment, tmp_path, 
     assert last.startswith("error: ") and message in last and "Traceback" not in result.stderr
 
 
+def test_runs_of_another_recipe_are_refused_not_mixed(experiment, demo, tmp_path):
+    config, output, _ = experiment
+    other = run(config, output, *OPTIONS, "--data_dir", demo, "--weight_decay", 0.3, expect=1)
+    assert "was trained with weight_decay=0.01, now it is 0.3: remove it, or choose another" in other.stderr
+    copy = shutil.copytree(output, tmp_path / "out")
+    path = copy / "fold2-seed0" / "proposed" / "stage2" / "arguments.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**record, "eal_margin": 0.4}), encoding="utf-8")
+    mixed = run(config, copy, "--report", expect=1)
+    assert "was trained with eal_margin=0.8, now it is 0.4 in" in mixed.stderr and "Traceback" not in mixed.stderr
+
+
+@pytest.mark.parametrize("name", ["results.json", "arguments.json"])
+def test_a_record_that_is_cut_short_is_named(experiment, demo, tmp_path, name):
+    config, output, _ = experiment
+    copy = shutil.copytree(output, tmp_path / "out")
+    path = copy / "fold1-seed0" / "stage1" / name
+    path.write_text(path.read_text(encoding="utf-8")[:50], encoding="utf-8")
+    result = run(config, copy, *OPTIONS, "--data_dir", demo, expect=1)
+    assert f"{path} is cut short or no JSON: remove" in result.stderr and "Traceback" not in result.stderr
+
+
 def test_a_fold_that_there_is_not_stops_with_the_cell_and_keeps_the_others(experiment, demo, tmp_path):
     config, output, _ = experiment
     copy = shutil.copytree(output, tmp_path / "out")
