@@ -277,7 +277,9 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
         raise InputError(f"{option} is not an option{_suggest(option.lstrip('-'), '--')}; --help lists all of them")
     given = vars(namespace)
     config_path = given.pop("config")
-    from_file = _read_yaml(config_path) if config_path else {}
+    from_file = read_yaml(config_path) if config_path else {}
+    if "variants" in from_file:
+        raise InputError(f"{config_path} is an experiment of many runs: python experiment.py --config {config_path}")
     sections = {name: from_file.pop(name, None) or {} for name in STAGE_SECTIONS}
     for section, values in sections.items():
         if not isinstance(values, dict):
@@ -329,7 +331,8 @@ def _make_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def read_yaml(path: str) -> dict[str, Any]:
+    """The mapping of a YAML file. Raises InputError."""
     if not Path(path).is_file():
         near = sorted(str(p) for p in Path("run_configs").rglob("*.yaml"))
         raise InputError(f"--config {path}: no such file; there are {', '.join(near) or 'none in run_configs'}")
@@ -339,8 +342,6 @@ def _read_yaml(path: str) -> dict[str, Any]:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold 'name: value' lines, but holds a {type(content).__name__}")
-    if "variants" in content:
-        raise InputError(f"{path} is an experiment of many runs: python experiment.py --config {path}")
     return content
 
 

@@ -27,9 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from recipe.arguments import parse_arguments
+from recipe.arguments import parse_arguments, read_yaml
 from recipe.errors import InputError
 
 KEYS = ("title", "config", "folds", "seeds", "baseline", "projected", "variants", "cited")
@@ -130,7 +128,7 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
     Raises:
         InputError: the file cannot be read, a key or a value is not valid, or an option is the experiment's own.
     """
-    content = _read_mapping(path)
+    content = read_yaml(path)
     _check_keys(path, content, KEYS, required=("title", "config", "folds", "variants"))
     folds = _whole_numbers(path, "folds", content["folds"])
     seeds = _whole_numbers(path, "seeds", content.get("seeds", [0]))
@@ -161,19 +159,6 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
     for cell in experiment.cells():  # a mistake in the last variant is said before the first one is trained
         parse_arguments(experiment.command_line(cell), description="")
     return experiment
-
-
-def _read_mapping(path: str) -> dict[str, Any]:
-    if not Path(path).is_file():
-        near = sorted(str(p) for p in Path("run_configs").rglob("*table*.yaml"))
-        raise InputError(f"--config {path}: no such file; there are {', '.join(near) or 'none in run_configs'}")
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must hold 'name: value' lines, but holds a {type(content).__name__}")
-    return content
 
 
 def _check_keys(where: str, content: dict[str, Any], known: tuple[str, ...], required: tuple[str, ...] = ()) -> None:
