@@ -154,17 +154,19 @@ def progress(experiment: Experiment, cell: Cell) -> str:
 
 
 def embeddings_to_draw(experiment: Experiment) -> dict[str, dict[str, np.ndarray]]:
-    """Of the first fold and seed, for the t-SNE figure; computed once, which needs the corpus, and kept as .npz."""
+    """For the t-SNE figure, of the first fold and seed; computed once, which needs the corpus, and kept as .npz."""
     embeddings = {}
     for variant in (variant for variant in experiment.variants if variant.key in experiment.projected):
-        cell = Cell(experiment.folds[0], experiment.seeds[0], variant)
+        cell = Cell(experiment.folds[0], variant.seeds[0], variant)
         stage_dir = experiment.stage_dir(cell)
         kept = stage_dir / "embeddings.npz"
         if read_results(stage_dir) is None:
             return {}
         if not kept.is_file():
             try:
-                np.savez_compressed(kept, allow_pickle=False, **embed_test_utterances(experiment, cell))
+                unfinished = kept.with_name("unfinished.npz")
+                np.savez_compressed(unfinished, allow_pickle=False, **embed_test_utterances(experiment, cell))
+                unfinished.replace(kept)
             except InputError as error:
                 print(f"no t-SNE figure: {error}")
                 return {}

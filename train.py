@@ -28,6 +28,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def main(arguments: dict[int, Arguments]) -> None:
     if PartialState().is_main_process:
         print(how_to_use(stage_dir, arguments[1].data.trim_db))
         if arguments[1].trainer.push_to_hub:
-            push(stage_dir, arguments[1], arguments[1].trainer.push_to_hub)
+            push(stage_dir, arguments[1 if stage_dir.name == "stage1" else 2], arguments[1].trainer.push_to_hub)
 
 
 def quiet_libraries() -> None:
@@ -94,7 +95,9 @@ def rows_of(data: DataArguments) -> Dataset:
     rows = selected(rows, data.only, data.label_map)
     if data.test_corpus is None:
         return rows
-    test = load_corpus(data.test_corpus, data.test_data_dir, partial=data.partial_corpus)
+    test = load_corpus(
+        data.test_corpus, data.test_data_dir, partial=data.partial_corpus, hub_options=data.test_hub_options
+    )
     return train_on_one_test_on_another(rows, data.corpus, selected(test, {}, data.test_label_map), data.test_corpus)
 
 
@@ -112,7 +115,7 @@ def train_stages(arguments: dict[int, Arguments], rows: Dataset) -> Path:
 
     for stage in stages:
         if stage == 2:
-            check_stage1_speakers(stage1_folder(arguments[2]), data.corpus, split)
+            check_stage1_speakers(stage1_folder(arguments[2]), data, split)
         run_stage(stage, arguments[stage], split)
     return folder_of(stages[-1], arguments[stages[-1]])
 
@@ -217,22 +220,26 @@ def check_launch(arguments: dict[int, Arguments], stages: tuple[int, ...]) -> No
             raise InputError(f"--init_from {run.init_from} is the folder that stage {stage} writes: give --output_dir")
 
 
-def check_stage1_speakers(folder: Path, corpus: str, split: DatasetDict) -> None:
+def check_stage1_speakers(folder: Path, data: DataArguments, split: DatasetDict) -> None:
     """Raise InputError if stage 1 was trained on speakers that validate or test stage 2, as on another fold."""
     first = read_results(folder.parent if folder.name == "last" else folder)
     if first is None:
         if (folder / "config.json").is_file():
             PartialState().print(f"warning: {folder} does not say which speakers it was trained on", file=sys.stderr)
         return
-    if first["corpus"] != corpus:
-        return
+    known = voices(first["speakers"]["train"], first["corpus"], first.get("test_corpus"))
     for name in ("validation", "test"):
-        heard = sorted(set(first["speakers"]["train"]) & set(split[name]["speaker"]))
+        heard = sorted(known & voices(split[name]["speaker"], data.corpus, data.test_corpus))
         if heard:
             raise InputError(
                 f"{folder} was trained on speaker {heard[0]!r}, who stands in the {name} part now ({len(heard)} in "
                 "all): start from a stage 1 of the same fold and seed"
             )
+
+
+def voices(speakers: Iterable[str], corpus: str, test_corpus: str | None) -> set[str]:
+    """Speakers with their corpus, which those of two corpora carry already."""
+    return {speaker if test_corpus else f"{corpus}:{speaker}" for speaker in speakers}
 
 
 def check_durations(split: DatasetDict, shortest: int) -> None:

@@ -3,9 +3,9 @@
     python benchmarks/loss_gradients.py --config run_configs/ravdess/table3.yaml --data_dir RAVDESS
 
 Of the first fold and seed of a finished experiment: the gradient norm of each loss, times the weight that the paper
-gives it, as a share of the gradient norm of CE, on training utterances without dropout and augmentation. Frames:
-spread of their logits beside that of the utterances', and how many agree with their utterance. Writes a Markdown
-table into the experiment's report folder.
+gives it (0.05 each), as a share of the gradient norm of CE, on training utterances without dropout and augmentation.
+Frames: spread of their logits beside that of the utterances', and how many agree with their utterance. Writes a
+Markdown table into the experiment's report folder.
 """
 
 import argparse

@@ -94,11 +94,12 @@ def corpora_page() -> str:
     return "\n".join(lines)
 
 
-LOSS_GRADIENTS = """Gradient norms on training utterances of the first fold and seed, EAL and FUAL times their weight,
-as a share of the gradient norm of CE (`{command}`). Spread: standard deviation of the logits over the frames of an
-utterance, and over utterances.
+LOSS_GRADIENTS = """Gradient norms on training utterances of the first fold and seed, EAL and FUAL times 0.05,
+the weight that the paper gives them, as a share of the gradient norm of CE (`{command}`).
+Spread: standard deviation of the logits over the frames of an utterance, and over utterances.
 
-Utterance logits are the weighted mean of the frame logits, as one linear classifier serves both: so FUAL is the gap
+Where the CLS output stays out of the embedding, utterance logits are the weighted mean of the frame logits, as one
+linear classifier serves both: so FUAL is the gap
 between the softmax of a mean and the mean of softmaxes, and vanishes with the square of the frames' spread. After
 self-attention over the utterance, the frames agree with it before either loss asks for it.
 """

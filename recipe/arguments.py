@@ -31,13 +31,14 @@ class ModelArguments:
 
     encoder: str | None = argument(
         "facebook/wav2vec2-base",
-        "pretrained speech encoder, Hub name or folder; 'none' starts from scratch with --encoder_config",
+        "pretrained speech encoder, Hub name or folder; 'none' starts from scratch with --encoder_config "
+        "(paper: facebook/wav2vec2-base)",
     )
     encoder_config: dict = argument(
         {}, "JSON: values of the encoder's configuration to override, or its whole shape, with model_type, from scratch"
     )
     pooling: Literal["self_attention", "cls"] = argument(
-        "cls", "pooling of stage 2 (stage 1 always uses attentive pooling)"
+        "cls", "pooling of stage 2 (paper: cls; stage 1 always uses attentive pooling)"
     )
     pooling_num_heads: int = argument(4, "attention heads of the pooling encoder (paper: 4)")
     pooling_num_layers: int = argument(1, "layers of the pooling encoder (paper: 1)")
@@ -109,6 +110,7 @@ class DataArguments:
     )
     test_corpus: Corpus | None = argument(None, "test on this other corpus; the first one trains and validates")
     test_data_dir: str | None = argument(None, "its directory")
+    test_hub_options: dict = argument({}, "its hub_options")
     test_label_map: dict = argument({}, "its label_map; of both corpora the labels that they share are kept")
     protocol: Literal["published", "speaker_folds", "leave_one_speaker_out", "leave_one_session_out"] = argument(
         "published",
@@ -231,7 +233,7 @@ STAGE_SECTIONS = ("stage1", "stage2")
 # Both stages train and score on one split, in one folder.
 WHOLE_RUN = (
     *("corpus", "data_dir", "partial_corpus", "csv", "hub_options", "label_map", "only"),
-    *("test_corpus", "test_data_dir", "test_label_map"),
+    *("test_corpus", "test_data_dir", "test_hub_options", "test_label_map"),
     *("protocol", "fold", "num_folds", "num_validation_speakers", "split_seed"),
     *("output_dir", "stage", "init_from", "use_cpu", "push_to_hub"),
 )
@@ -303,7 +305,7 @@ def _merged(*layers: dict[str, Any]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
-            merged[name] = {**merged.get(name, {}), **value} if isinstance(value, dict) else value
+            merged[name] = {**merged.get(name, {}), **value} if name == "encoder_config" else value
     return merged
 
 
@@ -417,6 +419,8 @@ def _typed(name: str, value: Any, source: str) -> Any:
                 return float(value)
         elif hint is str and isinstance(value, str):
             return value
+        elif hint == list[float] and value == ["none"]:
+            return []
         elif hint == list[float] and isinstance(value, list):
             if all(math.isfinite(float(number)) for number in value):
                 return [float(number) for number in value]

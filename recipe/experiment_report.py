@@ -10,11 +10,12 @@ import jinja2
 import numpy as np
 
 from recipe import figures
-from recipe.arguments import FREE_TO_CHANGE, RECORDED, first_difference, option_help
+from recipe.arguments import FREE_TO_CHANGE, RECORDED, Arguments, first_difference, option_help
 from recipe.calibration import expected_calibration_error, log_probabilities_of, reliability, without_temperature
+from recipe.corpora.rows import speakers_known
 from recipe.errors import InputError
 from recipe.experiments import Cell, Experiment
-from recipe.reporting import read_json, read_results
+from recipe.reporting import MOST_NAMES, read_json, read_results
 from recipe.statistics import (
     METRICS,
     chance_confusion,
@@ -23,11 +24,15 @@ from recipe.statistics import (
     majority_confusion,
     paired_p_value,
     scores_of,
+    smallest_p_value,
     speaker_confusions,
     speaker_interval,
 )
 
+DEFAULTS = Arguments().flat()
 TEMPLATE = Path(__file__).parent / "experiment_report.md"
+# In which the runs of one system may differ.
+OF_A_CELL = ("fold", "seed", *RECORDED)
 NUM_BINS = 10  # of the reliability plot; the error itself is over 15
 
 
@@ -98,6 +103,8 @@ def write_report(experiment: Experiment, embeddings: dict[str, dict[str, np.ndar
     }
     for name, rows in tables.items():
         write_csv(target / f"{name}.csv", rows)
+    for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # those of an earlier report may show other runs
+        path.unlink()
     draw_figures(systems, experiment, target, embeddings)
     text = render(experiment, systems, tables, drawn={path.stem for path in target.glob("*.png")})
     (target / "report.md").write_text(text, encoding="utf-8")
@@ -119,17 +126,30 @@ def read_systems(experiment: Experiment) -> list[System]:
 
 
 def _check_one_recipe(experiment: Experiment, cells: list[Cell]) -> None:
-    """Raise InputError if two runs of a system were trained with other options: their mean would mean nothing."""
-    first: dict[str, tuple[Cell, dict[str, Any]]] = {}
+    """Raise InputError if two runs of a system had other options, or two of a fold other rows or another stage 1.
+
+    Their mean, or their difference, would mean nothing.
+    """
+    first: dict[tuple, tuple[Cell, dict[str, Any]]] = {}
     for cell in cells:
         record = read_json(experiment.stage_dir(cell) / "arguments.json")
-        reference, expected = first.setdefault(cell.variant.key if cell.variant else "stage1", (cell, record))
-        difference = first_difference(expected, record, ignored=("fold", "seed", *RECORDED))
-        if difference is not None:
-            raise InputError(
-                f"{experiment.stage_dir(reference)} was trained with {difference} in {experiment.stage_dir(cell)}: "
-                "remove one of them and run the experiment again"
-            )
+        place = (cell.fold, cell.seed)
+        compared = {
+            ("options", cell.variant.key if cell.variant else None): {
+                name: value for name, value in record.items() if name not in OF_A_CELL
+            },
+            ("rows", *place): {"rows": record["rows"]},
+        }
+        if cell.variant is not None:
+            compared["stage1", *place] = {"stage1": record["stage1"]}
+        for what, part in compared.items():
+            reference, expected = first.setdefault(what, (cell, part))
+            difference = first_difference(expected, part)
+            if difference is not None:
+                raise InputError(
+                    f"{experiment.stage_dir(reference)} was trained with {difference} in {experiment.stage_dir(cell)}: "
+                    "remove one of them and run the experiment again"
+                )
 
 
 def read_run(stage_dir: Path, cell: Cell) -> Run | None:
@@ -197,13 +217,13 @@ def score_table(systems: list[System]) -> list[dict[str, Any]]:
 
 def _row_without_training(name: str, system: System) -> dict[str, Any]:
     """What guessing, or the most frequent class of each fold's training data, scores on the same test data."""
-    total = np.zeros([len(system.runs[0].results["labels"])] * 2)
+    of_runs = []
     for run in system.runs:
         counts = np.array(list(run.results["class_counts"]["test"].values()), dtype=float)
         training = list(run.results["class_counts"]["train"].values())
         majority = majority_confusion(counts, int(np.argmax(training)))
-        total += chance_confusion(counts) if name == "chance" else majority
-    scores = {metric: float(value) for metric, value in scores_of(total).items()}
+        of_runs.append(scores_of(chance_confusion(counts) if name == "chance" else majority))
+    scores = {metric: float(np.mean([run[metric] for run in of_runs])) for metric in METRICS}
     return {"system": name, **{f"{w}_{metric}": scores[metric] for w in ("best", "last") for metric in METRICS}}
 
 
@@ -231,6 +251,7 @@ def comparison_table(systems: list[System], baseline: str) -> list[dict[str, Any
                 "p": paired_p_value(first, second, "ua"),
                 "runs": len(common),
                 "speakers": len(ours),
+                "smallest_p": smallest_p_value(len(ours)),
             }
         )
     for row, adjusted in zip(rows, holm([row["p"] for row in rows])):
@@ -248,7 +269,8 @@ def fold_table(systems: list[System]) -> list[dict[str, Any]]:
             row[system.name] = float(np.mean(values)) if values else None
             run = next((run for run in system.runs if run.cell.fold == fold), None)
             if run is not None:
-                row["test_speakers"] = " ".join(run.results["speakers"]["test"])
+                names = run.results["speakers"]["test"]
+                row["test_speakers"] = " ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} speakers"
         rows.append(row)
     return rows
 
@@ -301,14 +323,17 @@ def fairness_table(systems: list[System]) -> list[dict[str, Any]]:
         both = row["female"] is not None and row["male"] is not None
         row["gap"] = row["female"] - row["male"] if both else None
         by_speaker = speaker_scores(system)
-        row["worst_speaker"], row["worst"] = min(by_speaker.items(), key=lambda item: item[1])
-        row["best_speaker"], row["best"] = max(by_speaker.items(), key=lambda item: item[1])
+        order = sorted(by_speaker, key=lambda speaker: by_speaker[speaker])
+        for name, speaker in (("worst", order[0]), ("best", order[-1])) if order else ():
+            row |= {f"{name}_speaker": speaker, name: by_speaker[speaker]}
         rows.append(row)
     return rows
 
 
 def speaker_scores(system: System) -> dict[str, float]:
-    return {speaker: float(scores_of(confusion)["ua"]) for speaker, confusion in system.pooled("best").items()}
+    """UA of each speaker whom the corpus names, for the best weights."""
+    pooled = {speaker: part for speaker, part in system.pooled("best").items() if speakers_known([speaker])}
+    return {speaker: float(scores_of(confusion)["ua"]) for speaker, confusion in pooled.items()}
 
 
 def class_table(systems: list[System]) -> list[dict[str, Any]]:
@@ -322,13 +347,18 @@ def class_table(systems: list[System]) -> list[dict[str, Any]]:
         if not rows:
             whole = {label: sum(part[label] for part in counts.values()) for label in run.results["labels"]}
             hours = sum(run.results["hours"].values())
-            speakers = sum(len(part) for part in run.results["speakers"].values())
+            speakers = sum(number_of_speakers(part) for part in run.results["speakers"].values())
             rows.append({"part": "all", "speakers": speakers, "hours": hours, **whole, "total": sum(whole.values())})
         for name, part in counts.items():
-            speakers = len(run.results["speakers"][name])
+            speakers = number_of_speakers(run.results["speakers"][name])
             row = {"part": f"fold {fold}, {name}", "speakers": speakers, "hours": run.results["hours"][name]}
             rows.append({**row, **part, "total": sum(part.values())})
     return rows
+
+
+def number_of_speakers(speakers: list[str]) -> int:
+    """How many speakers the corpus names."""
+    return sum(speakers_known([speaker]) for speaker in speakers)
 
 
 def run_table(systems: list[System]) -> list[dict[str, Any]]:
@@ -363,17 +393,19 @@ def option_table(systems: list[System]) -> list[dict[str, Any]]:
             "stage1": first[name],
             "stage2": second[name],
             "what": option_help(name),
-            "source": _source(name),
+            "source": _source(name, [first[name], second[name]]),
         }
         for name in first
         if name not in free and name in second
     ]
 
 
-def _source(option: str) -> str:
-    """Who says what an option should be, as its help text has it."""
+def _source(option: str, values: list[Any]) -> str:
+    """Who says what an option is: its help text names the paper's value, which is its default."""
     text = option_help(option)
-    return "paper" if "(paper" in text else "our reading" if "(our reading" in text else "ours"
+    if "(paper" in text:
+        return "paper" if all(value == DEFAULTS[option] for value in values) else "not the paper's"
+    return "our reading" if "(our reading" in text else "ours"
 
 
 def draw_figures(
@@ -391,7 +423,8 @@ def draw_figures(
     binned = {name: reliability(confidences, correct, NUM_BINS) for name, confidences in curves.items()}
     figures.reliability(binned, last.name, target / "reliability")
     genders = {line["speaker"]: line["gender"] for line in last.lines("best")}
-    figures.speakers(speaker_scores(last), genders, 1 / len(labels), last.name, target / "speakers")
+    if by_speaker := speaker_scores(last):
+        figures.speakers(by_speaker, genders, 1 / len(labels), last.name, target / "speakers")
     if embeddings:
         names = {system.key: system.name for system in systems}
         figures.tsne({names[key]: arrays for key, arrays in embeddings.items()}, labels, target / "tsne")
@@ -410,18 +443,24 @@ def render(experiment: Experiment, systems: list[System], tables: dict[str, Any]
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"percent": percent, "number": number, "cell": cell_text}
     cells = experiment.cells()
-    finished = sum(len(system.runs) for system in systems)
+    trained = [run.cell for system in systems for run in system.runs]
     results = systems[-1].runs[0].results
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         experiment=experiment,
         corpus=results["corpus"],
         labels=results["labels"],
-        finished=finished,
-        missing=[str(cell) for cell in cells if read_results(experiment.stage_dir(cell)) is None],
+        finished=len(trained),
+        missing=[str(cell) for cell in cells if cell not in trained],
         systems=systems,
         proposed=systems[-1],
         options=option_table(systems),
         drawn=drawn,
+        speakers_named=all(
+            speakers_known(run.results["speakers"][part])
+            for system in systems
+            for run in system.runs
+            for part in ("train", "test")
+        ),
         cites_paper=any(system.paper for system in systems),
         picked_on_test=any(row.get("picked_on_test_ua") is not None for row in tables["scores"]),
         parameters=results["num_parameters"],

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recipe.arguments import parse_arguments, read_yaml
+from recipe.arguments import WHOLE_RUN, parse_arguments, read_yaml
 from recipe.errors import InputError
 
 KEYS = ("title", "config", "folds", "seeds", "baseline", "projected", "variants", "cited")
@@ -72,6 +72,7 @@ class Experiment:
     variants: tuple[Variant, ...]
     output_dir: Path
     shared_options: tuple[str, ...] = ()
+    run_config: str | None = None
     projected: tuple[str, ...] = ()
     cited: list[dict[str, Any]] = field(default_factory=list)
 
@@ -114,7 +115,7 @@ def to_command_line(options: dict[str, Any]) -> list[str]:
     argv = []
     for name, value in options.items():
         words = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
-        argv += [f"--{name}", *("none" if word is None else str(word) for word in words)]
+        argv += [f"--{name}", *("none" if word is None else str(word) for word in words or [None])]
     return argv
 
 
@@ -140,6 +141,9 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
     for key in (baseline, *content.get("projected", [])):
         if key not in keys:
             raise InputError(f"{path}: {key!r} is not one of its variants, {', '.join(keys)}")
+    for variant in variants:
+        if variant.key in content.get("projected", []) and variant.options.get("pooling", "cls") != "cls":
+            raise InputError(f"{path}: {variant.key} has no CLS output to project: take it out of projected")
     _check_shared_options(shared_options, variants)
     config = run_config or content["config"]
     shared = parse_arguments(["--config", config, *shared_options], description="")
@@ -153,6 +157,7 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         variants=variants,
         output_dir=Path(shared[1].trainer.output_dir),
         shared_options=tuple(_without_output_dir(shared_options)),
+        run_config=run_config,
         projected=tuple(content.get("projected", [])),
         cited=content.get("cited", []),
     )
@@ -184,6 +189,11 @@ def _variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, ...])
     if key == "stage1" or Path(key).name != key:
         raise InputError(f"{where}: its name must be that of a folder other than stage1")
     _check_keys(where, value, VARIANT_KEYS)
+    for name in value.get("options") or {}:
+        if name in (*WHOLE_RUN, *CELL_OPTIONS):
+            raise InputError(f"{where}: '{name}' is the same for all variants: give it in the run configuration")
+    if "|" in str(value.get("name", key)):
+        raise InputError(f"{where}: its name stands in Markdown tables: leave out the |")
     return Variant(
         key=key,
         name=str(value.get("name", key)),

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
+
+matplotlib.use("Agg")
+plt.rcParams["svg.hashsalt"] = "ser-align"  # the same figure gives the same file
 
 # Okabe and Ito's colours; markers tell the same classes apart in black and white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
@@ -20,7 +21,7 @@ def save(figure: Figure, target: Path) -> None:
     """`target` without suffix: writes target.png and target.svg."""
     figure.tight_layout()
     for suffix in (".png", ".svg"):
-        metadata = {"Date": None} if suffix == ".svg" else None  # the same figure gives the same file
+        metadata = {"Date": None} if suffix == ".svg" else None
         figure.savefig(target.with_suffix(suffix), dpi=150, bbox_inches="tight", metadata=metadata)
     plt.close(figure)
 
@@ -31,10 +32,11 @@ def scores(rows: list[dict[str, Any]], target: Path) -> None:
     figure, axes = plt.subplots(figsize=(7.5, 0.9 + 0.45 * len(systems)))
     for place, row in enumerate(reversed(systems)):
         for weights, offset, face in (("best", 0.12, "#0072B2"), ("last", -0.12, "white")):
-            ua, low, high = (100 * row[f"{weights}_pooled_ua{end}"] for end in ("", "_low", "_high"))
+            ua, low, high = (row[f"{weights}_pooled_ua{end}"] for end in ("", "_low", "_high"))
             name = {"best": "selected on validation", "last": "last epoch"}[weights] if place == 0 else None
-            axes.plot([low, high], [place + offset] * 2, color="#0072B2", linewidth=1.5)
-            axes.plot(ua, place + offset, "o", color="#0072B2", markerfacecolor=face, label=name)
+            if low is not None:  # one speaker has no interval
+                axes.plot([100 * low, 100 * high], [place + offset] * 2, color="#0072B2", linewidth=1.5)
+            axes.plot(100 * ua, place + offset, "o", color="#0072B2", markerfacecolor=face, label=name)
     axes.axvline(100 * rows[0]["best_ua"], color="0.5", linestyle=":", linewidth=1)
     axes.annotate(" chance", (100 * rows[0]["best_ua"], len(systems) - 0.45), color="0.35", va="top")
     axes.set_yticks(range(len(systems)), [row["system"] for row in reversed(systems)])
@@ -128,7 +130,8 @@ def _project(vectors: np.ndarray) -> np.ndarray:
 def _scatter(axes: Any, points: np.ndarray, classes: np.ndarray, labels: list[str], size: float, **style: Any) -> None:
     for index, label in enumerate(labels):
         x, y = points[classes == index].T
-        marker, colour = MARKERS[index % len(MARKERS)], COLOURS[index % len(COLOURS)]
+        # From the ninth class on, the markers meet other colours.
+        marker, colour = MARKERS[(index + index // len(COLOURS)) % len(MARKERS)], COLOURS[index % len(COLOURS)]
         axes.scatter(x, y, s=size, marker=marker, color=colour, label=label, **style)
     axes.set_xticks([])
     axes.set_yticks([])

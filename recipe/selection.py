@@ -5,14 +5,20 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
-from recipe.corpora.rows import UNKNOWN_SPEAKER
+from recipe.corpora.rows import UNKNOWN_SPEAKER, class_counts
 from recipe.errors import InputError
 
 
 def selected(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
-    """Rows that count, under the labels that count; an empty mapping changes nothing."""
+    """Rows that count, under the labels that count; an empty mapping changes nothing.
+
+    A label of which `only` leaves no row is dropped: RAVDESS has no neutral speech of strong intensity.
+    """
     rows = keep_only(rows, only)
-    return map_labels(rows, label_map) if label_map else rows
+    if label_map:
+        return map_labels(rows, label_map)
+    counts = class_counts(rows)
+    return map_labels(rows, {label: label for label, count in counts.items() if count}) if only else rows
 
 
 def keep_only(rows: Dataset, only: dict[str, Any]) -> Dataset:
@@ -24,12 +30,12 @@ def keep_only(rows: Dataset, only: dict[str, Any]) -> Dataset:
     for column, value in only.items():
         if column not in rows.column_names:
             raise InputError(f"only: the rows have no column {column!r}; they have {', '.join(rows.column_names)}")
-        wanted = value if isinstance(value, list) else [value]
+        wanted = [str(word) for word in (value if isinstance(value, list) else [value])]
         names = getattr(rows.features[column], "names", None)
-        values = [names[index] for index in rows[column]] if names else rows[column][:]
+        values = [names[index] if names else str(index) for index in rows[column]]
         absent = [word for word in wanted if word not in values]
         if absent:
-            there = ", ".join(map(str, sorted(set(values), key=str)[:20]))
+            there = ", ".join(sorted(set(values))[:20])
             raise InputError(f"only: no row has {column}={absent[0]!r}; there are {there}")
         rows = rows.select([index for index, word in enumerate(values) if word in wanted])
     return rows
@@ -45,6 +51,7 @@ def map_labels(rows: Dataset, label_map: dict[str, str | None]) -> Dataset:
         InputError: a label that the corpus does not have, or fewer than two labels left.
     """
     old = rows.features["label"].names
+    label_map = {str(label): target if target is None else str(target) for label, target in label_map.items()}
     for label in label_map:
         if label not in old:
             raise InputError(f"label_map: the corpus has no label {label!r}; it has {', '.join(old)}")
@@ -91,15 +98,23 @@ def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, 
             f"{'one label' if common else 'no label'} in common: merge or rename some with label_map and test_label_map"
         )
     same = {label: label for label in common}
+    if test_corpus == corpus:  # two folders, say
+        test_corpus = f"{test_corpus} 2"
     parts = []
     for rows, name, part in ((training, corpus, "train"), (test, test_corpus, "test")):
         rows = map_labels(rows, same)
         split = rows["split"][:] if "split" in rows.column_names and part == "train" else [part] * len(rows)
         named = {
             "id": [f"{name}:{utterance}" for utterance in rows["id"]],
-            "speaker": [s if s.startswith(UNKNOWN_SPEAKER) else f"{name}:{s}" for s in rows["speaker"]],
+            "speaker": [_of_corpus(speaker, name) for speaker in rows["speaker"]],
         }
         rest = rows.select_columns(["audio", "label", "gender", "session", "duration"])
         marked = concatenate_datasets([rest, Dataset.from_dict({**named, "split": split})], axis=1)
         parts.append(marked.select([i for i, s in enumerate(split) if part == "test" or s != "test"]))
     return concatenate_datasets(parts)
+
+
+def _of_corpus(speaker: str, corpus: str) -> str:
+    if speaker.startswith(UNKNOWN_SPEAKER):
+        return f"{UNKNOWN_SPEAKER}{corpus}:{speaker.removeprefix(UNKNOWN_SPEAKER)}"
+    return f"{corpus}:{speaker}"

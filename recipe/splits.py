@@ -62,6 +62,8 @@ def make_split(
         InputError: a fold out of range, too few speakers, or a speaker in two parts.
     """
     if "split" in rows.column_names:
+        if protocol != "published":
+            raise InputError(f"--protocol {protocol}: the rows have a split column, which is kept: leave it out")
         parts = _published_parts(rows, fold)
     else:
         held_out = _fold(rows, corpus, fold, num_folds, seed, protocol)
@@ -183,7 +185,10 @@ def _speaker_folds(rows: Dataset, num_folds: int, seed: int) -> list[Fold]:
         warnings.catch_warnings()
     ):  # a class that is rarer than the folds cannot be in all of them: check_split says so
         warnings.simplefilter("ignore", UserWarning)
-        parts = list(folding.split(speakers, balanced, groups=speakers))
+        try:
+            parts = list(folding.split(speakers, balanced, groups=speakers))
+        except ValueError:  # no class of one gender has as many utterances as there are folds
+            raise InputError(f"--num_folds {num_folds} is more than any class has utterances: give fewer") from None
     return [Fold({speakers[index] for index in test}) for _, test in parts]
 
 

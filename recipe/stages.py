@@ -150,7 +150,8 @@ def training_arguments(stage_dir: Path, args: Arguments) -> TrainingArguments:
         use_cpu=run.use_cpu,
         dataloader_num_workers=run.num_workers,
         dataloader_pin_memory=not run.use_cpu and torch.cuda.is_available(),
-        dataloader_persistent_workers=run.num_workers > 0,
+        # With persistent workers the Trainer would score the validation part again in place of the watched test part.
+        dataloader_persistent_workers=run.num_workers > 0 and not run.watch_test,
         logging_steps=run.logging_steps,
         report_to=["tensorboard"] if run.tensorboard else [],
         # Both the best checkpoint by validation UA and the last one stay.

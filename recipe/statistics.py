@@ -50,7 +50,7 @@ def speaker_interval(confusions: np.ndarray, metric: str, seed: int = 0) -> tupl
     """
 
     def score(speakers: np.ndarray, axis: int) -> np.ndarray:
-        return scores_of(confusions[speakers].sum(axis=-3))[metric]
+        return scores_of(_summed(confusions, speakers))[metric]
 
     return _bootstrap(score, len(confusions), seed)
 
@@ -61,7 +61,7 @@ def difference_interval(
     """The same of the score of `first` minus that of `second`, on the same speakers in the same order."""
 
     def difference(speakers: np.ndarray, axis: int) -> np.ndarray:
-        scores = [scores_of(system[speakers].sum(axis=-3))[metric] for system in (first, second)]
+        scores = [scores_of(_summed(system, speakers))[metric] for system in (first, second)]
         return scores[0] - scores[1]
 
     return _bootstrap(difference, len(first), seed)
@@ -85,13 +85,17 @@ def _bootstrap(statistic: Any, num_speakers: int, seed: int) -> tuple[float, flo
 def paired_p_value(first: np.ndarray, second: np.ndarray, metric: str, seed: int = 0) -> float:
     """Two-sided permutation test that two systems score alike: their outputs are swapped speaker by speaker.
 
+    With n speakers it cannot be below `smallest_p_value(n)`; with one it is 1.
+
     Args:
         first, second: confusion matrices (speakers, classes, classes), the same speakers in the same order.
     """
+    if len(first) < 2:
+        return 1.0
     both = np.concatenate([first, second])
 
     def difference(ours: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
-        scores = [scores_of(both[side].sum(axis=-3))[metric] for side in (ours, theirs)]
+        scores = [scores_of(_summed(both, side))[metric] for side in (ours, theirs)]
         return scores[0] - scores[1]
 
     speakers = np.arange(len(first))
@@ -106,6 +110,23 @@ def paired_p_value(first: np.ndarray, second: np.ndarray, metric: str, seed: int
         rng=seed,
     )
     return float(result.pvalue)
+
+
+def smallest_p_value(num_speakers: int) -> float:
+    """What `paired_p_value` gives if one system is better for every speaker."""
+    return max(2.0 ** (1 - num_speakers), 2 / (NUM_RESAMPLES + 1))
+
+
+def _summed(confusions: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """Sum of the matrices of the drawn speakers: (units, classes, classes) and (..., drawn) to (..., classes, classes).
+
+    By how often each was drawn: utterances without speakers are many units, whose matrices would fill the memory.
+    """
+    units, classes, _ = confusions.shape
+    draws = speakers.reshape(-1, speakers.shape[-1])
+    places = draws + units * np.arange(len(draws))[:, None]
+    counts = np.bincount(places.ravel(), minlength=units * len(draws)).reshape(len(draws), units)
+    return (counts @ confusions.reshape(units, -1)).reshape(*speakers.shape[:-1], classes, classes)
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -116,6 +116,11 @@ def test_no_option_stands_in_two_groups():
     assert len(names) == len(set(names))
 
 
+def test_a_label_map_on_the_command_line_replaces_that_of_the_file():
+    args = parse("--config", str(ROOT / "run_configs/iemocap/base.yaml"), "--label_map", '{"angry": "a", "sad": "b"}')
+    assert args[1].data.label_map == {"angry": "a", "sad": "b"}
+
+
 RUN_CONFIGS = sorted(
     p for p in (ROOT / "run_configs").rglob("*.yaml") if "variants:" not in p.read_text(encoding="utf-8")
 )

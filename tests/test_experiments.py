@@ -106,6 +106,10 @@ def test_table_4_is_margin_times_weight():
         ({"variants": {"stage1": {}}}, [], "variant stage1: its name must be that of a folder other than stage1"),
         ({"variants": {"a": {"option": {}}}}, [], "variant a: 'option' is not one of name, options"),
         ({"variants": {"a": {"options": {"eal_margn": 1}}}}, [], "--eal_margn is not an option; did you mean"),
+        ({"variants": {"a": {"options": {"only": {"gender": "male"}}}}}, [], "'only' is the same for all variants"),
+        ({"variants": {"a": {"options": {"seed": 7}}}}, [], "'seed' is the same for all variants"),
+        ({"variants": {"a": {"name": "a | b"}}}, [], "its name stands in Markdown tables: leave out the |"),
+        ({"projected": ["plain"]}, [], "plain has no CLS output to project: take it out of projected"),
         ({}, ["--fold", "2"], "--fold is set by the experiment"),
         ({}, ["--eal_margin=0.5"], "--eal_margin is set by the experiment"),
         ({}, ["--num_epoch", "2"], "--num_epoch is not an option; did you mean --num_epochs"),
@@ -114,6 +118,13 @@ def test_table_4_is_margin_times_weight():
 def test_a_mistake_is_named_before_anything_is_trained(tmp_path, changes, options, message):
     with pytest.raises(InputError, match=message):
         read_experiment(written(tmp_path, **changes), options)
+
+
+def test_an_empty_list_is_an_option_too(tmp_path):
+    config = written(tmp_path, variants={"clean": {"options": {"noise_snrs": [], "speed_factors": [0.9, 1.1]}}})
+    experiment = read_experiment(config, [])
+    data = parse_arguments(experiment.command_line(experiment.cells()[1]), "")[2].data
+    assert data.noise_snrs == [] and data.speed_factors == [0.9, 1.1]
 
 
 def test_a_missing_file_and_a_run_config_in_its_place_say_what_to_do(tmp_path):

@@ -3,8 +3,9 @@
 import pytest
 from datasets import Audio, ClassLabel, Dataset
 
+from recipe.corpora.rows import UNKNOWN_SPEAKER, speakers_known
 from recipe.errors import InputError
-from recipe.selection import keep_only, map_labels, train_on_one_test_on_another
+from recipe.selection import keep_only, map_labels, selected, train_on_one_test_on_another
 from recipe.splits import make_split
 
 NAMES = ["neutral", "happy", "excited", "sad", "no_agreement"]
@@ -69,6 +70,14 @@ def test_rows_are_kept_by_column():
         keep_only(data, {"styl": "scripted"})
 
 
+def test_a_label_that_the_kept_rows_do_not_have_is_dropped_and_numbers_are_found():
+    data = rows(["happy", "sad", "neutral", "sad"], session=["1", "1", "2", "1"])
+    kept = selected(data, {"session": 1}, {})
+    assert kept.features["label"].names == ["happy", "sad"] and words(kept) == ["happy", "sad", "sad"]
+    numbered = rows(["0", "1"], names=["0", "1", "2"])
+    assert words(map_labels(numbered, {0: "angry", 1: "sad"})) == ["angry", "sad"]
+
+
 def test_one_corpus_trains_and_another_tests():
     """Both call a speaker s0 and an utterance u0; the second has another order of labels and one of its own."""
     first = rows(["happy", "sad", "neutral"] * 4, speakers=[f"s{i // 3}" for i in range(12)])
@@ -86,6 +95,17 @@ def test_the_first_corpus_keeps_its_own_validation_and_loses_its_test():
     split = make_split(train_on_one_test_on_another(first, "one", rows(["happy", "sad"], folder="two"), "two"), "one")
     assert set(split["train"]["speaker"]) == {"one:a"} and set(split["validation"]["speaker"]) == {"one:b"}
     assert {utterance.split(":")[0] for utterance in split["test"]["id"]} == {"two"}
+
+
+def test_two_folders_stay_apart():
+    """The same names in both; utterances without speakers keep their marks."""
+    marked = [f"{UNKNOWN_SPEAKER}u{i}" for i in range(6)]
+    labels = ["happy", "sad"] * 3
+    first = rows(labels, names=["happy", "sad"], speakers=marked)
+    second = rows(labels, names=["happy", "sad"], speakers=marked, folder="two")
+    both = train_on_one_test_on_another(first, "folder", second, "folder")
+    split = make_split(both, "folder")
+    assert len(split["test"]) == 6 and not speakers_known(split["test"]["speaker"])
 
 
 def test_two_corpora_without_common_labels_say_both():

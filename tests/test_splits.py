@@ -112,6 +112,21 @@ def test_a_given_split_is_the_only_fold():
         make_split(data, "folder", fold=2)
 
 
+def test_a_protocol_does_not_meet_a_given_split():
+    data = rows(list("abcd"), split=lambda s: "test" if s == "d" else "train")
+    with pytest.raises(InputError, match="--protocol leave_one_speaker_out: the rows have a split column"):
+        make_split(data, "folder", protocol="leave_one_speaker_out")
+
+
+def test_more_folds_than_utterances_of_a_class_are_refused():
+    speakers = [f"s{i}" for i in range(12)]
+    data = rows(speakers, per_class=1, labels=("angry", "sad")).filter(
+        lambda row: row["label"] == int(row["speaker"][1:]) % 2
+    )
+    with pytest.raises(InputError, match="--num_folds 12 is more than any class has utterances"):
+        make_split(data, "folder", num_folds=12)
+
+
 def test_a_class_that_is_not_tested_is_said(capsys):
     data = rows(list("abcd"))
     check_split(DatasetDict(train=_part(data, "ab"), test=_part(data, "c").filter(lambda row: row["label"] > 0)))

@@ -1,6 +1,7 @@
 """Statistics against scikit-learn, statistics known in closed form, and loops written out by hand."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from recipe.statistics import (
     majority_confusion,
     paired_p_value,
     scores_of,
+    smallest_p_value,
     speaker_confusions,
     speaker_interval,
 )
@@ -78,8 +80,28 @@ def test_the_interval_is_that_of_a_loop_over_resamples():
         assert speaker_interval(confusions, metric) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.01)
 
 
-def test_one_speaker_has_no_interval():
-    assert speaker_interval(np.array([np.eye(3)]), "ua") is None
+def test_one_speaker_has_no_interval_and_proves_nothing():
+    one, other = np.array([np.eye(3)]), np.array([np.roll(np.eye(3), 1, axis=1)])
+    assert speaker_interval(one, "ua") is None and difference_interval(one, other, "ua") is None
+    assert paired_p_value(one, other, "ua") == 1.0
+
+
+@pytest.mark.parametrize("number", [2, 5, 8])
+def test_few_speakers_cannot_give_a_small_p(number):
+    better, worse = np.stack([np.eye(3)] * number), np.stack([np.roll(np.eye(3), 1, axis=1)] * number)
+    assert paired_p_value(better, worse, "ua") == pytest.approx(smallest_p_value(number))
+
+
+def test_many_units_fit_into_memory():
+    """20,000 utterances without speakers: a copy of each drawn matrix would take gigabytes."""
+    rng = np.random.default_rng(0)
+    confusions = np.zeros((20000, 8, 8), dtype=np.float32)
+    confusions[np.arange(20000), rng.integers(8, size=20000), rng.integers(8, size=20000)] = 1
+    tracemalloc.start()
+    low, high = speaker_interval(confusions, "ua")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**30 and 0.11 < low < 0.125 < high < 0.14
 
 
 def test_the_paired_test_is_exact_for_few_speakers():

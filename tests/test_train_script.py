@@ -34,7 +34,8 @@ def test_each_stage_leaves_a_complete_folder_with_best_and_last_weights(short_ru
     assert json.loads((folder / "preprocessor_config.json").read_text())["return_attention_mask"] is True
     results = json.loads((folder / "results.json").read_text())
     for name, directory in (("best", folder), ("last", folder / "last")):
-        assert results["scores"][name] == score_file(directory / "predictions.jsonl")
+        fitted = json.loads((directory / "config.json").read_text())["temperature"]
+        assert results["scores"][name] == {**score_file(directory / "predictions.jsonl"), "temperature": fitted}
         for line in lines_of(directory / "predictions.jsonl"):
             assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
             assert line["prediction"] == max(line["probabilities"], key=line["probabilities"].get)
@@ -223,4 +224,15 @@ def test_watching_the_test_part_changes_nothing_and_is_what_the_last_weights_sco
     assert ours.read_bytes() == theirs.read_bytes()
     results = json.loads((tmp_path / "stage1" / "results.json").read_text(encoding="utf-8"))
     assert results["history"][-1]["test_ua"] == pytest.approx(results["scores"]["last"]["test"]["ua"])
+    train(*SHORT, "--data_dir", demo, "--output_dir", tmp_path / "b", "--stage", 1, "--watch_test", "--num_workers", 1)
+    results = json.loads((tmp_path / "b" / "stage1" / "results.json").read_text(encoding="utf-8"))
+    assert results["history"][-1]["test_ua"] == pytest.approx(results["scores"]["last"]["test"]["ua"])
     assert "test_ua" not in json.loads((short_run[0] / "stage1" / "results.json").read_text())["history"][-1]
+
+
+def test_voices_of_stage_1_are_known_across_corpora():
+    """A stage 1 on msp_podcast has heard its speaker 7, whom stage 2 on two corpora calls msp_podcast:7."""
+    from train import voices
+
+    known = voices(["7", "8"], "msp_podcast", None)
+    assert known & voices(["msp_podcast:7", "iemocap:8"], "iemocap", "msp_podcast") == {"msp_podcast:7"}

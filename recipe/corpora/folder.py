@@ -67,6 +67,10 @@ def load_csv(csv_path: str | Path, root: str | Path) -> Dataset:
                 raise InputError(
                     f"{csv_path}, line {reader.line_num}: split={values['split']!r} is not one of {', '.join(SPLITS)}"
                 )
+            if values.get("gender", "") not in ("", "female", "male"):
+                raise InputError(
+                    f"{csv_path}, line {reader.line_num}: gender={values['gender']!r} is not female, male or empty"
+                )
             path = values.pop("path")
             rows.append({"id": path, "audio": Path(root) / path, **values})
     return _checked(rows, str(csv_path))
