@@ -43,7 +43,7 @@ def test_a_wrong_value_says_what_is_valid(fields, message):
         ("eal_wieght", "eal_weight"),
         ("margin", "eal_margin"),
         ("num_label", "num_labels"),
-        ("temperature", "frame_temp"),
+        ("frame_temperatur", "frame_temperature"),
     ],
 )
 def test_a_misspelt_field_names_the_nearest(given, nearest):
