@@ -4,10 +4,14 @@ import os
 from collections import Counter
 
 import pytest
-from conftest import write_wav
+from conftest import ROOT, write_wav
 
-from recipe.corpora import iemocap
+from recipe.arguments import parse_arguments
+from recipe.corpora import iemocap, load_corpus
+from recipe.corpora.rows import class_counts
 from recipe.errors import InputError
+from recipe.selection import selected
+from recipe.splits import make_split
 
 IMPRO = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
 
@@ -227,3 +231,16 @@ def test_an_utterance_of_the_wrong_speaker_is_noticed(complete):
             iemocap.load(complete)
     finally:
         path.write_text(whole)
+
+
+def test_the_papers_protocol_on_the_complete_corpus(complete):
+    """Four classes, 5,531 utterances; of each session the man's validate and the woman's test."""
+    args = parse_arguments(["--config", str(ROOT / "run_configs/iemocap/base.yaml")], "")[1].data
+    rows = selected(load_corpus("iemocap", str(complete)), args.only, args.label_map)
+    assert len(rows) == 5531 and class_counts(rows) == {"angry": 1103, "happy": 1636, "sad": 1084, "neutral": 1708}
+    for session in range(1, 6):
+        split = make_split(rows, "iemocap", fold=session)
+        for part, gender in (("validation", "M"), ("test", "F")):
+            expected = iemocap.FOUR_CLASS_COUNTS[f"speaker {session}{gender}"]
+            assert tuple(class_counts(split[part]).values()) == expected
+        assert sum(len(part) for part in split.values()) == 5531
