@@ -45,7 +45,7 @@ def test_the_temperature_is_the_best_of_a_grid():
 
 @pytest.mark.parametrize(("answers", "bound"), [([0, 1, 2], 0.05), ([1, 2, 0], 20.0)])
 def test_all_right_or_all_wrong_ends_at_a_bound_instead_of_at_infinity(answers, bound):
-    assert fit_temperature(lines(4.0 * np.eye(3), answers)) == pytest.approx(bound, rel=0.01)
+    assert fit_temperature(lines(0.4 * np.eye(3), answers)) == pytest.approx(bound, rel=0.01)
 
 
 def test_a_probability_of_zero_does_not_break_the_fit():

@@ -43,7 +43,7 @@ def test_each_stage_leaves_a_complete_folder_with_best_and_last_weights(short_ru
     assert not set(speakers["train"]) & set(speakers["test"]) and not set(speakers["validation"]) & set(
         speakers["test"]
     )
-    assert set(results["scores"]["best"]) == {"validation", "test"}
+    assert set(results["scores"]["best"]) == {"validation", "test", "temperature"}
     log = [line for line in lines_of(folder / "training_log.jsonl") if "loss" in line]
     assert len(log) == 4 and all(("eal_loss" in line) == (stage == "stage2") for line in log)
 
