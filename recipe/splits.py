@@ -195,6 +195,11 @@ def _speaker_folds(rows: Dataset, num_folds: int, seed: int) -> list[Fold]:
 def _validation_speakers(train: Dataset, number: int | None, seed: int) -> set[str]:
     gender_of = dict(zip(train["speaker"], train["gender"]))
     speakers = sorted(gender_of)
+    if len(speakers) < 2:
+        raise InputError(
+            f"one speaker, {speakers[0]}, is left to train, and none to validate: a corpus of two speakers can only be "
+            "tested on, as --test_corpus"
+        )
     if number is None:
         number = max(1, round(len(speakers) / 5))
     if not 1 <= number < len(speakers):

@@ -176,6 +176,11 @@ def test_a_partial_ravdess_without_test_actors_says_so():
         make_split(rows(["02", "03"]), "ravdess", 1)
 
 
+def test_two_speakers_are_too_few_and_the_error_says_what_they_are_good_for():
+    with pytest.raises(InputError, match=r"one speaker, b, is left to train.* as --test_corpus"):
+        make_split(rows(list("ab")), "tess", num_folds=2, fold=2)
+
+
 def test_parts_are_sorted_by_duration():
     for part in make_split(RAVDESS, "ravdess", 1).values():
         assert part["duration"][:] == sorted(part["duration"])
