@@ -159,6 +159,18 @@ def test_the_report_alone_is_the_same_again(experiment):
     assert [(output / "table" / name).read_bytes() for name in names] == before
 
 
+def test_every_row_of_a_table_has_the_cells_of_its_header(experiment):
+    _, output, _ = experiment
+    width = None
+    for line in (output / "table" / "report.md").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("|"):
+            width = None
+            continue
+        cells = line.replace("\\|", "").count("|")
+        width = width or cells
+        assert cells == width and line.endswith("|"), line
+
+
 def reported(config, output, monkeypatch):
     """The text of a report, made in this process."""
     monkeypatch.chdir(ROOT)
