@@ -111,9 +111,9 @@ def test_a_killed_run_goes_on_to_exactly_the_same_weights(demo, tmp_path):
 
 def test_two_processes_train_log_and_score_as_one(demo, tmp_path):
     """The batch size counts all processes, so the updates are the same; no score is lost or counted twice."""
-    # Each process would draw its own dropout and SpecAugment.
+    # Each process would draw its own dropout, SpecAugment and speeds.
     still = {"conformer_conv_dropout": 0.0, "hidden_dropout": 0.0, "mask_time_prob": 0.0}
-    argv = [*SHORT, "--data_dir", demo, "--encoder_config", json.dumps(still)]
+    argv = [*SHORT, "--data_dir", demo, "--encoder_config", json.dumps(still), "--speed_factors", "1.0"]
     train(*argv, "--output_dir", tmp_path / "one")
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29613"]
     train(*argv, "--output_dir", tmp_path / "two", launcher=torchrun)
