@@ -78,8 +78,7 @@ def _of_batch(model: SERAlignForAudioClassification, batch: dict[str, torch.Tens
     output = model(**batch)
     for loss in ("ce_loss", "eal_loss", "fual_loss"):
         model.zero_grad()
-        output = model(**batch)
-        output[loss].backward()
+        output[loss].backward(retain_graph=True)
         for part in PARTS:
             norms[loss, part] = gradient_norm(getattr(model, part))
     shares = [

@@ -214,17 +214,8 @@ GROUPS = (ModelArguments, DataArguments, TrainerArguments)
 PATHS = ("data_dir", "test_data_dir", "csv", "output_dir", "init_from")
 # May differ when an interrupted run goes on: they do not change the method, the data or the order of the batches.
 FREE_TO_CHANGE = (
-    *(
-        "output_dir",
-        "init_from",
-        "stage",
-        "overwrite",
-        "push_to_hub",
-        "eval_batch_size",
-        "num_workers",
-        "cache_audio",
-        "watch_test",
-    ),
+    *("output_dir", "init_from", "stage", "overwrite", "push_to_hub", "watch_test"),
+    *("eval_batch_size", "num_workers", "cache_audio"),
     *("tensorboard", "logging_steps", "data_dir", "test_data_dir", "csv", "use_cpu", "attn_implementation"),
 )
 # What a record of a run holds beside its options, and what a difference there means.
@@ -243,14 +234,14 @@ _FIELDS: dict[str, Field] = {f.name: f for group in GROUPS for f in fields(group
 _TYPES = {name: hint for group in GROUPS for name, hint in typing.get_type_hints(group).items()}
 
 
-def first_difference(earlier: dict[str, Any], now: dict[str, Any], ignored: tuple[str, ...] = ()) -> str | None:
+def first_difference(earlier: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The first option, of those that decide the outcome, in which two records of a run differ, and how many more do.
 
     A record holds the options of a run and may hold more. An option that is newer than the earlier record had no
     effect then, as its default has none.
     """
     earlier = {**Arguments().flat(), **earlier}
-    changed = [n for n in now if n not in (*FREE_TO_CHANGE, *ignored) and earlier.get(n) != now[n]]
+    changed = [n for n in now if n not in FREE_TO_CHANGE and earlier.get(n) != now[n]]
     if not changed:
         return None
     name = changed[0]

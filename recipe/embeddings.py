@@ -7,7 +7,8 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from recipe.batching import Collator, UtterancePreparer, prepared
+from recipe.batching import Collator, UtterancePreparer
+from recipe.scoring import in_batches
 
 # Of each utterance so many frames, evenly spaced, are kept.
 FRAMES_PER_UTTERANCE = 8
@@ -25,12 +26,11 @@ def embed(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, ba
     seen: list[Any] = []
     hook = model.pooling.register_forward_hook(lambda module, inputs, pooled: seen.append((pooled, inputs[1])))
     collate = Collator(preparer.input_name)
-    dataset = prepared(rows, preparer)
     parts: dict[str, list[np.ndarray]] = {
         name: [] for name in ("utterances", "cls", "labels", "frames", "frame_labels")
     }
-    for start in range(0, len(rows), batch_size):
-        batch = collate([dataset[index] for index in range(start, min(start + batch_size, len(rows)))])
+    for utterances in in_batches(rows, preparer, batch_size):
+        batch = collate(utterances)
         labels = batch.pop("labels").numpy()
         model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
         pooled, mask = seen.pop()

@@ -16,6 +16,7 @@ from recipe.corpora.rows import speakers_known
 from recipe.errors import InputError
 from recipe.experiments import Cell, Experiment
 from recipe.reporting import MOST_NAMES, read_json, read_results
+from recipe.scoring import read_lines
 from recipe.statistics import (
     METRICS,
     chance_confusion,
@@ -105,7 +106,7 @@ def write_report(experiment: Experiment, embeddings: dict[str, dict[str, np.ndar
         write_csv(target / f"{name}.csv", rows)
     for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # those of an earlier report may show other runs
         path.unlink()
-    draw_figures(systems, experiment, target, embeddings)
+    draw_figures(systems, tables["scores"], experiment, target, embeddings)
     text = render(experiment, systems, tables, drawn={path.stem for path in target.glob("*.png")})
     (target / "report.md").write_text(text, encoding="utf-8")
     return target / "report.md"
@@ -169,22 +170,6 @@ def read_run(stage_dir: Path, cell: Cell) -> Run | None:
                 f"remove {stage_dir} and run the experiment again, which trains this cell alone"
             )
     return Run(cell, results, lines)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """A JSON Lines file. Raises InputError naming the line that is cut short."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing: remove {path.parent} and run the experiment again")
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            raise InputError(
-                f"{path}, line {number} is cut short: remove {path.parent} and run the experiment again, which trains "
-                "this cell alone"
-            ) from None
-    return lines
 
 
 def score_table(systems: list[System]) -> list[dict[str, Any]]:
@@ -409,11 +394,15 @@ def _source(option: str, values: list[Any]) -> str:
 
 
 def draw_figures(
-    systems: list[System], experiment: Experiment, target: Path, embeddings: dict[str, dict[str, np.ndarray]] | None
+    systems: list[System],
+    score_rows: list[dict[str, Any]],
+    experiment: Experiment,
+    target: Path,
+    embeddings: dict[str, dict[str, np.ndarray]] | None,
 ) -> None:
     last = systems[-1]
     labels = last.runs[0].results["labels"]
-    figures.scores(score_table(systems), target / "scores")
+    figures.scores(score_rows, target / "scores")
     for system in systems:
         if system.key in (experiment.baseline, last.key):
             confusion = np.sum(list(system.pooled("best").values()), axis=0)
@@ -447,7 +436,6 @@ def render(experiment: Experiment, systems: list[System], tables: dict[str, Any]
     results = systems[-1].runs[0].results
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         experiment=experiment,
-        corpus=results["corpus"],
         labels=results["labels"],
         finished=len(trained),
         missing=[str(cell) for cell in cells if cell not in trained],

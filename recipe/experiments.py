@@ -22,7 +22,6 @@ same run configuration share its output folder, so that a cell of two tables is 
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,14 +81,12 @@ class Experiment:
 
     def cells(self) -> list[Cell]:
         """Every run, in the order in which they are best trained: seed by seed, fold by fold, stage 1 first."""
-        return list(self._cells())
-
-    def _cells(self) -> Iterator[Cell]:
+        cells = []
         for seed in sorted({*self.seeds, *(seed for variant in self.variants for seed in variant.seeds)}):
             variants = [variant for variant in self.variants if seed in variant.seeds]
             for fold in self.folds:
-                yield Cell(fold, seed, None)
-                yield from (Cell(fold, seed, variant) for variant in variants)
+                cells += [Cell(fold, seed, variant) for variant in (None, *variants)]
+        return cells
 
     def fold_dir(self, cell: Cell) -> Path:
         return self.output_dir / f"fold{cell.fold}-seed{cell.seed}"

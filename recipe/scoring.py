@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from recipe.batching import Collator, UtterancePreparer, prepared
+from recipe.errors import InputError
 
 METRIC = Path(__file__).parent.parent / "metrics" / "ser_scores"
 
@@ -35,7 +36,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
     collate = Collator(preparer.input_name)
     model.eval()
     share = rows.select(range(state.process_index, len(rows), state.num_processes))
-    batches = _batches(share, preparer, batch_size)
+    batches = in_batches(share, preparer, batch_size)
     num_batches = -(-len(share) // batch_size)
     predictions = []
     bar = tqdm(batches, total=num_batches, desc="scoring", leave=False, disable=not state.is_main_process)
@@ -58,7 +59,8 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
     ]
 
 
-def _batches(rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> Iterator[list[dict[str, Any]]]:
+def in_batches(rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> Iterator[list[dict[str, Any]]]:
+    """Prepared utterances in the order of the rows, for a Collator."""
     dataset = prepared(rows, preparer)
     for start in range(0, len(rows), batch_size):
         yield [dataset[index] for index in range(start, min(start + batch_size, len(rows)))]
@@ -69,9 +71,25 @@ def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """A JSON Lines file. Raises InputError naming the line that is cut short."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing: remove {path.parent} and run the experiment again")
+    lines = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            raise InputError(
+                f"{path}, line {number} is cut short: remove {path.parent} and run the experiment again, which trains "
+                "this cell alone"
+            ) from None
+    return lines
+
+
 def score_file(path: Path) -> dict[str, dict[str, Any]]:
     """Scores of each split in a predictions.jsonl: ua, wa, macro_f1, confusion_matrix, num_utterances, labels."""
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = read_lines(path)
     labels = list(lines[0]["probabilities"])
     scores = {}
     for split in dict.fromkeys(line["split"] for line in lines):
