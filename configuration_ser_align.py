@@ -92,6 +92,8 @@ class SERAlignConfig(PreTrainedConfig):
             `"utterance"`; the other one is held constant. Chosen.
         label_smoothing: of the cross-entropy. Ours, not the paper's; 0 is off.
         freeze_feature_encoder: keep the convolutional feature encoder fixed. Stated: frozen in both stages.
+        log_mel_layer_norm: whether wav2vec2-bert normalises each log-mel frame before its projection, as its
+            pretrained checkpoints do; False lets the level of a frame through. Ours.
         temperature: logits of utterance and frames are divided by it, so that their softmax is calibrated
             (Guo et al. 2017); train.py fits it on validation data after training. Ours; 1 changes nothing.
 
@@ -138,6 +140,7 @@ class SERAlignConfig(PreTrainedConfig):
     fual_gradient: str = "both"
     label_smoothing: float = 0.0
     freeze_feature_encoder: bool = True
+    log_mel_layer_norm: bool = True
     temperature: float = 1.0
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -176,8 +179,9 @@ class SERAlignConfig(PreTrainedConfig):
             is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
             if not is_number or value > high or value < low or (value == low and not low_allowed):
                 raise ValueError(f"{name}={value!r} is not {valid}")
-        if not isinstance(self.freeze_feature_encoder, bool):
-            raise ValueError(f"freeze_feature_encoder={self.freeze_feature_encoder!r} is not true or false")
+        for name in ("freeze_feature_encoder", "log_mel_layer_norm"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} is not true or false")
         self._validate_combinations()
 
     def _validate_combinations(self) -> None:

@@ -392,6 +392,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         self.encoder = encoder
         if config.takes_log_mel:
             self.main_input_name = "input_features"
+            if not config.log_mel_layer_norm:
+                self.encoder.feature_projection.layer_norm = nn.Identity()
         else:
             make_batch_invariant(self.encoder)
         hidden_size = config.encoder_config.hidden_size

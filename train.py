@@ -45,6 +45,7 @@ from transformers.utils import logging
 
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.audio import SAMPLING_RATE
+from recipe.augmentation import Augmentation
 from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utterance
 from recipe.calibration import fit_temperature
 from recipe.corpora import load_corpus
@@ -308,8 +309,8 @@ def make_trainer(
         preparer.shortest,
         args.data.trim_db,
         args.data.max_duration,
-        args.data.speed_factors,
-        args.data.noise_snrs,
+        augmentation_of(args.data),
+        num_labels=model.config.num_labels,
         cache=args.data.cache_audio,
     )
     trainer = SERAlignTrainer(
@@ -329,6 +330,10 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(EpochLines)
     return trainer
+
+
+def augmentation_of(data: DataArguments) -> Augmentation:
+    return Augmentation(data.speed_factors, data.pitch_steps, data.noise_snrs, data.mix_probability)
 
 
 def last_complete_checkpoint(stage_dir: Path) -> str | None:

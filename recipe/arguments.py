@@ -71,6 +71,10 @@ class ModelArguments:
     fual_gradient: Literal["both", "frames", "utterance"] = argument("both", "which side FUAL trains (our reading)")
     label_smoothing: float = argument(0.0, "of the cross-entropy (ours)")
     freeze_feature_encoder: bool = argument(True, "keep the convolutional feature encoder fixed (paper: both stages)")
+    log_mel_layer_norm: bool = argument(
+        True,
+        "wav2vec2-bert normalises each log-mel frame, as its pretrained checkpoints do; false keeps its level (ours)",
+    )
 
 
 # fmt: off
@@ -131,9 +135,18 @@ class DataArguments:
         "training utterances are played at one of these speeds, drawn anew each time (1.0 is unchanged)",
         minimum=0.1,
     )
+    pitch_steps: list[float] = argument(
+        [0.0], "training utterances are shifted by one of these numbers of semitones, at the same speed, drawn likewise"
+    )
     noise_snrs: list[float] = argument(
         [],
         "white noise is added to training utterances at one of these signal-to-noise ratios in dB, drawn likewise",
+    )
+    mix_probability: float = argument(
+        0.0,
+        "share of the training utterances that are heard with another one of the batch, 5 dB below to 10 dB above it; "
+        "the label is then divided by energy and coverage (Wang et al. 2025)",
+        minimum=0,
     )
     max_duration: float | None = argument(
         None, "seconds; longer training utterances are cut to their middle, evaluation ones never", minimum=0.1

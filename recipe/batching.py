@@ -1,12 +1,12 @@
 """Batching: rows -> prepared utterances -> padded batches of similar duration."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import librosa
 import numpy as np
 import torch
+import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -15,12 +15,15 @@ from transformers import SequenceFeatureExtractor
 
 from configuration_ser_align import SERAlignConfig
 from recipe.audio import SAMPLING_RATE, read_audio
+from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mixed
 from recipe.errors import InputError
 
 # Log-mel frames of 25 ms every 10 ms, in samples; Wav2Vec2-BERT stacks some of them into one frame.
 LOG_MEL_WINDOW, LOG_MEL_HOP = 400, 160
 
-# What was prepared, shared by all preparers of a process: stages and runs that follow each other read a file once.
+# What was read and prepared, shared by all preparers of a process: stages and runs that follow each other read a
+# file once. Waveforms of each variant, and the encoder's inputs made from them.
+_WAVEFORMS: dict[tuple, np.ndarray] = {}
 _PREPARED: dict[tuple, Tensor] = {}
 
 
@@ -38,13 +41,12 @@ class UtterancePreparer:
     input (float32 tensor, (samples,) or (frames, features)), `labels` and `id`.
 
     Args:
-        feature_extractor: Wav2Vec2FeatureExtractor or SeamlessM4TFeatureExtractor.
+        feature_extractor: of the encoder, for waveforms or log-mel frames.
         shortest: samples that one frame of the encoder needs.
         trim_db, max_duration: as in `DataArguments`; longer utterances are cut to their middle.
-        speed_factors: one of them is drawn from torch's generator at each access; pitch and formants move
-            with the speed (Ko et al. 2015), so that a speaker sounds like another one.
-        noise_snrs: white noise at one of these signal-to-noise ratios in dB, drawn likewise; none if empty.
-        cache: keep what was prepared in memory.
+        augmentation: how each access varies an utterance; it may be mixed with another one of its batch, and
+            then all labels are distributions over `num_labels` classes.
+        cache: keep what was read and prepared in memory.
 
     Raises:
         InputError: an utterance shorter than one frame, by name.
@@ -56,8 +58,8 @@ class UtterancePreparer:
         shortest: int,
         trim_db: float | None = None,
         max_duration: float | None = None,
-        speed_factors: Sequence[float] = (1.0,),
-        noise_snrs: Sequence[float] = (),
+        augmentation: Augmentation = UNCHANGED,
+        num_labels: int = 0,
         cache: bool = False,
     ):
         self.feature_extractor = feature_extractor
@@ -65,33 +67,48 @@ class UtterancePreparer:
         self.shortest = shortest
         self.trim_db = trim_db
         self.max_samples = None if max_duration is None else int(max_duration * SAMPLING_RATE)
-        self.speed_factors = speed_factors
-        self.noise_snrs = noise_snrs
+        self.augmentation = augmentation
+        self.num_labels = num_labels
         self.cache = cache
-        self._settings = (feature_extractor.to_json_string(), trim_db, max_duration)
+        self._extraction = feature_extractor.to_json_string()
 
     def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        inputs = [self.prepare(audio["path"]) for audio in columns["audio"]]
-        return {self.input_name: inputs, "labels": columns["label"], "id": columns["id"]}
+        paths, labels = [audio["path"] for audio in columns["audio"]], columns["label"]
+        if self.augmentation.mix_probability == 0:
+            inputs = [self.prepare(path) for path in paths]
+        else:
+            inputs, labels = self._mixed_batch(paths, labels)
+        return {self.input_name: inputs, "labels": labels, "id": columns["id"]}
 
     def prepare(self, path: str | Path) -> Tensor:
         """One file to the encoder's input."""
-        variant = str(path), drawn(self.speed_factors), drawn(self.noise_snrs)
-        if not self.cache:
-            return self._prepare(*variant)
-        key = (*self._settings, *variant)
-        if key not in _PREPARED:
-            _PREPARED[key] = self._prepare(*variant)
-        return _PREPARED[key]
+        variant = self.augmentation.draw()
+        key = (self._extraction, *self._key(path, variant))
+        return cached(_PREPARED, key, lambda: self._extract(self._waveform(path, variant)), self.cache)
 
-    def _prepare(self, path: str, speed: float | None, noise_snr: float | None) -> Tensor:
-        waveform = read_audio(path, self.trim_db)
-        if speed not in (None, 1.0):
-            waveform = librosa.resample(waveform, orig_sr=SAMPLING_RATE * speed, target_sr=SAMPLING_RATE)
-        if noise_snr is not None:
-            level = np.sqrt(np.mean(waveform**2)) * 10 ** (-noise_snr / 20)
-            noise = np.random.default_rng(len(waveform)).standard_normal(len(waveform), dtype=np.float32)
-            waveform = waveform + level * noise
+    def _mixed_batch(self, paths: list[str], labels: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+        """Each utterance by itself or, with the given probability, with another one of the batch."""
+        waveforms = [self._waveform(path, self.augmentation.draw()) for path in paths]
+        distributions = F.one_hot(torch.tensor(labels), self.num_labels).float()
+        inputs, mixed_labels = [], []
+        for index, waveform in enumerate(waveforms):
+            other, share = int(torch.randint(len(waveforms), ())), 0.0
+            if float(torch.rand(())) < self.augmentation.mix_probability:
+                waveform, share = mixed(waveform, waveforms[other], *draw_mix())
+            inputs.append(self._extract(waveform))
+            mixed_labels.append(torch.lerp(distributions[index], distributions[other], share))
+        return inputs, mixed_labels
+
+    def _key(self, path: str | Path, variant: Variant) -> tuple:
+        return str(path), variant, self.trim_db, self.max_samples
+
+    def _waveform(self, path: str | Path, variant: Variant) -> np.ndarray:
+        """One file as a waveform, trimmed, varied and cut."""
+        return cached(_WAVEFORMS, self._key(path, variant), lambda: self._read(path, variant), self.cache)
+
+    def _read(self, path: str | Path, variant: Variant) -> np.ndarray:
+        plain = (str(path), self.trim_db)
+        waveform = variant.of(cached(_WAVEFORMS, plain, lambda: read_audio(path, self.trim_db), self.cache))
         if self.max_samples is not None and len(waveform) > self.max_samples:
             start = (len(waveform) - self.max_samples) // 2
             waveform = waveform[start : start + self.max_samples]
@@ -101,15 +118,22 @@ class UtterancePreparer:
                 f"{path} lasts {len(waveform) / SAMPLING_RATE:.4f} s{trimmed}; one frame of the encoder needs at "
                 f"least {self.shortest / SAMPLING_RATE:.4f} s: remove it or record it again"
             )
+        return waveform
+
+    def _extract(self, waveform: np.ndarray) -> Tensor:
         extracted = self.feature_extractor(waveform, sampling_rate=SAMPLING_RATE, return_attention_mask=True)
         values = np.asarray(extracted[self.input_name][0], dtype=np.float32)
         valid = int(np.asarray(extracted["attention_mask"][0]).sum())
         return torch.from_numpy(values[:valid])
 
 
-def drawn(choices: Sequence[float]) -> float | None:
-    """One of the choices from torch's generator, which a resumed run restores; None if there is none."""
-    return choices[int(torch.randint(len(choices), ()))] if choices else None
+def cached(store: dict[tuple, Any], key: tuple, make: Callable[[], Any], keep: bool) -> Any:
+    """What the store has under the key, or what `make` gives, which is put there if it is to be kept."""
+    if not keep:
+        return make()
+    if key not in store:
+        store[key] = make()
+    return store[key]
 
 
 class Collator:
@@ -128,7 +152,7 @@ class Collator:
         return {
             self.input_name: pad_sequence(inputs, batch_first=True),
             "attention_mask": (torch.arange(int(lengths.max())) < lengths.unsqueeze(1)).long(),
-            "labels": torch.tensor([utterance["labels"] for utterance in utterances]),
+            "labels": torch.stack([torch.as_tensor(utterance["labels"]) for utterance in utterances]),
         }
 
 

@@ -12,16 +12,19 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
-    SeamlessM4TFeatureExtractor,
     SequenceFeatureExtractor,
     TrainingArguments,
     Wav2Vec2FeatureExtractor,
 )
 
 from configuration_ser_align import SERAlignConfig
+from feature_extraction_ser_align import SERAlignFeatureExtractor
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.arguments import Arguments, ModelArguments
 from recipe.errors import InputError
+
+# So that a stage folder gives its own extractor back without running the code that lies beside it.
+AutoFeatureExtractor.register(SERAlignConfig, SERAlignFeatureExtractor)
 
 # Every field of SERAlignConfig that is an argument of its own.
 CONFIG_FIELDS = {f.name for f in fields(ModelArguments)} - {"encoder", "encoder_config"}
@@ -117,7 +120,7 @@ def feature_extractor_for(
         except OSError as error:
             raise InputError(f"{source} has no feature extractor: {' '.join(str(error).split())}") from error
     elif model.config.takes_log_mel:
-        extractor = SeamlessM4TFeatureExtractor(stride=model.config.num_stacked_log_mel)
+        extractor = SERAlignFeatureExtractor(stride=model.config.num_stacked_log_mel)
     else:
         extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
     extractor.return_attention_mask = True

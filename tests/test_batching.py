@@ -7,6 +7,7 @@ import torch
 from conftest import write_wav
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
+from recipe.augmentation import Augmentation
 from recipe.batching import Collator, DurationSampler, UtterancePreparer
 from recipe.errors import InputError
 
@@ -53,27 +54,42 @@ def test_a_long_training_utterance_keeps_its_middle_and_the_cache_gives_the_same
     assert torch.equal(cached.prepare(path), whole[4000:12000])
 
 
-def test_speed_moves_duration_and_pitch_and_noise_has_its_level(tmp_path):
-    """A tone of 440 Hz and 1 s, 1.25 times as fast, is one of 550 Hz and 0.8 s."""
-    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
-    soundfile.write(tmp_path / "a.wav", 0.5 * tone, 16000)
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
-    fast = UtterancePreparer(extractor, 400, speed_factors=[1.25]).prepare(tmp_path / "a.wav").numpy()
-    assert len(fast) == 12800
-    assert np.argmax(np.abs(np.fft.rfft(fast))) * 16000 / len(fast) == pytest.approx(550, abs=2)
-    clean = UtterancePreparer(extractor, 400).prepare(tmp_path / "a.wav")
-    noisy = UtterancePreparer(extractor, 400, noise_snrs=[20.0]).prepare(tmp_path / "a.wav")
-    measured = 10 * torch.log10(clean.square().mean() / (noisy - clean).square().mean()).item()
-    assert measured == pytest.approx(20, abs=0.3)
-
-
 def test_variants_are_drawn_from_the_generator_that_a_resumed_run_restores(tmp_path):
     path = write_wav(tmp_path / "a.wav", seconds=0.5)
-    preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), 400, speed_factors=[0.9, 1.0, 1.1], cache=True)
+    preparer = UtterancePreparer(
+        Wav2Vec2FeatureExtractor(), 400, augmentation=Augmentation([0.9, 1.0, 1.1]), cache=True
+    )
     torch.manual_seed(0)
     first = [len(preparer.prepare(path)) for _ in range(20)]
     torch.manual_seed(0)
     assert [len(preparer.prepare(path)) for _ in range(20)] == first and len(set(first)) == 3
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_mixed_batch_has_label_distributions_and_the_same_draws_again(tmp_path, cache):
+    paths = [write_wav(tmp_path / f"{index}.wav", seconds=0.3 + 0.1 * index) for index in range(8)]
+    columns = {"audio": [{"path": str(path)} for path in paths], "label": [index % 3 for index in range(8)]}
+    columns["id"] = [path.stem for path in paths]
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
+    preparer = UtterancePreparer(
+        extractor, 400, augmentation=Augmentation(mix_probability=0.5), num_labels=3, cache=cache
+    )
+    torch.manual_seed(3)
+    batch = preparer(columns)
+    torch.manual_seed(3)
+    again = preparer(columns)
+    labels = torch.stack(batch["labels"])
+    assert torch.equal(labels, torch.stack(again["labels"]))
+    assert all(torch.equal(one, other) for one, other in zip(batch["input_values"], again["input_values"]))
+    assert torch.allclose(labels.sum(1), torch.ones(8)) and labels.shape == (8, 3)
+    plain = [UtterancePreparer(extractor, 400).prepare(path) for path in paths]
+    assert [len(values) for values in batch["input_values"]] == [len(values) for values in plain]
+    unchanged = [torch.equal(one, other) for one, other in zip(batch["input_values"], plain)]
+    assert 0 < sum(unchanged) < 8
+    for kept, label, index in zip(unchanged, labels, columns["label"]):
+        assert not kept or label[index] == 1
+    collated = Collator("input_values")([{"input_values": v, "labels": label} for v, label in zip(plain, labels)])
+    assert torch.equal(collated["labels"], labels)
 
 
 def test_an_utterance_shorter_than_a_frame_is_named(tmp_path):

@@ -12,6 +12,8 @@ import torch
 from conftest import batch, tiny_model, utterances
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
+from feature_extraction_ser_align import SERAlignFeatureExtractor
+
 SCRIPT = textwrap.dedent(
     """
     import json, sys
@@ -33,20 +35,26 @@ SCRIPT = textwrap.dedent(
     classify = pipeline("audio-classification", folder, **trust)
     result["pipeline"] = classify(waveforms, top_k=None)
     result["pipeline_batched"] = classify(waveforms, top_k=None, batch_size=2)
-    result["asks_for_mask"] = AutoFeatureExtractor.from_pretrained(folder).return_attention_mask
+    result["asks_for_mask"] = AutoFeatureExtractor.from_pretrained(folder, **trust).return_attention_mask
     model.save_pretrained(sys.argv[3])
     print("RESULT" + json.dumps(result))
     """
 )
 
 
-@pytest.mark.parametrize("encoder", ["wav2vec2-group", "wav2vec2-bert"])
-def test_a_fresh_process_loads_the_folder_and_gives_the_same_logits(encoder, tmp_path):
-    model = tiny_model(encoder, id2label={0: "angry", 1: "calm", 2: "sad"})
+@pytest.mark.parametrize(
+    "encoder, extractor, fields",
+    [
+        ("wav2vec2-group", Wav2Vec2FeatureExtractor(return_attention_mask=True), {}),
+        ("wav2vec2-bert", SeamlessM4TFeatureExtractor(), {}),
+        ("wav2vec2-bert", SERAlignFeatureExtractor(stride=2), {"log_mel_layer_norm": False}),
+    ],
+    ids=["waveform", "log-mel", "own log-mel"],
+)
+def test_a_fresh_process_loads_the_folder_and_gives_the_same_logits(encoder, extractor, fields, tmp_path):
+    model = tiny_model(encoder, id2label={0: "angry", 1: "calm", 2: "sad"}, **fields)
     folder = tmp_path / "folder with space"
     model.save_pretrained(folder)
-    log_mel = model.config.takes_log_mel
-    extractor = SeamlessM4TFeatureExtractor() if log_mel else Wav2Vec2FeatureExtractor(return_attention_mask=True)
     extractor.save_pretrained(folder)
     inputs = batch(model, utterances(model, [1.0, 0.4]))
     with torch.no_grad():

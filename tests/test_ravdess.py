@@ -6,8 +6,9 @@ import pytest
 import torch
 from conftest import ROOT, TINY_ENCODERS, tiny_model
 from running import lines_of, train
-from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
+from transformers import Wav2Vec2FeatureExtractor
 
+from feature_extraction_ser_align import SERAlignFeatureExtractor
 from recipe.batching import UtterancePreparer, shortest_utterance
 from recipe.corpora import load_corpus, ravdess
 from recipe.scoring import predict
@@ -20,7 +21,7 @@ def test_real_utterances_score_the_same_in_batches_of_any_size(corpora, encoder)
     with torch.no_grad():
         model.classifier.weight.mul_(20)  # probabilities far from even, so that a difference shows
     log_mel = model.config.takes_log_mel
-    extractor = SeamlessM4TFeatureExtractor() if log_mel else Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    extractor = SERAlignFeatureExtractor(stride=2) if log_mel else Wav2Vec2FeatureExtractor(return_attention_mask=True)
     preparer = UtterancePreparer(extractor, shortest_utterance(model.config), trim_db=30, cache=True)
     rows = make_split(load_corpus("ravdess", str(corpora / "ravdess")), "ravdess", 1)["test"].select(range(0, 240, 24))
     alone, together = (predict(model, rows, preparer, batch_size) for batch_size in (1, 10))

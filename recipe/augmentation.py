@@ -1,0 +1,98 @@
+"""Variants of a training utterance, made on the waveform, for every corpus and encoder.
+
+Every choice is drawn from torch's generator, which a resumed run restores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import librosa
+import numpy as np
+import torch
+
+from recipe.audio import SAMPLING_RATE
+from recipe.errors import InputError
+
+MIX_SNRS = (-5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How one utterance is changed; the default leaves it as it is."""
+
+    speed: float = 1.0
+    pitch_steps: float = 0.0
+    noise_snr: float | None = None
+
+    def of(self, waveform: np.ndarray) -> np.ndarray:
+        """(samples,) to (samples,), of another length where the speed changes."""
+        if self.speed != 1.0:  # pitch and formants move with the speed (Ko et al. 2015): another voice
+            waveform = librosa.resample(waveform, orig_sr=SAMPLING_RATE * self.speed, target_sr=SAMPLING_RATE)
+        if self.pitch_steps:
+            waveform = librosa.effects.pitch_shift(waveform, sr=SAMPLING_RATE, n_steps=self.pitch_steps)
+        if self.noise_snr is not None:
+            level = np.sqrt(np.mean(waveform**2)) * 10 ** (-self.noise_snr / 20)
+            noise = np.random.default_rng(len(waveform)).standard_normal(len(waveform), dtype=np.float32)
+            waveform = waveform + level * noise
+        return waveform
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training utterances are varied by; the arguments of the same names say what each does."""
+
+    speed_factors: Sequence[float] = (1.0,)
+    pitch_steps: Sequence[float] = (0.0,)
+    noise_snrs: Sequence[float] = ()
+    mix_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.mix_probability > 1:
+            raise InputError(f"--mix_probability {self.mix_probability:g} is a share: give a number from 0 to 1")
+
+    def draw(self) -> Variant:
+        return Variant(one_of(self.speed_factors), one_of(self.pitch_steps), one_of(self.noise_snrs or [None]))
+
+
+UNCHANGED = Augmentation()
+
+
+def one_of(choices: Sequence[Any]) -> Any:
+    return choices[int(torch.randint(len(choices), ()))]
+
+
+def mixed(first: np.ndarray, second: np.ndarray, snr: float, offset: float) -> tuple[np.ndarray, float]:
+    """Two utterances heard at once, as long as the first; energy-adaptive mixing after Wang et al. 2025.
+
+    Args:
+        first, second: (samples,).
+        snr: level of the first above the second, in dB.
+        offset: from 0 to 1, which part of the longer one meets the shorter one.
+
+    Returns:
+        (samples,) and the share of the second one's label: its part of the energy, which counts only where
+        it covers the first. arXiv 2512.04551; the formula is our reading.
+    """
+    if not second.any():
+        return first, 0.0
+    start = int(offset * abs(len(first) - len(second)))
+    gain = np.sqrt(np.mean(np.square(first)) / np.mean(np.square(second))) * 10 ** (-snr / 20)
+    second = np.float32(gain) * second
+    if len(second) >= len(first):
+        return first + second[start : start + len(first)], _share(snr, coverage=1.0)
+    both = first.copy()
+    both[start : start + len(second)] += second
+    return both, _share(snr, coverage=len(second) / len(first))
+
+
+def _share(snr: float, coverage: float) -> float:
+    energy = coverage * 10 ** (-snr / 10)
+    return energy / (1 + energy)
+
+
+def draw_mix() -> tuple[float, float]:
+    """A signal-to-noise ratio between `MIX_SNRS` and an offset between 0 and 1."""
+    low, high = MIX_SNRS
+    position, offset = torch.rand(2).tolist()
+    return low + (high - low) * position, offset
