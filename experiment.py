@@ -108,7 +108,7 @@ def check_finished(experiment: Experiment, cells: list[Cell]) -> None:
     for cell in cells:
         stage_dir = experiment.stage_dir(cell)
         if read_results(stage_dir) is not None:
-            args = parse_arguments(experiment.command_line(cell), description="")[2 if cell.variant else 1]
+            args = parse_arguments(experiment.command_line(cell), description="")[experiment.stage_of(cell)]
             difference = first_difference(read_json(stage_dir / "arguments.json"), args.flat())
             if difference is not None:
                 raise InputError(
@@ -121,8 +121,8 @@ def claim(experiment: Experiment, cell: Cell) -> FileLock | None:
 
     A lock ends with the process that holds it.
     """
-    stage1 = Cell(cell.fold, cell.seed, None)
-    if cell != stage1 and read_results(experiment.stage_dir(stage1)) is None:
+    first = experiment.starts_from(cell)
+    if first is not None and read_results(experiment.stage_dir(first)) is None:
         return None
     experiment.fold_dir(cell).mkdir(parents=True, exist_ok=True)
     lock = FileLock(experiment.fold_dir(cell) / f"{cell.variant.key if cell.variant else 'stage1'}.lock")
@@ -193,7 +193,8 @@ def main(experiment: Experiment, number: int | None, report_only: bool) -> None:
         if not 1 <= number <= len(cells):
             raise InputError(f"--cell {number} is not one of the {len(cells)} cells: --list prints them")
         cell = cells[number - 1]
-        cells = [Cell(cell.fold, cell.seed, None), cell] if cell.variant else [cell]
+        first = experiment.starts_from(cell)
+        cells = [first, cell] if first else [cell]
     if not report_only:
         train_cells(experiment, cells)
     if number is None and PartialState().is_main_process:

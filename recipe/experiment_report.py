@@ -39,11 +39,12 @@ NUM_BINS = 10  # of the reliability plot; the error itself is over 15
 
 @dataclass
 class Run:
-    """A finished cell: its results.json, and the test lines of its predictions for the best and the last weights."""
+    """A finished cell: its results.json, and its scored predictions for the best and the last weights."""
 
     cell: Cell
     results: dict[str, Any]
     lines: dict[str, list[dict[str, Any]]]
+    scored_on: str
 
     def confusions(self, weights: str) -> dict[str, np.ndarray]:
         return speaker_confusions(self.lines[weights], self.results["labels"])
@@ -91,12 +92,14 @@ def write_report(experiment: Experiment, embeddings: dict[str, dict[str, np.ndar
         InputError: nothing is finished yet, or a file of a finished cell is damaged.
     """
     systems = read_systems(experiment)
+    # The best epoch was chosen by validation scores, which are therefore too high for it.
+    weights = "best" if experiment.scored_on == "test" else "last"
     target = experiment.report_dir
     target.mkdir(parents=True, exist_ok=True)
     tables = {
         "scores": score_table(systems),
-        "comparisons": comparison_table(systems, experiment.baseline),
-        "folds": fold_table(systems),
+        "comparisons": comparison_table(systems, experiment.baseline, weights),
+        "folds": fold_table(systems, weights),
         "calibration": calibration_table(systems),
         "fairness": fairness_table(systems),
         "classes": class_table(systems),
@@ -114,7 +117,7 @@ def write_report(experiment: Experiment, embeddings: dict[str, dict[str, np.ndar
 
 def read_systems(experiment: Experiment) -> list[System]:
     """Stage 1 and every variant, each with the cells that are finished; those without any are left out."""
-    runs = [run for cell in experiment.cells() if (run := read_run(experiment.stage_dir(cell), cell))]
+    runs = [run for cell in experiment.cells() if (run := read_run(experiment, cell))]
     if not runs:
         raise InputError(f"no cell of {experiment.path} is finished in {experiment.output_dir}: train it first")
     _check_one_recipe(experiment, [run.cell for run in runs])
@@ -141,7 +144,7 @@ def _check_one_recipe(experiment: Experiment, cells: list[Cell]) -> None:
             },
             ("rows", *place): {"rows": record["rows"]},
         }
-        if cell.variant is not None:
+        if experiment.starts_from(cell) is not None:
             compared["stage1", *place] = {"stage1": record["stage1"]}
         for what, part in compared.items():
             reference, expected = first.setdefault(what, (cell, part))
@@ -153,23 +156,24 @@ def _check_one_recipe(experiment: Experiment, cells: list[Cell]) -> None:
                 )
 
 
-def read_run(stage_dir: Path, cell: Cell) -> Run | None:
+def read_run(experiment: Experiment, cell: Cell) -> Run | None:
     """A finished cell, or None. Raises InputError if its predictions are not what its results count."""
+    stage_dir, part = experiment.stage_dir(cell), experiment.scored_on
     results = read_results(stage_dir)
     if results is None:
         return None
     lines = {}
     for weights, folder in (("best", stage_dir), ("last", stage_dir / "last")):
         path = folder / "predictions.jsonl"
-        lines[weights] = [line for line in read_lines(path) if line["split"] == "test"]
-        expected = results["scores"][weights]["test"]["num_utterances"]
+        lines[weights] = [line for line in read_lines(path) if line["split"] == part]
+        expected = results["scores"][weights][part]["num_utterances"]
         unique = len({line["id"] for line in lines[weights]})
         if not unique == len(lines[weights]) == expected:
             raise InputError(
-                f"{path} holds {len(lines[weights])} test lines for {unique} utterances, where {expected} were scored: "
-                f"remove {stage_dir} and run the experiment again, which trains this cell alone"
+                f"{path} holds {len(lines[weights])} {part} lines for {unique} utterances, where {expected} were "
+                f"scored: remove {stage_dir} and run the experiment again, which trains this cell alone"
             )
-    return Run(cell, results, lines)
+    return Run(cell, results, lines, part)
 
 
 def score_table(systems: list[System]) -> list[dict[str, Any]]:
@@ -204,7 +208,7 @@ def _row_without_training(name: str, system: System) -> dict[str, Any]:
     """What guessing, or the most frequent class of each fold's training data, scores on the same test data."""
     of_runs = []
     for run in system.runs:
-        counts = np.array(list(run.results["class_counts"]["test"].values()), dtype=float)
+        counts = np.array(list(run.results["class_counts"][run.scored_on].values()), dtype=float)
         training = list(run.results["class_counts"]["train"].values())
         majority = majority_confusion(counts, int(np.argmax(training)))
         of_runs.append(scores_of(chance_confusion(counts) if name == "chance" else majority))
@@ -212,8 +216,8 @@ def _row_without_training(name: str, system: System) -> dict[str, Any]:
     return {"system": name, **{f"{w}_{metric}": scores[metric] for w in ("best", "last") for metric in METRICS}}
 
 
-def comparison_table(systems: list[System], baseline: str) -> list[dict[str, Any]]:
-    """Each system against the baseline, on the folds and seeds that both have, for the best weights."""
+def comparison_table(systems: list[System], baseline: str, weights: str) -> list[dict[str, Any]]:
+    """Each system against the baseline, on the folds and seeds that both have."""
     base = next((system for system in systems if system.key == baseline), None)
     if base is None:
         return []
@@ -222,7 +226,7 @@ def comparison_table(systems: list[System], baseline: str) -> list[dict[str, Any
         common = system.places & base.places
         if system is base or not common:
             continue
-        ours, theirs = system.pooled("best", common), base.pooled("best", common)
+        ours, theirs = system.pooled(weights, common), base.pooled(weights, common)
         first, second = (np.array([side[speaker] for speaker in sorted(ours)]) for side in (ours, theirs))
         ua = [float(scores_of(side.sum(axis=0))["ua"]) for side in (first, second)]
         interval = difference_interval(first, second, "ua") or (None, None)
@@ -244,18 +248,18 @@ def comparison_table(systems: list[System], baseline: str) -> list[dict[str, Any
     return rows
 
 
-def fold_table(systems: list[System]) -> list[dict[str, Any]]:
-    """UA of the best weights by fold, mean over seeds, one column a system."""
+def fold_table(systems: list[System], weights: str) -> list[dict[str, Any]]:
+    """UA by fold, mean over seeds, one column a system."""
     rows = []
     for fold in sorted({run.cell.fold for system in systems for run in system.runs}):
         row: dict[str, Any] = {"fold": fold}
         for system in systems:
-            values = [run.scores("best")["ua"] for run in system.runs if run.cell.fold == fold]
+            values = [run.scores(weights)["ua"] for run in system.runs if run.cell.fold == fold]
             row[system.name] = float(np.mean(values)) if values else None
             run = next((run for run in system.runs if run.cell.fold == fold), None)
             if run is not None:
-                names = run.results["speakers"]["test"]
-                row["test_speakers"] = " ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} speakers"
+                names = run.results["speakers"][run.scored_on]
+                row["speakers"] = " ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} speakers"
         rows.append(row)
     return rows
 
@@ -447,7 +451,7 @@ def render(experiment: Experiment, systems: list[System], tables: dict[str, Any]
             speakers_known(run.results["speakers"][part])
             for system in systems
             for run in system.runs
-            for part in ("train", "test")
+            for part in ("train", experiment.scored_on)
         ),
         cites_paper=any(system.paper for system in systems),
         picked_on_test=any(row.get("picked_on_test_ua") is not None for row in tables["scores"]),

@@ -16,9 +16,13 @@ An experiment is a YAML file:
         paper: {ua: 0.753, wa: 0.742}         # where the paper gives it
     cited:                                    # other systems, if any
       - {name: ..., ua: 0.7, protocol: ..., source: ...}
+    options: {num_validation_speakers: 6}     # of train.py, for every cell
+    stage: 1                                  # variants of stage 1, each trained by itself
+    scored_on: validation                     # to choose between variants: nothing of the test speakers is shown
 
-Stage 1 is trained once for each fold and seed and shared by all variants, as in the paper. Experiments on the
-same run configuration share its output folder, so that a cell of two tables is trained once.
+Without the last two, stage 1 is trained once for each fold and seed and shared by all variants, as in the paper, and
+test speakers are scored. Experiments on the same run configuration share its output folder, so that a cell of two
+tables is trained once.
 """
 
 import json
@@ -29,7 +33,19 @@ from typing import Any
 from recipe.arguments import WHOLE_RUN, parse_arguments, read_yaml
 from recipe.errors import InputError
 
-KEYS = ("title", "config", "folds", "seeds", "baseline", "projected", "variants", "cited")
+KEYS = (
+    "title",
+    "config",
+    "folds",
+    "seeds",
+    "baseline",
+    "projected",
+    "variants",
+    "cited",
+    "options",
+    "stage",
+    "scored_on",
+)
 VARIANT_KEYS = ("name", "options", "seeds", "paper")
 # Set by the experiment for each cell, so not to be given for all of them.
 CELL_OPTIONS = ("config", "fold", "seed", "stage", "init_from", "overwrite", "push_to_hub")
@@ -37,7 +53,7 @@ CELL_OPTIONS = ("config", "fold", "seed", "stage", "init_from", "overwrite", "pu
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train stage 2: a row of the table."""
+    """One way to train: a row of the table."""
 
     key: str
     name: str
@@ -48,7 +64,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: stage 1 of a fold and seed (`variant` None), or a variant on it."""
+    """One run: a variant, or the stage 1 of a fold and seed that all variants start from (`variant` None)."""
 
     fold: int
     seed: int
@@ -74,6 +90,8 @@ class Experiment:
     run_config: str | None = None
     projected: tuple[str, ...] = ()
     cited: list[dict[str, Any]] = field(default_factory=list)
+    stage: int = 2
+    scored_on: str = "test"
 
     @property
     def report_dir(self) -> Path:
@@ -84,27 +102,34 @@ class Experiment:
         cells = []
         for seed in sorted({*self.seeds, *(seed for variant in self.variants for seed in variant.seeds)}):
             variants = [variant for variant in self.variants if seed in variant.seeds]
+            shared = [None] if self.stage == 2 else []
             for fold in self.folds:
-                cells += [Cell(fold, seed, variant) for variant in (None, *variants)]
+                cells += [Cell(fold, seed, variant) for variant in (*shared, *variants)]
         return cells
 
     def fold_dir(self, cell: Cell) -> Path:
         return self.output_dir / f"fold{cell.fold}-seed{cell.seed}"
 
+    def stage_of(self, cell: Cell) -> int:
+        return self.stage if cell.variant else 1
+
+    def starts_from(self, cell: Cell) -> Cell | None:
+        """The stage 1 that a cell needs, if it is not one itself."""
+        return Cell(cell.fold, cell.seed, None) if self.stage_of(cell) == 2 else None
+
     def stage_dir(self, cell: Cell) -> Path:
         """The folder that train.py leaves for this cell."""
-        fold_dir = self.fold_dir(cell)
-        return fold_dir / cell.variant.key / "stage2" if cell.variant else fold_dir / "stage1"
+        folder = self.fold_dir(cell) / cell.variant.key if cell.variant else self.fold_dir(cell)
+        return folder / f"stage{self.stage_of(cell)}"
 
     def command_line(self, cell: Cell) -> list[str]:
         """The options of train.py that train this cell."""
-        fold_dir = self.fold_dir(cell)
         argv = ["--config", self.config, *self.shared_options, "--fold", str(cell.fold), "--seed", str(cell.seed)]
-        if cell.variant is None:
-            return [*argv, "--stage", "1", "--output_dir", str(fold_dir)]
-        argv += ["--stage", "2", "--init_from", str(fold_dir / "stage1")]
-        argv += ["--output_dir", str(fold_dir / cell.variant.key)]
-        return [*argv, *to_command_line(cell.variant.options)]
+        argv += ["--stage", str(self.stage_of(cell)), "--output_dir", str(self.stage_dir(cell).parent)]
+        first = self.starts_from(cell)
+        if first is not None:
+            argv += ["--init_from", str(self.stage_dir(first))]
+        return [*argv, *to_command_line(cell.variant.options if cell.variant else {})]
 
 
 def to_command_line(options: dict[str, Any]) -> list[str]:
@@ -133,15 +158,20 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
     if not isinstance(content["variants"], dict) or not content["variants"]:
         raise InputError(f"{path}: variants must hold 'name: options' lines, not {content['variants']!r}")
     variants = tuple(_variant(path, str(key), value or {}, seeds) for key, value in content["variants"].items())
+    stage, scored_on = content.get("stage", 2), content.get("scored_on", "test")
+    if stage not in (1, 2) or scored_on not in ("validation", "test"):
+        raise InputError(f"{path}: stage={stage!r}, scored_on={scored_on!r}; valid are 1 or 2, and validation or test")
     baseline = content.get("baseline", variants[0].key)
     keys = [variant.key for variant in variants]
     for key in (baseline, *content.get("projected", [])):
         if key not in keys:
             raise InputError(f"{path}: {key!r} is not one of its variants, {', '.join(keys)}")
     for variant in variants:
-        if variant.key in content.get("projected", []) and variant.options.get("pooling", "cls") != "cls":
+        has_cls = stage == 2 and variant.options.get("pooling", "cls") == "cls"
+        if variant.key in content.get("projected", []) and not has_cls:
             raise InputError(f"{path}: {variant.key} has no CLS output to project: take it out of projected")
     _check_shared_options(shared_options, variants)
+    shared_options = [*to_command_line(content.get("options", {})), *shared_options]
     config = run_config or content["config"]
     shared = parse_arguments(["--config", config, *shared_options], description="")
     experiment = Experiment(
@@ -157,6 +187,8 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         run_config=run_config,
         projected=tuple(content.get("projected", [])),
         cited=content.get("cited", []),
+        stage=stage,
+        scored_on=scored_on,
     )
     for cell in experiment.cells():  # a mistake in the last variant is said before the first one is trained
         parse_arguments(experiment.command_line(cell), description="")

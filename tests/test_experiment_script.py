@@ -263,3 +263,26 @@ def test_the_temperature_is_stored_and_used(experiment):
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert config["temperature"] == results["scores"]["best"]["temperature"] != 1.0
     assert config["auto_map"]["AutoModel"] == "modeling_ser_align.SERAlignForAudioClassification"
+
+
+def test_a_search_in_stage_1_shows_validation_speakers_alone(experiment, demo, tmp_path):
+    config, _, _ = experiment
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    for name in ("projected", "cited"):
+        content.pop(name)
+    variants = {"plain": {}, "slow": {"options": {"learning_rate": 0.0001}}}
+    search = tmp_path / "search.yaml"
+    content |= {"folds": [1], "variants": variants, "stage": 1, "scored_on": "validation"}
+    search.write_text(yaml.safe_dump(content), encoding="utf-8")
+    run(search, tmp_path / "out", *OPTIONS, "--data_dir", demo)
+    assert len(finished(tmp_path / "out")) == 2
+    last = tmp_path / "out" / "fold1-seed0" / "slow" / "stage1" / "last" / "predictions.jsonl"
+    validation = [(line["label"], line["prediction"]) for line in lines_of(last) if line["split"] == "validation"]
+    scores = list(csv.DictReader((tmp_path / "out" / "search" / "scores.csv").open(encoding="utf-8")))
+    assert [row["system"] for row in scores] == ["chance", "majority class", "plain", "slow"]
+    expected = balanced_accuracy_score(*zip(*validation))
+    assert float(scores[-1]["last_ua"]) == pytest.approx(expected)
+    compared = next(csv.DictReader((tmp_path / "out" / "search" / "comparisons.csv").open(encoding="utf-8")))
+    assert float(compared["difference_ua"]) == pytest.approx(expected - float(scores[-2]["last_ua"]))
+    text = (tmp_path / "out" / "search" / "report.md").read_text(encoding="utf-8")
+    assert "those of **validation** speakers" in text and "| fold | validation speakers |" in text

@@ -57,6 +57,19 @@ def test_a_cell_is_a_command_line_of_train(tmp_path):
     assert first.trainer.use_cpu and first.trainer.max_steps == second.trainer.max_steps == 5
 
 
+def test_variants_of_stage_1_are_trained_by_themselves(tmp_path):
+    config = written(tmp_path, stage=1, scored_on="validation", options={"num_validation_speakers": 6, "use_cpu": True})
+    experiment = read_experiment(config, ["--output_dir", "outputs/x"])
+    cells = experiment.cells()
+    assert [str(cell) for cell in cells][:2] == ["fold 1, seed 0, plain", "fold 1, seed 0, proposed"]
+    assert all(experiment.starts_from(cell) is None for cell in cells) and len(cells) == 6
+    assert experiment.stage_dir(cells[1]) == Path("outputs/x/fold1-seed0/proposed/stage1")
+    args = parse_arguments(experiment.command_line(cells[1]), description="")[1]
+    assert (args.trainer.stage, args.trainer.init_from, args.model.eal_margin) == ("1", None, 0.6)
+    assert args.data.num_validation_speakers == 6 and args.trainer.use_cpu
+    assert Path(args.trainer.output_dir) / "stage1" == experiment.stage_dir(cells[1])
+
+
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_table_reads_and_shares_its_cells_with_the_others(path):
     """A folder means one command line, whichever table asks for it."""
@@ -102,6 +115,8 @@ def test_table_4_is_margin_times_weight():
         ({"folds": [1, "two"]}, [], r"folds=\[1, 'two'\] is not a list of whole numbers"),
         ({"folds": [1, 1]}, [], r"folds=\[1, 1\] names one of them twice"),
         ({"baseline": "cls"}, [], "'cls' is not one of its variants, plain, proposed"),
+        ({"stage": 3}, [], "stage=3, scored_on='test'; valid are 1 or 2, and validation or test"),
+        ({"stage": 1, "projected": ["proposed"]}, [], "proposed has no CLS output to project"),
         ({"variants": {}}, [], "variants must hold 'name: options' lines"),
         ({"variants": {"stage1": {}}}, [], "variant stage1: its name must be that of a folder other than stage1"),
         ({"variants": {"a": {"option": {}}}}, [], "variant a: 'option' is not one of name, options"),
