@@ -64,7 +64,7 @@ from recipe.scoring import predict, score_file, write_lines
 from recipe.selection import selected, train_on_one_test_on_another
 from recipe.splits import make_split
 from recipe.stages import build_model, feature_extractor_for, stage1_folder, training_arguments
-from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history
+from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history, weights_of
 
 
 def main(arguments: dict[int, Arguments]) -> None:
@@ -167,13 +167,14 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.perf_counter() - start
 
-    # The Trainer has put the best weights back; the last ones are in the newest checkpoint.
-    best = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    last = SERAlignForAudioClassification.from_pretrained(get_last_checkpoint(stage_dir / "checkpoints"))
-    scores = {
-        "best": save_and_score(best, feature_extractor, preparer, stage_dir, args, split),
-        "last": save_and_score(last, feature_extractor, preparer, stage_dir / "last", args, split),
+    checkpoints = {
+        "best": (trainer.state.best_model_checkpoint, stage_dir),
+        "last": (get_last_checkpoint(stage_dir / "checkpoints"), stage_dir / "last"),
     }
+    scores = {}
+    for name, (checkpoint, directory) in checkpoints.items():
+        chosen = SERAlignForAudioClassification.from_pretrained(weights_of(checkpoint))
+        scores[name] = save_and_score(chosen, feature_extractor, preparer, directory, args, split)
     if state.is_main_process:
         results = {
             "stage": stage,
@@ -323,6 +324,7 @@ def make_trainer(
         processing_class=feature_extractor,
         durations=split["train"]["duration"][:],
         duration_pool=args.data.duration_pool,
+        averaging=args.trainer.averaging,
         pooling_learning_rate=args.trainer.pooling_learning_rate,
         classifier_learning_rate=args.trainer.classifier_learning_rate,
     )

@@ -189,6 +189,12 @@ class TrainerArguments:
         "linear", "how the learning rates fall after that"
     )
     max_grad_norm: float = argument(1.0, "gradients are clipped to this norm", minimum=0)
+    averaging: float = argument(
+        0.0,
+        "decay of a moving average of the weights over updates, which is then evaluated and saved; 0.998 spans about "
+        "500 updates, 0 is off",
+        minimum=0,
+    )
     seed: int = argument(0, "of weights, batches, dropout and SpecAugment", minimum=0)
     bf16: bool = argument(False, "train in bfloat16 autocast")
     activation_checkpointing: bool = argument(False, "recompute activations in the backward pass to save memory")

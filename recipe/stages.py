@@ -132,6 +132,8 @@ def training_arguments(stage_dir: Path, args: Arguments) -> TrainingArguments:
     run = args.trainer
     if run.warmup_ratio >= 1:  # the Trainer would take it as a number of updates
         raise InputError(f"--warmup_ratio {run.warmup_ratio:g} is a share of the updates: give a number below 1")
+    if run.averaging >= 1:  # the average would never move
+        raise InputError(f"--averaging {run.averaging:g} is a decay: give a number below 1")
     processes = PartialState().num_processes
     if run.batch_size % processes:
         raise InputError(f"--batch_size {run.batch_size} is no multiple of the {processes} processes: give one")

@@ -1,20 +1,26 @@
 """SERAlignTrainer: the Trainer with separate learning rates, loss parts by name and batches by duration."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
 from tqdm.auto import tqdm
-from transformers import EvalPrediction, ProgressCallback, Trainer, TrainingArguments
+from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from recipe.batching import DurationSampler
 from recipe.errors import InputError
 from recipe.scoring import load_metric
 
+AVERAGED = "averaged"  # folder of a checkpoint
 LOSS_PARTS = ("ce_loss", "eal_loss", "fual_loss")
 
 
@@ -25,6 +31,8 @@ class SERAlignTrainer(Trainer):
         watched_test: scored after each evaluation as `test_ua`, if given; never decides anything.
         durations, duration_pool: seconds of each training utterance, and how strictly batches follow them
             (`DurationSampler`).
+        averaging: decay of the exponential moving average of the weights, which is then what is evaluated and
+            what `AVERAGED` in each checkpoint holds; 0 averages nothing.
         pooling_learning_rate, classifier_learning_rate: of the new parts; `args.learning_rate` is the
             encoder's. The paper trains the three with separate rates.
         kwargs: as for `transformers.Trainer`.
@@ -42,6 +50,7 @@ class SERAlignTrainer(Trainer):
         watched_test: Dataset | None = None,
         durations: list[float],
         duration_pool: int,
+        averaging: float,
         pooling_learning_rate: float,
         classifier_learning_rate: float,
         **kwargs: Any,
@@ -52,6 +61,11 @@ class SERAlignTrainer(Trainer):
         self.duration_pool = duration_pool
         self.pooling_learning_rate = pooling_learning_rate
         self.classifier_learning_rate = classifier_learning_rate
+        self.averaged = None
+        if averaging > 0:
+            model = self.accelerator.unwrap_model(self.model)
+            self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True)
+            self.add_callback(UpdateAverage(self.averaged))
         # Sum and number of each loss part since the last log; on the device, so that no batch waits for the host.
         self._parts = torch.zeros(2, len(LOSS_PARTS), device=self.args.device)
 
@@ -102,16 +116,61 @@ class SERAlignTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        metrics = super().evaluate(*args, **kwargs)
-        if self.watched_test is not None:
-            with torch.random.fork_rng():  # watching must not change the training
-                super().evaluate(self.watched_test, metric_key_prefix="test")
+        with self._averaged_weights():
+            metrics = super().evaluate(*args, **kwargs)
+            if self.watched_test is not None:
+                with torch.random.fork_rng():  # watching must not change the training
+                    super().evaluate(self.watched_test, metric_key_prefix="test")
         return metrics
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """The model has its averaged weights in this block, if there are any."""
+        if self.averaged is None:
+            yield
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        trained = {name: value.clone() for name, value in model.state_dict().items()}
+        model.load_state_dict(self.averaged.module.state_dict())
+        try:
+            yield
+        finally:
+            model.load_state_dict(trained)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Averaged weights first: a checkpoint is complete when its trainer_state.json is there."""
+        if self.averaged is not None and self.args.should_save:
+            checkpoint = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            self.averaged.module.save_pretrained(checkpoint / AVERAGED)
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.averaged is not None:
+            saved = type(self.averaged.module).from_pretrained(Path(resume_from_checkpoint) / AVERAGED)
+            self.averaged.module.load_state_dict(saved.state_dict())
+            self.averaged.n_averaged.fill_(1)  # the next update averages, the very first one would copy
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         return DurationSampler(
             self.durations, self.args.train_batch_size * self.args.world_size, self.duration_pool, self.args.seed
         )
+
+
+class UpdateAverage(TrainerCallback):
+    """Takes the weights of each update into their average."""
+
+    def __init__(self, averaged: AveragedModel):
+        self.averaged = averaged
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
+        self.averaged.update_parameters(model)
+
+
+def weights_of(checkpoint: str) -> Path:
+    """The folder of a checkpoint with the weights to use: the averaged ones, if there are any."""
+    averaged = Path(checkpoint) / AVERAGED
+    return averaged if averaged.is_dir() else Path(checkpoint)
 
 
 def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:

@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_model, utterances
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from recipe.batching import Collator
 from recipe.errors import InputError
@@ -14,7 +15,7 @@ from recipe.trainer import LOSS_PARTS, SERAlignTrainer
 DURATIONS = [0.3, 0.6, 0.4, 0.5, 0.35, 0.45, 0.3, 0.55]
 
 
-def make_trainer(tmp_path, model=None, **arguments):
+def make_trainer(tmp_path, model=None, averaging=0.0, **arguments):
     model = tiny_model("wav2vec2-layer", eal_weight=0.3, fual_weight=0.7) if model is None else model
     for module in model.modules():  # no dropout: a loss can then be computed again
         if isinstance(module, torch.nn.Dropout):
@@ -36,9 +37,40 @@ def make_trainer(tmp_path, model=None, **arguments):
         data_collator=Collator("input_values"),
         durations=DURATIONS,
         duration_pool=2,
+        averaging=averaging,
         pooling_learning_rate=3e-3,
         classifier_learning_rate=4e-3,
     )
+
+
+class Recorder(TrainerCallback):
+    """The weights after every update."""
+
+    def __init__(self):
+        self.weights = []
+
+    def on_step_end(self, args, state, control, model, **kwargs):
+        self.weights.append(model.classifier.weight.detach().numpy().astype(np.float64).copy())
+
+
+def test_the_average_is_that_of_the_updates_and_is_what_is_evaluated(tmp_path):
+    trainer = make_trainer(tmp_path, averaging=0.8, max_steps=4, learning_rate=1e-2, per_device_eval_batch_size=8)
+    recorder = Recorder()
+    trainer.add_callback(recorder)
+    trainer.train()
+    expected = recorder.weights[0]
+    for weights in recorder.weights[1:]:
+        expected = 0.8 * expected + 0.2 * weights
+    averaged = trainer.averaged.module.eval()
+    np.testing.assert_allclose(averaged.classifier.weight.detach().numpy(), expected, atol=1e-6)
+    metrics = trainer.evaluate(trainer.train_dataset)
+    with torch.no_grad():
+        losses = [
+            model.eval()(**trainer.data_collator(trainer.train_dataset)).loss for model in (averaged, trainer.model)
+        ]
+    assert metrics["eval_loss"] == pytest.approx(losses[0].item(), abs=1e-5)
+    assert abs(losses[1] - losses[0]) > 1e-3  # training goes on from its own weights
+    np.testing.assert_allclose(trainer.model.classifier.weight.detach().numpy(), recorder.weights[-1], atol=1e-6)
 
 
 def test_encoder_pooling_and_classifier_have_their_own_learning_rates(tmp_path):
