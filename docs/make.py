@@ -55,8 +55,9 @@ Each experiment has a report of its own with folds, confusion matrices, embeddin
 and every hyper-parameter.
 
 No speaker stands in two parts of a split. *Selected* weights are those of the best validation UA, *last* those of the
-last epoch; neither is chosen on test data. The RAVDESS recipe was developed with the test scores of fold 1 in view: the
-other five folds are the clean estimate.
+last epoch; neither is chosen on test data. The small RAVDESS recipe was chosen on validation actors among the training
+actors of fold 1. Those actors test other folds, so the choice knows a little of them; it knows nothing of the test actors
+of fold 1 (an earlier, weaker recipe did).
 """
 
 

@@ -78,8 +78,13 @@ def fold_of(results: dict[str, Any]) -> str:
     return "" if results["fold"] is None else f", fold {results['fold']}"
 
 
-def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, where: str) -> None:
-    """README.md of a stage folder. `where`: the name that its snippet loads, a Hub name or the folder."""
+def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, where: str, notes: str = "") -> None:
+    """README.md of a stage folder.
+
+    Args:
+        where: the name that its snippet loads, a Hub name or the folder.
+        notes: Markdown that stands between the use and the data.
+    """
     scores, labels = results["scores"], results["labels"]
     corpus = args.data.corpus
     tested = args.data.test_corpus or corpus
@@ -122,6 +127,7 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
         chance=f"{1 / len(labels):.3f}",
         split_sentence=_split_sentence(results),
         where=where,
+        notes=notes,
         trim_db=args.data.trim_db and f"{args.data.trim_db:g}",
         data_sentence=DESCRIPTIONS[corpus] + (f" Tested on {tested}." if tested != corpus else ""),
         frame_ms=f"{1000 * results['frame_seconds']:g}",
