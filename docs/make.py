@@ -8,7 +8,6 @@ reports must have been made (`python experiment.py --config ... --report`) and a
 
 import argparse
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ import numpy as np
 
 from recipe.corpora import PUBLISHED
 from recipe.experiments import Experiment, read_experiment
+from recipe.readme import printed_by, replace_in_readme
 from recipe.reporting import fold_of, read_results, score_lines
 
-BEGIN, END = "<!-- quickstart:begin -->", "<!-- quickstart:end -->"
 # Two of Okabe and Ito's colours, told apart by the colour-blind; line styles tell them apart in black and white.
 COLOURS = ("#D55E00", "#0072B2")
 
@@ -55,9 +54,9 @@ Each experiment has a report of its own with folds, confusion matrices, embeddin
 and every hyper-parameter.
 
 No speaker stands in two parts of a split. *Selected* weights are those of the best validation UA, *last* those of the
-last epoch; neither is chosen on test data. The small RAVDESS recipe was chosen on validation actors among the training
-actors of fold 1. Those actors test other folds, so the choice knows a little of them; it knows nothing of the test actors
-of fold 1 (an earlier, weaker recipe did).
+last epoch; neither is chosen on test data. The small RAVDESS recipe was chosen on validation actors among the
+training actors of fold 1. Those actors test other folds, so the choice knows a little of them; it knows nothing of the
+test actors of fold 1 (an earlier, weaker recipe did).
 """
 
 
@@ -147,7 +146,7 @@ def results_line(results: dict[str, Any], name: str) -> str:
 
 def write_quickstart_block(folder: Path) -> None:
     """Scores and snippet of the README, with what they really print."""
-    lines = [BEGIN, "```text"]
+    lines = ["```text"]
     for results in finished_stages(folder):
         lines += [
             f"Stage {results['stage']}. Scores on speakers that it has not heard in training:",
@@ -162,15 +161,8 @@ classify = pipeline("audio-classification", "{folder.as_posix()}/stage2", trust_
 for answer in classify(waveform):
     print(f"{{answer['label']:8}} {{answer['score']:.3f}}")"""
     lines += ["```", "", "Use what it trained, or any other checkpoint of this project, here or on the Hub:", ""]
-    lines += ["```python", snippet, *(f"# {line}" for line in printed_by(snippet)), "```", END]
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    readme.write_text(before + "\n".join(lines) + rest.partition(END)[2], encoding="utf-8")
-
-
-def printed_by(snippet: str) -> list[str]:
-    run = subprocess.run([sys.executable, "-c", snippet], cwd=ROOT, capture_output=True, text=True, check=True)
-    return run.stdout.splitlines()
+    lines += ["```python", snippet, *(f"# {line}" for line in printed_by(snippet)), "```"]
+    replace_in_readme("quickstart", lines)
 
 
 def draw_quickstart(folder: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ from sklearn.metrics import balanced_accuracy_score
 from transformers import AutoFeatureExtractor
 
 from modeling_ser_align import SERAlignForAudioClassification
-from models.make import CODE, MODEL, PREDICTIONS, generated_audio
+from models.ship import CODE, MODEL, PREDICTIONS, generated_audio
 from recipe.batching import UtterancePreparer, shortest_utterance
 from recipe.corpora import load_corpus
 from recipe.scoring import predict
