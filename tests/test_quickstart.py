@@ -36,7 +36,8 @@ def test_the_quickstart_trains_both_stages_and_scores_unseen_speakers(tmp_path):
     assert test["ua"] >= 0.85  # chance is 0.25
     assert f"The model is in {tmp_path / 'stage2'}" in run.stdout
 
-    snippet = re.search(r"```python\n(import librosa\n.*?)```", readme, re.DOTALL)[1]
+    generated = readme.partition("<!-- quickstart:begin -->")[2]
+    snippet = re.search(r"```python\n(import librosa\n.*?)```", generated, re.DOTALL)[1]
     snippet = snippet.replace("outputs/quickstart", str(tmp_path))
     used = subprocess.run([sys.executable, "-c", snippet], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert used.returncode == 0, used.stderr
