@@ -25,6 +25,7 @@ from recipe.arguments import parse_arguments
 from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utterance
 from recipe.errors import InputError
 from recipe.experiments import Cell, Experiment, read_experiment
+from recipe.reporting import read_results
 from recipe.stages import build_model
 
 WEIGHT = 0.05  # of EAL and of FUAL, as in the paper
@@ -40,6 +41,9 @@ def main(experiment: Experiment) -> None:
     train.quiet_libraries()
     variants = [variant for variant in experiment.variants if variant.options.get("pooling", "cls") == "cls"]
     cells = [Cell(experiment.folds[0], experiment.seeds[0], variant) for variant in variants]
+    cells = [cell for cell in cells if read_results(experiment.stage_dir(cell))]
+    if not cells:
+        raise InputError(f"no CLS variant of {experiment.path} is finished in {experiment.output_dir}: train it first")
     args = parse_arguments(experiment.command_line(cells[0]), description="")[2]
     rows = train.split_of(args.data, train.rows_of(args.data))["train"]
     rows = rows.shuffle(seed=0).select(range(min(NUM_UTTERANCES, len(rows))))

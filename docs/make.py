@@ -1,6 +1,6 @@
 """Write docs/RESULTS.md, the README's quickstart output and its picture from finished runs.
 
-    python docs/make.py outputs/quickstart run_configs/ravdess/table3.yaml run_configs/ravdess/table4.yaml
+    python docs/make.py outputs/quickstart run_configs/ravdess/table3.yaml
 
 First the output folder of the quickstart, whose output and picture stand in the README; then the experiments, whose
 reports must have been made (`python experiment.py --config ... --report`) and are copied to docs/results.
@@ -107,8 +107,7 @@ Spread: standard deviation of the logits over the frames of an utterance, and ov
 
 Where the CLS output stays out of the embedding, utterance logits are the weighted mean of the frame logits, as one
 linear classifier serves both: so FUAL is the gap between the softmax of a mean and the mean of softmaxes, and vanishes
-with the square of the frames' spread. After self-attention over the utterance, most frames agree with it without either
-loss.
+with the square of the frames' spread. The last column is the share of frames whose class is that of their utterance.
 """
 
 

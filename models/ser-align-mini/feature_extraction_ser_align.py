@@ -1,0 +1,122 @@
+"""Log-mel frames for the small encoders that SER-Align trains from scratch.
+
+Differs from the front end of pretrained Wav2Vec2-BERT in what is subtracted: one number for the whole
+utterance, not one for each mel bin and each frame. The recording's gain goes, the spectral tilt and the
+course of the energy stay, which carry emotion.
+
+Part of the model as it travels on the Hugging Face Hub: imports nothing of the project.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers.audio_utils import mel_filter_bank
+
+WINDOW, HOP, FFT = 400, 160, 512  # samples at 16 kHz: 25 ms every 10 ms
+DECIBELS_PER_UNIT = 20.0
+
+
+@cache
+def mel_filters(feature_size: int, sampling_rate: int) -> Tensor:
+    """(FFT // 2 + 1, feature_size), from 20 Hz to half the sampling rate."""
+    filters = mel_filter_bank(
+        FFT // 2 + 1,
+        feature_size,
+        20.0,
+        sampling_rate / 2,
+        sampling_rate,
+        mel_scale="kaldi",
+        triangularize_in_mel_space=True,
+    )
+    return torch.from_numpy(filters).float()
+
+
+class SERAlignFeatureExtractor(SequenceFeatureExtractor):
+    """Waveforms at 16 kHz to stacked log-mel frames, independent of the recording's gain.
+
+    Power spectra of 25 ms every 10 ms, 80 mel bins, in decibels; what lies `dynamic_range` below the loudest
+    value of the utterance is raised to there, the utterance's mean is subtracted, and 20 dB become 1.
+
+    Args:
+        feature_size: mel bins.
+        sampling_rate: of the waveforms, in Hz; 16,000.
+        padding_value: of frames beyond the end of an utterance.
+        stride: log-mel frames of 10 ms that are stacked into one.
+        dynamic_range: decibels below the loudest value that are kept.
+        preemphasis: coefficient of the first-order filter that lifts high frequencies.
+    """
+
+    model_input_names = ["input_features", "attention_mask"]
+
+    def __init__(
+        self,
+        feature_size: int = 80,
+        sampling_rate: int = 16_000,
+        padding_value: float = 0.0,
+        stride: int = 4,
+        dynamic_range: float = 80.0,
+        preemphasis: float = 0.97,
+        **kwargs: Any,
+    ):
+        super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
+        self.stride = stride
+        self.dynamic_range = dynamic_range
+        self.preemphasis = preemphasis
+
+    def __call__(
+        self,
+        raw_speech: np.ndarray | Sequence[float] | Sequence[np.ndarray],
+        sampling_rate: int | None = None,
+        padding: bool | str = True,
+        return_tensors: str | None = None,
+        return_attention_mask: bool | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """One waveform (samples,) or several to `input_features` (batch, frames, stride * feature_size) and mask.
+
+        Raises:
+            ValueError: another sampling rate, or a waveform too short for one frame.
+        """
+        if sampling_rate not in (None, self.sampling_rate):
+            raise ValueError(f"sampling_rate={sampling_rate}: resample the waveform to {self.sampling_rate} Hz first")
+        single = np.ndim(raw_speech[0]) == 0
+        waveforms = [raw_speech] if single else raw_speech
+        features = [self.extract(torch.as_tensor(np.asarray(waveform, np.float32))).numpy() for waveform in waveforms]
+        return self.pad(
+            BatchFeature({"input_features": features}),
+            padding=padding,
+            return_tensors=return_tensors,
+            return_attention_mask=return_attention_mask,
+            **kwargs,
+        )
+
+    def extract(self, waveform: Tensor) -> Tensor:
+        """(samples,) to (frames, stride * feature_size)."""
+        shortest = WINDOW + (self.stride - 1) * HOP
+        if len(waveform) < shortest:
+            raise ValueError(
+                f"the waveform has {len(waveform)} samples ({len(waveform) / self.sampling_rate:.4f} s); one frame "
+                f"needs at least {shortest} ({shortest / self.sampling_rate:.4f} s)"
+            )
+        power = self._mel_power(waveform)
+        floor = float(power.max()) * 10 ** (-self.dynamic_range / 10)
+        decibels = 10 * power.clamp(min=max(floor, torch.finfo(torch.float32).tiny)).log10()
+        normalized = (decibels - decibels.mean()) / DECIBELS_PER_UNIT
+        frames = len(normalized) // self.stride
+        return normalized[: frames * self.stride].reshape(frames, -1)
+
+    def _mel_power(self, waveform: Tensor) -> Tensor:
+        """(samples,) to (log-mel frames, feature_size); the constants are Kaldi's."""
+        windows = waveform.unfold(0, WINDOW, HOP)
+        windows = windows - windows.mean(dim=1, keepdim=True)
+        before = torch.cat([windows[:, :1], windows[:, :-1]], dim=1)
+        windows = (windows - self.preemphasis * before) * torch.hann_window(WINDOW, periodic=False) ** 0.85
+        return torch.fft.rfft(windows, FFT).abs().square() @ mel_filters(self.feature_size, self.sampling_rate)
+
+
+SERAlignFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
