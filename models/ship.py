@@ -139,10 +139,10 @@ for answer in classify(waveform):
     row = score_rows()[PROPOSED]
     ua, low, high = (f"{100 * float(row[f'best_pooled_ua{end}']):.0f}" for end in ("", "_low", "_high"))
     introduction = (
-        f"A small model ships with the project: {millions:.1f} M parameters, {megabytes:.1f} MB, trained from scratch by "
-        f"this recipe on RAVDESS. On actors whom it has not heard the recipe reaches {ua} % UA on eight classes (95 % "
-        f"interval {low} to {high}, six folds, chance 12.5). [Its card](models/ser-align-mini/README.md) says what it "
-        "does not know. Its weights are for non-commercial use, as the recordings are (CC BY-NC-SA 4.0). "
+        f"A small model ships with the project: {millions:.1f} M parameters, {megabytes:.1f} MB, trained from scratch "
+        f"by this recipe on RAVDESS. On actors whom it has not heard the recipe reaches {ua} % UA on eight classes "
+        f"(95 % interval {low} to {high}, six folds, chance 12.5). [Its card](models/ser-align-mini/README.md) says "
+        "what it does not know. Its weights are for non-commercial use, as the recordings are (CC BY-NC-SA 4.0). "
         "After `pip install -r requirements.txt`:"
     )
     lines = ["", "```python", snippet, *(f"# {line}" for line in printed), "```"]
