@@ -75,7 +75,11 @@ def _checkpoint_name(results: dict[str, Any], name: str) -> str:
 
 
 def fold_of(results: dict[str, Any]) -> str:
-    return "" if results["fold"] is None else f", fold {results['fold']}"
+    """`, fold 2`, with the protocol where it is not the published one; nothing where the corpus has its own split."""
+    if results["fold"] is None:
+        return ""
+    protocol = "" if results["protocol"] == "published" else f" of {results['protocol']}"
+    return f", fold {results['fold']}{protocol}"
 
 
 def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, where: str, notes: str = "") -> None:
