@@ -14,12 +14,10 @@ from torch.utils.data import Sampler
 from transformers import SequenceFeatureExtractor
 
 from configuration_ser_align import SERAlignConfig
+from feature_extraction_ser_align import HOP, WINDOW
 from recipe.audio import SAMPLING_RATE, read_audio
 from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mixed
 from recipe.errors import InputError
-
-# Log-mel frames of 25 ms every 10 ms, in samples; Wav2Vec2-BERT stacks some of them into one frame.
-LOG_MEL_WINDOW, LOG_MEL_HOP = 400, 160
 
 # What was read and prepared, shared by all preparers of a process: stages and runs that follow each other read a
 # file once. Waveforms of each variant, and the encoder's inputs made from them.
@@ -30,7 +28,7 @@ _PREPARED: dict[tuple, Tensor] = {}
 def shortest_utterance(config: SERAlignConfig) -> int:
     """Samples at 16 kHz that one frame of the encoder needs."""
     if config.takes_log_mel:
-        return LOG_MEL_WINDOW + (config.num_stacked_log_mel - 1) * LOG_MEL_HOP
+        return WINDOW + (config.num_stacked_log_mel - 1) * HOP
     return config.receptive_field
 
 
@@ -84,11 +82,11 @@ class UtterancePreparer:
         """One file to the encoder's input."""
         variant = self.augmentation.draw()
         key = (self._extraction, *self._key(path, variant))
-        return cached(_PREPARED, key, lambda: self._extract(self._waveform(path, variant)), self.cache)
+        return cached(_PREPARED, key, lambda: self._extract(self._read(path, variant)), self.cache)
 
     def _mixed_batch(self, paths: list[str], labels: list[int]) -> tuple[list[Tensor], list[Tensor]]:
         """Each utterance by itself or, with the given probability, with another one of the batch."""
-        waveforms = [self._waveform(path, self.augmentation.draw()) for path in paths]
+        waveforms = [self._cached_waveform(path, self.augmentation.draw()) for path in paths]
         distributions = F.one_hot(torch.tensor(labels), self.num_labels).float()
         inputs, mixed_labels = [], []
         for index, waveform in enumerate(waveforms):
@@ -102,11 +100,12 @@ class UtterancePreparer:
     def _key(self, path: str | Path, variant: Variant) -> tuple:
         return str(path), variant, self.trim_db, self.max_samples
 
-    def _waveform(self, path: str | Path, variant: Variant) -> np.ndarray:
-        """One file as a waveform, trimmed, varied and cut."""
+    def _cached_waveform(self, path: str | Path, variant: Variant) -> np.ndarray:
+        """What mixing starts from at each access; without it the encoder's input is kept instead."""
         return cached(_WAVEFORMS, self._key(path, variant), lambda: self._read(path, variant), self.cache)
 
     def _read(self, path: str | Path, variant: Variant) -> np.ndarray:
+        """One file as a waveform, trimmed, varied and cut."""
         plain = (str(path), self.trim_db)
         waveform = variant.of(cached(_WAVEFORMS, plain, lambda: read_audio(path, self.trim_db), self.cache))
         if self.max_samples is not None and len(waveform) > self.max_samples:
