@@ -37,7 +37,7 @@ CHOICES = {
     "fual_gradient": ("both", "frames", "utterance"),
 }
 POSITIVE_INTEGERS = ("pooling_num_heads", "pooling_num_layers", "pooling_intermediate_size", "attentive_hidden_size")
-MAY_BE_NONE = ("pooling_intermediate_size", "attentive_hidden_size", "frame_temperature")
+MAY_BE_NONE = ("pooling_intermediate_size", "attentive_hidden_size", "frame_temperature", "trim_db")
 # name: (smallest, largest, whether the smallest itself is allowed, what to say)
 RANGES = {
     "pooling_dropout": (0.0, 1.0, True, "a number from 0 to 1"),
@@ -48,6 +48,7 @@ RANGES = {
     "fual_weight": (0.0, math.inf, True, "a number of at least 0"),
     "frame_temperature": (0.0, math.inf, False, "a number above 0, or None"),
     "temperature": (0.0, math.inf, False, "a number above 0"),
+    "trim_db": (0.0, math.inf, False, "a number of decibels above 0, or None"),
 }
 
 
@@ -96,6 +97,8 @@ class SERAlignConfig(PreTrainedConfig):
             pretrained checkpoints do; False lets the level of a frame through. Ours.
         temperature: logits of utterance and frames are divided by it, so that their softmax is calibrated
             (Guo et al. 2017); train.py fits it on validation data after training. Ours; 1 changes nothing.
+        trim_db: training cut leading and trailing audio this many dB below the peak; the pipeline, which reads
+            recordings, does the same. None cuts nothing. Ours.
 
     EAL and FUAL need the CLS output: they act with `pooling="cls"` alone.
 
@@ -142,6 +145,7 @@ class SERAlignConfig(PreTrainedConfig):
     freeze_feature_encoder: bool = True
     log_mel_layer_norm: bool = True
     temperature: float = 1.0
+    trim_db: float | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         _refuse_misspelt(kwargs)

@@ -38,7 +38,7 @@ def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioC
     """
     names = rows.features["label"].names
     model_fields = {name: value for name, value in asdict(args.model).items() if name in CONFIG_FIELDS}
-    model_fields |= {"id2label": dict(enumerate(names))}
+    model_fields |= {"id2label": dict(enumerate(names)), "trim_db": args.data.trim_db}
     if stage == 1:
         model_fields["pooling"] = "attentive"
     try:
