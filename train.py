@@ -44,6 +44,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from modeling_ser_align import SERAlignForAudioClassification
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.audio import SAMPLING_RATE
 from recipe.augmentation import Augmentation
 from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utterance
@@ -72,7 +73,7 @@ def main(arguments: dict[int, Arguments]) -> None:
     rows = read_rows(arguments[1])
     stage_dir = train_stages(arguments, rows)
     if PartialState().is_main_process:
-        print(how_to_use(stage_dir, arguments[1].data.trim_db))
+        print(how_to_use(stage_dir))
         if arguments[1].trainer.push_to_hub:
             push(stage_dir, arguments[1 if stage_dir.name == "stage1" else 2], arguments[1].trainer.push_to_hub)
 
@@ -363,8 +364,7 @@ def save_and_score(
     """
     state = PartialState()
     if state.is_main_process:
-        model.save_pretrained(directory)
-        feature_extractor.save_pretrained(directory)
+        SpeechEmotionRecognitionPipeline(model=model, feature_extractor=feature_extractor).save_pretrained(directory)
     state.wait_for_everyone()
     saved = SERAlignForAudioClassification.from_pretrained(directory, dtype=torch.float32).to(state.device)
     validation = predict(saved, split["validation"], preparer, args.trainer.eval_batch_size)
@@ -388,16 +388,17 @@ def progress_of(trainer: SERAlignTrainer) -> dict[str, Any]:
     return {"epochs": {"best": best, "last": history[-1]["epoch"]}, "history": history}
 
 
-def how_to_use(stage_dir: Path, trim_db: float | None) -> str:
-    waveform = 'librosa.load("speech.wav", sr=16000)[0]'
-    if trim_db is not None:
-        waveform = f"librosa.effects.trim({waveform}, top_db={trim_db:g})[0]"
+def how_to_use(stage_dir: Path) -> str:
     return f"""
-The model is in {stage_dir}. Three lines use it:
+The model is in {stage_dir}. To use it:
 
-  import librosa; from transformers import pipeline
-  classify = pipeline("audio-classification", "{stage_dir}", trust_remote_code=True)
-  print(classify({waveform}))
+  python predict.py speech.wav --model {stage_dir}
+
+or
+
+  from transformers import pipeline
+  recognize = pipeline("speech-emotion-recognition", "{stage_dir}", trust_remote_code=True)
+  print(recognize("speech.wav", return_timeline=True))
 """
 
 
