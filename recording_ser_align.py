@@ -192,7 +192,7 @@ def phrases(blocks: Iterator[np.ndarray], pause: float) -> Iterator[Phrase]:
         buffer = np.concatenate([buffer, block])
         threshold = speech_threshold(np.concatenate([before, levels]))
         before = levels
-        spans = _phrase_spans(buffer, threshold, pause)
+        spans = phrase_spans(buffer, threshold, pause)
         # The last phrase may go on in the next block.
         done, rest = len(buffer), []
         if spans and len(buffer) - spans[-1][1] < pause * SAMPLING_RATE:
@@ -205,7 +205,7 @@ def phrases(blocks: Iterator[np.ndarray], pause: float) -> Iterator[Phrase]:
             yield from _cut(buffer, start, [[0, cut]])
             buffer, start = buffer[cut:], start + cut
     if len(buffer):
-        yield from _cut(buffer, start, _phrase_spans(buffer, threshold, pause))
+        yield from _cut(buffer, start, phrase_spans(buffer, threshold, pause))
 
 
 def speech_threshold(levels: np.ndarray) -> float:
@@ -218,7 +218,7 @@ def speech_threshold(levels: np.ndarray) -> float:
     return max(loudest - SPEECH_RANGE_DB, min(noise + ABOVE_NOISE_DB, loudest - LEAST_RANGE_DB), SILENCE_DB)
 
 
-def _phrase_spans(waveform: np.ndarray, threshold_db: float, pause: float) -> list[list[int]]:
+def phrase_spans(waveform: np.ndarray, threshold_db: float, pause: float) -> list[list[int]]:
     """[start, end] in samples of what is loud, joined over gaps shorter than a pause."""
     spans: list[list[int]] = []
     for start, end in loud_intervals(waveform, threshold_db).tolist():

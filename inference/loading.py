@@ -1,0 +1,57 @@
+"""A model from a folder or the Hub, run by this project's code: nothing that lies beside the weights is executed."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoFeatureExtractor
+from transformers.utils import logging
+
+from configuration_ser_align import SERAlignConfig
+from feature_extraction_ser_align import SERAlignFeatureExtractor
+from modeling_ser_align import SERAlignForAudioClassification
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline
+from recipe.errors import InputError
+
+AutoFeatureExtractor.register(SERAlignConfig, SERAlignFeatureExtractor, exist_ok=True)
+
+
+def load_pipeline(
+    model: str, revision: str | None = None, device: str | torch.device | None = None, batch_size: int = 1
+) -> SpeechEmotionRecognitionPipeline:
+    """The pipeline of a model, in float32.
+
+    Args:
+        model: folder that train.py left, or name on the Hub.
+        revision: commit, branch or tag on the Hub.
+        device: None is the best there is.
+        batch_size: phrases at once.
+
+    Raises:
+        InputError: no such model, a model of another kind, or a device that is not there.
+    """
+    is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
+    if not is_hub_name and not (Path(model) / "config.json").is_file():
+        raise InputError(f"--model {model}: neither a folder with a config.json nor a name on the Hub, owner/name")
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        loaded, info = SERAlignForAudioClassification.from_pretrained(
+            model, revision=revision, dtype=torch.float32, output_loading_info=True
+        )
+        extractor = AutoFeatureExtractor.from_pretrained(model, revision=revision)
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        raise InputError(f"--model {model} cannot be loaded: {' '.join(str(error).split())}") from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise InputError(
+            f"--model {model} lacks {len(missing)} weights, among them {missing[0]}: it is no SER-Align model"
+        )
+    try:
+        return SpeechEmotionRecognitionPipeline(  # type: ignore[arg-type]
+            model=loaded.eval(),
+            feature_extractor=extractor,
+            device=device,
+            batch_size=batch_size,
+        )
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InputError(f"--device {device} cannot be used: {' '.join(str(error).split())[:200]}") from error
