@@ -26,6 +26,7 @@ if __name__ == "__main__":  # before the slow imports, so that --help and a mist
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterable
@@ -37,7 +38,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PrinterCallback, ProgressCallback, SequenceFeatureExtractor, set_seed
 from transformers.trainer_utils import get_last_checkpoint
@@ -66,6 +67,11 @@ from recipe.selection import selected, train_on_one_test_on_another
 from recipe.splits import make_split
 from recipe.stages import build_model, feature_extractor_for, stage1_folder, training_arguments
 from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history, weights_of
+
+# Of a stage folder, what only the machine that trained it needs, and what names places on it.
+NOT_PUSHED = ("arguments.json", "tensorboard/*")
+# Seconds before a push that the Hub did not answer is tried again. Its client tries only some of its calls again.
+RETRY_AFTER = (1, 2, 4)
 
 
 def main(arguments: dict[int, Arguments]) -> None:
@@ -369,6 +375,7 @@ def save_and_score(
     saved = SERAlignForAudioClassification.from_pretrained(directory, dtype=torch.float32).to(state.device)
     validation = predict(saved, split["validation"], preparer, args.trainer.eval_batch_size)
     saved.config.temperature = fit_temperature(validation)
+    saved.config.encoder_config.name_or_path = ""  # where the encoder came from may be a folder of this machine
     if state.is_main_process:
         saved.config.save_pretrained(directory)
     predictions = []
@@ -403,18 +410,50 @@ or
 
 
 def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:
-    """The stage folder to the Hub, with a model card that names it there."""
+    """The stage folder to the Hub, with a model card that names it there.
+
+    Raises:
+        InputError: the Hub cannot be reached or refuses; it says how to push by hand. The folder stays complete.
+    """
     results = read_results(stage_dir)
     if results is not None:
         write_model_card(stage_dir, results, args, where=repo_id)
-    api = HfApi()
-    api.create_repo(repo_id, exist_ok=True)
-    url = api.upload_folder(
-        repo_id=repo_id,
-        folder_path=stage_dir,
-        ignore_patterns=["checkpoints/*", "tensorboard/*", "arguments.json"],
-    )
+    for seconds in (*RETRY_AFTER, None):
+        try:
+            url = upload(stage_dir, repo_id, private=not args.trainer.hub_public)
+            break
+        except (HTTPError, OSError, RuntimeError) as error:  # the last one from the transfer of large files
+            if seconds is None or not is_transient(error):
+                raise InputError(
+                    f"{repo_id} could not be pushed ({' '.join(str(error).split())}); the model is complete in "
+                    f"{stage_dir}, push it later: {push_by_hand(stage_dir, args, repo_id)}"
+                ) from error
+            print(f"warning: the Hub does not answer ({error}); trying again in {seconds} s", file=sys.stderr)
+            time.sleep(seconds)
     print(f"Pushed to {url}")
+
+
+def upload(stage_dir: Path, repo_id: str, private: bool) -> str:
+    """Make the repository, unless it exists, and put the folder into it; doing it again changes nothing."""
+    api = HfApi()
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    ignored = ["checkpoints/*", *NOT_PUSHED]
+    return api.upload_folder(repo_id=repo_id, folder_path=stage_dir, ignore_patterns=ignored)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same call may succeed soon: no answer, or one that says so."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    return isinstance(error, HTTPError)
+
+
+def push_by_hand(stage_dir: Path, args: Arguments, repo_id: str) -> str:
+    """The Hub client's own command that pushes the same files."""
+    words = ["hf", "upload", repo_id, str(stage_dir), *([] if args.trainer.hub_public else ["--private"])]
+    for pattern in NOT_PUSHED:
+        words += ["--exclude", pattern]
+    return shlex.join(words)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ SCORES = ROOT / "docs" / "results" / "ravdess-table3" / "scores.csv"
 PROPOSED = "CLS pooling + EAL + FUAL (proposed)"
 # Twelve parts of a woman and a man each: one tests, one validates, ten train.
 SPLIT = ["--protocol", "speaker_folds", "--num_folds", "12", "--num_validation_speakers", "2"]
-CODE = ("configuration_ser_align.py", "feature_extraction_ser_align.py", "modeling_ser_align.py")
+CODE = tuple(sorted(path.name for path in ROOT.glob("*_ser_align.py")))
 FILES = (
     "config.json",
     "model.safetensors",
@@ -44,18 +44,18 @@ FILES = (
     "predictions.jsonl",
     "README.md",
 )
-LICENSE_NOTE = """The weights are under CC BY-NC-SA 4.0, the licence of the data that they were trained on: not for
-commercial use. Attribution: The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS), Steven R.
+ATTRIBUTION = """## Attribution
+
+Trained on The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS), Steven R.
 Livingstone and Frank A. Russo, 2018, https://doi.org/10.5281/zenodo.1188976; changed here: resampled, trimmed, varied,
-and learned from. The code beside them is Apache-2.0.
+and learned from. Its licence, CC BY-NC-SA 4.0, holds for the weights: not for commercial use.
 """
 WHAT_IT_LEARNED = """## What this model knows and what it does not
 
 Twenty actors of one accent spoke two sentences ("Kids are talking by the door", "Dogs are sitting by the door") in a
 studio and were asked to show an emotion. From that a model learns how acted emotion sounds: pitch, tempo, voice
 quality, the course of loudness. It has never heard spontaneous feeling, other words or languages, children or old
-people, music, telephones, or two people at once; and actors overdo what people hide. Its answer says which of eight
-acted portrayals a recording resembles most, not what someone feels. Do not use it to judge people.
+people, music, telephones, or two people at once; and actors overdo what people hide.
 
 """
 
@@ -85,7 +85,7 @@ def notes() -> str:
     lines = [
         "## How good the recipe is",
         "",
-        "Two test actors say little. The honest number is that of the same recipe on six folds, which test each actor:",
+        "The score to go by is that of the same recipe on six folds, which test each actor once:",
         "",
         "| six speaker-disjoint folds | UA, selected epoch | UA, last epoch |",
         "|---|---|---|",
@@ -103,7 +103,7 @@ def notes() -> str:
         "In brackets the 95 % bootstrap interval over speakers. Made by `experiment.py`, see docs/RESULTS.md.",
         "",
     ]
-    return "\n".join(lines) + "\n" + WHAT_IT_LEARNED + "## Licence\n\n" + LICENSE_NOTE
+    return "\n".join(lines) + "\n" + WHAT_IT_LEARNED + ATTRIBUTION
 
 
 def score_rows() -> dict[str, dict[str, str]]:

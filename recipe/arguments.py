@@ -210,7 +210,10 @@ class TrainerArguments:
         "score the test part after each epoch too, to report what choosing on it would add; it is never chosen on",
     )
     overwrite: bool = argument(False, "train again from the start, in place of the results and checkpoints there")
-    push_to_hub: str | None = argument(None, "Hub name, such as user/ser-align, to push the last trained stage to")
+    push_to_hub: str | None = argument(
+        None, "Hub name, such as user/ser-align, to push the last trained stage to; a new repository is private"
+    )
+    hub_public: bool = argument(False, "make a new repository of --push_to_hub public; one that exists stays as it is")
 
 
 @dataclass
@@ -225,15 +228,18 @@ class Arguments:
         return {**asdict(self.model), **asdict(self.data), **asdict(self.trainer)}
 
     def without_paths(self) -> dict[str, Any]:
-        """For what is published: without the places on one person's disk."""
-        return {name: value for name, value in self.flat().items() if name not in PATHS}
+        """For what is published: without the places on one person's disk; of an encoder's folder its name stays."""
+        values = {name: value for name, value in self.flat().items() if name not in PATHS}
+        if self.model.encoder is not None and Path(self.model.encoder).is_dir():
+            values["encoder"] = Path(self.model.encoder).resolve().name
+        return values
 
 
 GROUPS = (ModelArguments, DataArguments, TrainerArguments)
 PATHS = ("data_dir", "test_data_dir", "csv", "output_dir", "init_from")
 # May differ when an interrupted run goes on: they do not change the method, the data or the order of the batches.
 FREE_TO_CHANGE = (
-    *("output_dir", "init_from", "stage", "overwrite", "push_to_hub", "watch_test"),
+    *("output_dir", "init_from", "stage", "overwrite", "push_to_hub", "hub_public", "watch_test"),
     *("eval_batch_size", "num_workers", "cache_audio"),
     *("tensorboard", "logging_steps", "data_dir", "test_data_dir", "csv", "use_cpu", "attn_implementation"),
 )
@@ -245,7 +251,7 @@ WHOLE_RUN = (
     *("corpus", "data_dir", "partial_corpus", "csv", "hub_options", "label_map", "only"),
     *("test_corpus", "test_data_dir", "test_hub_options", "test_label_map"),
     *("protocol", "fold", "num_folds", "num_validation_speakers", "split_seed"),
-    *("output_dir", "stage", "init_from", "use_cpu", "push_to_hub"),
+    *("output_dir", "stage", "init_from", "use_cpu", "push_to_hub", "hub_public"),
 )
 # argparse's way to take `--bf16` as `--bf16 true`, and several numbers
 _NARGS: dict[Any, dict[str, Any]] = {bool: {"nargs": "?", "const": "true"}, list[float]: {"nargs": "+"}}

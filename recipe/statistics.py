@@ -13,6 +13,8 @@ METRICS = ("ua", "wa", "macro_f1")
 NUM_RESAMPLES = 9999
 # Resamples held in memory at once.
 BATCH = 500
+# With fewer, drawing speakers again and again cannot show how much speakers differ: the interval is too narrow.
+ENOUGH_SPEAKERS = 10
 
 
 def speaker_confusions(lines: list[dict[str, Any]], labels: list[str]) -> dict[str, np.ndarray]:
@@ -40,6 +42,23 @@ def scores_of(confusion: np.ndarray) -> dict[str, np.ndarray]:
         "wa": correct.sum(axis=-1) / true.sum(axis=-1),
         "macro_f1": f1.sum(axis=-1) / present.sum(axis=-1),
     }
+
+
+def gender_scores(confusions: dict[str, np.ndarray], genders: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Scores of the women and of the men: `ua`, `wa`, `macro_f1`, `interval` (of UA), `speakers`, `utterances`.
+
+    Args:
+        confusions: (classes, classes) of each speaker.
+        genders: "female" or "male" of each speaker; others are left out, and so is a gender that nobody has.
+    """
+    rows = {}
+    for gender in ("female", "male"):
+        part = np.array([confusion for speaker, confusion in confusions.items() if genders[speaker] == gender])
+        if len(part):
+            scores = {name: float(value) for name, value in scores_of(part.sum(axis=0)).items()}
+            counts = {"speakers": len(part), "utterances": int(part.sum())}
+            rows[gender] = {**scores, "interval": speaker_interval(part, "ua"), **counts}
+    return rows
 
 
 def speaker_interval(confusions: np.ndarray, metric: str, seed: int = 0) -> tuple[float, float] | None:

@@ -104,11 +104,21 @@ def test_model_arguments_are_the_fields_of_the_configuration():
     """Same names, defaults and choices: a field that is added to one must be added to the other."""
     own = {f.name: f.default for f in fields(SERAlignConfig) if f.name in SERAlignConfig.__annotations__}
     arguments = {f.name: f.default for f in fields(ModelArguments) if f.name not in ("encoder", "encoder_config")}
-    del own["encoder_config"], own["temperature"]  # the temperature is fitted, not chosen
+    # The temperature is fitted, not chosen; how audio is trimmed is an argument of the data.
+    del own["encoder_config"], own["temperature"], own["trim_db"]
     assert arguments == own
     for name, choices in CHOICES.items():
         if name != "pooling":  # stage 1 always takes attentive pooling, so it is no choice for stage 2
             assert _choices(_options(_TYPES[name])[0]) == choices
+
+
+def test_what_is_published_names_no_place_but_says_which_encoder(tmp_path):
+    (tmp_path / "my-encoder").mkdir()
+    places = ["--encoder", str(tmp_path / "my-encoder"), "--data_dir", str(tmp_path), "--output_dir", str(tmp_path)]
+    args = parse(*places, "--csv", str(tmp_path / "a.csv"))[1]
+    assert str(tmp_path) in str(args.flat()) and str(tmp_path) not in str(args.without_paths())
+    assert args.without_paths()["encoder"] == "my-encoder"
+    assert parse()[1].without_paths()["encoder"] == "facebook/wav2vec2-base"
 
 
 def test_no_option_stands_in_two_groups():
