@@ -17,6 +17,7 @@ import argparse
 import sys
 import time
 from statistics import median
+from typing import Any
 
 from recipe.arguments import first_difference, parse_arguments
 from recipe.errors import InputError
@@ -68,7 +69,8 @@ from modeling_ser_align import SERAlignForAudioClassification
 from recipe.batching import UtterancePreparer, shortest_utterance
 from recipe.embeddings import embed
 from recipe.experiment_report import write_report
-from recipe.reporting import read_json, read_results
+from recipe.recordings_report import add_recordings, measure
+from recipe.reporting import read_json, read_results, write_json
 
 
 def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
@@ -174,6 +176,31 @@ def embeddings_to_draw(experiment: Experiment) -> dict[str, dict[str, np.ndarray
     return embeddings
 
 
+def joined_recordings(experiment: Experiment) -> dict[int, dict[str, Any]]:
+    """What was measured on recordings joined from the test utterances of each fold, first seed; kept as .json."""
+    measured: dict[int, dict[str, Any]] = {}
+    settings = experiment.recordings
+    if settings is None:
+        return measured
+    for fold in experiment.folds:
+        variant = next(variant for variant in experiment.variants if variant.key == settings["variant"])
+        cell = Cell(fold, variant.seeds[0], variant)
+        stage_dir = experiment.stage_dir(cell)
+        kept = stage_dir / "recordings.json"
+        if read_results(stage_dir) is None:
+            continue
+        if not kept.is_file() or read_json(kept)["settings"] != settings:
+            args = parse_arguments(experiment.command_line(cell), description="")[2]
+            try:
+                test = train.split_of(args.data, train.rows_of(args.data))["test"]
+            except InputError as error:
+                print(f"no timeline: {error}")
+                return {}
+            write_json(kept, {"settings": settings, **measure(stage_dir, test, args.data.trim_db, settings)})
+        measured[fold] = read_json(kept)
+    return measured
+
+
 def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.ndarray]:
     args = parse_arguments(experiment.command_line(cell), description="")[2]
     test = train.split_of(args.data, train.rows_of(args.data))["test"]
@@ -198,8 +225,11 @@ def main(experiment: Experiment, number: int | None, report_only: bool) -> None:
     if not report_only:
         train_cells(experiment, cells)
     if number is None and PartialState().is_main_process:
-        embeddings = embeddings_to_draw(experiment)
-        print(f"\nReport: {write_report(experiment, embeddings)}")
+        embeddings, recordings = embeddings_to_draw(experiment), joined_recordings(experiment)
+        report = write_report(experiment, embeddings)
+        if recordings:
+            add_recordings(report, recordings)
+        print(f"\nReport: {report}")
 
 
 if __name__ == "__main__":

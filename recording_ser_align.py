@@ -89,7 +89,8 @@ def _array_blocks(recording: Any) -> tuple[Iterator[np.ndarray], int]:
         )
     if samples.dtype.kind in "iu":
         samples = samples / np.float32(np.iinfo(samples.dtype).max)
-    samples = samples.astype(np.float32, copy=False).reshape(len(samples), -1)
+    samples = samples.astype(np.float32, copy=False)
+    samples = samples[:, None] if samples.ndim == 1 else samples
     size = int(BLOCK_SECONDS * rate)
     return (samples[start : start + size] for start in range(0, len(samples), size)), rate
 

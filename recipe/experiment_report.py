@@ -432,32 +432,40 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def render(experiment: Experiment, systems: list[System], tables: dict[str, Any], drawn: set[str]) -> str:
+def report_environment() -> jinja2.Environment:
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"percent": percent, "number": number, "cell": cell_text}
+    return environment
+
+
+def render(experiment: Experiment, systems: list[System], tables: dict[str, Any], drawn: set[str]) -> str:
     cells = experiment.cells()
     trained = [run.cell for system in systems for run in system.runs]
     results = systems[-1].runs[0].results
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        experiment=experiment,
-        labels=results["labels"],
-        finished=len(trained),
-        missing=[str(cell) for cell in cells if cell not in trained],
-        systems=systems,
-        proposed=systems[-1],
-        options=option_table(systems),
-        drawn=drawn,
-        speakers_named=all(
-            speakers_known(run.results["speakers"][part])
-            for system in systems
-            for run in system.runs
-            for part in ("train", experiment.scored_on)
-        ),
-        cites_paper=any(system.paper for system in systems),
-        picked_on_test=any(row.get("picked_on_test_ua") is not None for row in tables["scores"]),
-        parameters=results["num_parameters"],
-        hours=sum(run.results["seconds"] for system in systems for run in system.runs) / 3600,
-        **tables,
+    return (
+        report_environment()
+        .from_string(TEMPLATE.read_text(encoding="utf-8"))
+        .render(
+            experiment=experiment,
+            labels=results["labels"],
+            finished=len(trained),
+            missing=[str(cell) for cell in cells if cell not in trained],
+            systems=systems,
+            proposed=systems[-1],
+            options=option_table(systems),
+            drawn=drawn,
+            speakers_named=all(
+                speakers_known(run.results["speakers"][part])
+                for system in systems
+                for run in system.runs
+                for part in ("train", experiment.scored_on)
+            ),
+            cites_paper=any(system.paper for system in systems),
+            picked_on_test=any(row.get("picked_on_test_ua") is not None for row in tables["scores"]),
+            parameters=results["num_parameters"],
+            hours=sum(run.results["seconds"] for system in systems for run in system.runs) / 3600,
+            **tables,
+        )
     )
 
 

@@ -19,10 +19,14 @@ An experiment is a YAML file:
     options: {num_validation_speakers: 6}     # of train.py, for every cell
     stage: 1                                  # variants of stage 1, each trained by itself
     scored_on: validation                     # to choose between variants: nothing of the test speakers is shown
+    recordings:                               # also tell when: test utterances joined to recordings, if asked for
+      variant: cls_eal_fual                   # by this one
+      utterances: 6                           # in a recording
+      windows: [1.5, 2, 3]                    # seconds, of the sliding windows to compare with
 
-Without the last two, stage 1 is trained once for each fold and seed and shared by all variants, as in the paper, and
-test speakers are scored. Experiments on the same run configuration share its output folder, so that a cell of two
-tables is trained once.
+Without `stage` and `scored_on`, stage 1 is trained once for each fold and seed and shared by all variants, as in the
+paper, and test speakers are scored. Experiments on the same run configuration share its output folder, so that a cell
+of two tables is trained once.
 """
 
 import json
@@ -45,7 +49,9 @@ KEYS = (
     "options",
     "stage",
     "scored_on",
+    "recordings",
 )
+RECORDINGS_KEYS = ("variant", "utterances", "windows")
 VARIANT_KEYS = ("name", "options", "seeds", "paper")
 # Set by the experiment for each cell, so not to be given for all of them.
 CELL_OPTIONS = ("config", "fold", "seed", "stage", "init_from", "overwrite", "push_to_hub")
@@ -92,6 +98,7 @@ class Experiment:
     cited: list[dict[str, Any]] = field(default_factory=list)
     stage: int = 2
     scored_on: str = "test"
+    recordings: dict[str, Any] | None = None
 
     @property
     def report_dir(self) -> Path:
@@ -170,6 +177,9 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         has_cls = stage == 2 and variant.options.get("pooling", "cls") == "cls"
         if variant.key in content.get("projected", []) and not has_cls:
             raise InputError(f"{path}: {variant.key} has no CLS output to project: take it out of projected")
+    recordings = content.get("recordings")
+    if recordings is not None:
+        _check_recordings(path, recordings, keys)
     _check_shared_options(shared_options, variants)
     shared_options = [*to_command_line(content.get("options", {})), *shared_options]
     config = run_config or content["config"]
@@ -189,6 +199,7 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         cited=content.get("cited", []),
         stage=stage,
         scored_on=scored_on,
+        recordings=recordings,
     )
     for cell in experiment.cells():  # a mistake in the last variant is said before the first one is trained
         parse_arguments(experiment.command_line(cell), description="")
@@ -202,6 +213,20 @@ def _check_keys(where: str, content: dict[str, Any], known: tuple[str, ...], req
     for name in required:
         if name not in content:
             raise InputError(f"{where} has no '{name}'; an experiment needs {', '.join(required)}")
+
+
+def _check_recordings(path: str, recordings: Any, keys: list[str]) -> None:
+    where = f"{path}: recordings"
+    if not isinstance(recordings, dict):
+        raise InputError(f"{where} must hold the lines {', '.join(RECORDINGS_KEYS)}, not {recordings!r}")
+    _check_keys(where, recordings, RECORDINGS_KEYS, required=RECORDINGS_KEYS)
+    if recordings["variant"] not in keys:
+        raise InputError(f"{where}: {recordings['variant']!r} is not one of the variants, {', '.join(keys)}")
+    if not isinstance(recordings["utterances"], int) or recordings["utterances"] < 2:
+        raise InputError(f"{where}: utterances={recordings['utterances']!r} is not a whole number of at least 2")
+    windows = recordings["windows"]
+    if not isinstance(windows, list) or not windows or not all(isinstance(w, int | float) and w > 0 for w in windows):
+        raise InputError(f"{where}: windows={windows!r} is not a list of seconds above 0")
 
 
 def _whole_numbers(path: str, name: str, value: Any) -> tuple[int, ...]:

@@ -1,0 +1,258 @@
+"""pipeline("speech-emotion-recognition"): scores, timeline and the folder that brings it, in a fresh process too."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import tiny_model
+from running import lines_of
+from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
+
+from modeling_ser_align import SERAlignForAudioClassification
+from models.ship import MODEL
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline, recording_pieces, timeline
+from recording_ser_align import HOP
+
+RATE = 16000
+
+
+def pipeline_of(model, extractor=None, **options):
+    extractor = extractor or Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=extractor, **options)
+
+
+@pytest.fixture(scope="module")
+def recognize():
+    model = SERAlignForAudioClassification.from_pretrained(MODEL)
+    return pipeline_of(model, AutoFeatureExtractor.from_pretrained(MODEL))
+
+
+def sounds(*parts):
+    """(seconds, level) each: noise of that level."""
+    rng = np.random.default_rng(0)
+    return np.concatenate([level * rng.standard_normal(int(s * RATE)) for s, level in parts]).astype(np.float32)
+
+
+def by_label(scores):
+    return {entry["label"]: entry["score"] for entry in scores}
+
+
+# ------------------------------------------------------------------------------------------ timeline
+
+
+def test_windows_of_a_phrase_are_cross_faded():
+    """Two windows of 2 s that overlap by 1 s, the first sure of class 0, the second of class 1."""
+    found = timeline(np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.array([0, 0]), np.eye(2))
+    assert [(segment["label"], segment["start"], segment["end"]) for segment in found] == [
+        (0, 1.0, pytest.approx(2.5)),
+        (1, pytest.approx(2.5), 4.0),
+    ]
+    # Probability 1 for a second, then from 0.95 down in ten steps, of which five are above a half.
+    assert found[0]["score"] == pytest.approx((10 * 1.0 + 0.95 + 0.85 + 0.75 + 0.65 + 0.55) / 15)
+
+
+def test_phrases_stay_apart_and_keep_their_edges():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
+    found = timeline(np.array([0.5, 2.0, 4.0]), np.array([1.5, 3.25, 5.0]), np.array([0, 1, 2]), probabilities)
+    assert [tuple(segment.values()) for segment in found] == [
+        (0.5, 1.5, 0, pytest.approx(0.9)),
+        (2.0, 3.25, 0, pytest.approx(0.8)),
+        (4.0, 5.0, 1, pytest.approx(0.7)),
+    ]
+
+
+def test_a_short_segment_joins_its_longer_neighbour_or_goes():
+    starts, ends = np.array([0.0, 1.0, 2.0]), np.array([2.0, 3.0, 4.0])
+    probabilities = np.array([[1.0, 0.0], [0.4, 0.6], [1.0, 0.0]])
+    assert [s["label"] for s in timeline(starts, ends, np.zeros(3), probabilities)] == [0, 1, 0]
+    (segment,) = timeline(starts, ends, np.zeros(3), probabilities, min_duration=1.5)
+    assert (segment["label"], segment["start"], segment["end"]) == (0, 0.0, 4.0)
+    alone = (np.array([0.0]), np.array([0.2]), np.zeros(1), np.eye(2)[:1])
+    assert len(timeline(*alone)) == 1 and timeline(*alone, min_duration=0.3) == []
+
+
+def test_smoothing_is_an_average_over_speech_alone():
+    """A phrase of 0.3 s among surer ones takes over; a pause, however long, lends nothing."""
+    starts, ends = np.array([0.0, 1.0, 1.3]), np.array([1.0, 1.3, 2.3])
+    probabilities = np.array([[1.0, 0.0], [0.45, 0.55], [1.0, 0.0]])
+    assert [s["label"] for s in timeline(starts, ends, np.arange(3), probabilities)] == [0, 1, 0]
+    assert [s["label"] for s in timeline(starts, ends, np.arange(3), probabilities, smoothing=1.0)] == [0, 0, 0]
+    apart = np.array([0, 50, 100])
+    far = timeline(starts + apart, ends + apart, np.arange(3), probabilities, smoothing=1.0)
+    assert [s["label"] for s in far] == [0, 1, 0]
+    assert far[1]["score"] == pytest.approx(0.55)
+
+
+def test_nothing_heard_gives_no_timeline():
+    assert timeline(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 3)), smoothing=1.0) == []
+
+
+# ------------------------------------------------------------------------------------------- pieces
+
+
+def test_a_short_recording_is_an_utterance_and_its_phrases():
+    waveform = sounds((1, 1e-5), (1.5, 0.3), (1, 1e-5), (4.9, 0.3))
+    pieces = list(recording_pieces(iter([waveform]), True, window=2.0, trim_db=30))
+    assert [piece["phrase"] for piece in pieces] == [-1, 0, 1, 1, 1, 1]
+    assert pieces[0]["start"] == pytest.approx(RATE, abs=1100)  # trimmed in front
+    assert pieces[1]["end"] - pieces[1]["start"] == pytest.approx(1.5 * RATE, abs=2200)
+    windows = pieces[2:]
+    assert all(piece["end"] - piece["start"] == 2 * RATE for piece in windows)
+    assert windows[-1]["end"] == len(waveform)
+    for first, second in pairwise(windows):
+        assert first["end"] - second["start"] >= RATE  # they overlap by at least half
+    assert len(list(recording_pieces(iter([waveform]), False))) == 1
+
+
+def test_a_long_recording_is_its_phrases_alone():
+    waveform = sounds((10, 0.3), (1, 1e-5), (8, 0.3))
+    for with_phrases in (True, False):
+        pieces = list(recording_pieces(iter([waveform]), with_phrases))
+        assert {piece["phrase"] for piece in pieces} == {0, 1}
+
+
+# -------------------------------------------------------------------------------------------- calls
+
+
+def test_scores_are_those_of_the_model_and_its_feature_extractor():
+    model = tiny_model("wav2vec2-group")
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    waveform = sounds((2, 0.1))
+    with torch.no_grad():
+        inputs = extractor(waveform, sampling_rate=RATE, return_tensors="pt")
+        expected = model(**inputs).logits.softmax(-1)[0].tolist()
+    found = pipeline_of(model, extractor)(waveform)
+    assert [entry["score"] for entry in found] == sorted(expected, reverse=True)
+    assert list(by_label(found).values()) == pytest.approx([expected[model.config.label2id[e["label"]]] for e in found])
+
+
+def test_a_long_recordings_scores_are_the_mean_over_its_phrases_by_duration(recognize):
+    found = recognize(sounds((10, 0.3), (1, 0.0), (8, 0.1)), return_timeline=True, window=60)
+    short, long = (by_label(recognize(part)) for part in (sounds((8, 0.1)), sounds((10, 0.3))))
+    assert [segment["label"] for segment in found["timeline"]] == [max(p, key=p.get) for p in (long, short)]
+    for entry in found["scores"]:
+        mean = (10 * long[entry["label"]] + 8 * short[entry["label"]]) / 18
+        assert entry["score"] == pytest.approx(mean, abs=0.03)  # edges of phrases lie on a grid of 32 ms
+    assert found["duration"] == 19.0
+
+
+def test_batches_lists_and_company_change_no_score(recognize, tmp_path):
+    recordings = [sounds((s, 0.2), (0.5, 1e-5), (5, 0.1)) for s in (0.4, 3, 12)]
+    soundfile.write(tmp_path / "a.wav", recordings[0], RATE, subtype="FLOAT")
+    recordings.append(str(tmp_path / "a.wav"))
+    alone = [recognize(recording, return_timeline=True) for recording in recordings]
+    for together in (
+        recognize(recordings, return_timeline=True),
+        recognize(recordings, return_timeline=True, batch_size=4),
+    ):
+        for one, other in zip(alone, together):
+            assert by_label(other["scores"]) == pytest.approx(by_label(one["scores"]), abs=1e-5)
+            for left, right in zip(one["timeline"], other["timeline"], strict=True):
+                assert left["label"] == right["label"] and left["score"] == pytest.approx(right["score"], abs=1e-5)
+    assert alone[0]["timeline"] == alone[3]["timeline"]  # the file and its waveform
+
+
+def test_gain_and_silence_around_it_do_not_change_a_timelines_labels(recognize):
+    waveform = sounds((2, 0.2), (0.5, 0.0), (3, 0.1))
+    plain = recognize(waveform, return_timeline=True)["timeline"]
+    louder = recognize(3 * waveform, return_timeline=True)["timeline"]
+    for left, right in zip(plain, louder, strict=True):
+        assert left == {**right, "score": pytest.approx(right["score"], abs=1e-4)}
+    before = np.zeros(63 * HOP, np.float32)
+    later = recognize(np.concatenate([before, waveform]), return_timeline=True)["timeline"]
+    for left, right in zip(plain, later, strict=True):
+        assert left["label"] == right["label"] and right["score"] == pytest.approx(left["score"], abs=0.05)
+        # What begins with the recording has no silence before it that the level meter could see.
+        assert right["start"] - len(before) / RATE == pytest.approx(left["start"], abs=0.07)
+
+
+def test_parameters_are_checked_and_those_of_the_pipeline_are_defaults(recognize):
+    waveform = sounds((3, 0.2))
+    for wrong, message in (
+        ({"window": 0}, "window=0 is not a number of seconds from 0.2 to 60"),
+        ({"wndow": 2}, "wndow"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recognize(waveform, **wrong)
+    set_once = pipeline_of(recognize.model, recognize.feature_extractor, top_k=2, return_timeline=True)
+    assert len(set_once(waveform)["scores"]) == 2
+    assert len(set_once(waveform, top_k=3)["scores"]) == 3
+    for silent in (np.zeros(RATE, np.float32), np.zeros(0, np.float32)):
+        with pytest.raises(ValueError, match="holds no speech: it is empty or silent"):
+            recognize(silent)
+
+
+def test_memory_does_not_grow_with_the_recording(recognize, tmp_path):
+    """Sixteen minutes against four, read from a file."""
+    peaks = {}
+    minute = np.concatenate([sounds((4, 0.2), (1, 1e-5)) for _ in range(12)])
+    for minutes in (4, 16):
+        path = tmp_path / f"{minutes}.wav"
+        soundfile.write(path, np.tile(minute, minutes), RATE)
+        tracemalloc.start()
+        found = recognize(str(path), return_timeline=True, window=4.0)
+        peaks[minutes] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found["duration"] == 60 * minutes
+        assert found["timeline"][-1]["end"] == pytest.approx(60 * minutes - 1, abs=0.1)
+    assert peaks[16] < 1.1 * peaks[4]
+
+
+FRESH = textwrap.dedent(
+    """
+    import json, sys
+    from transformers import pipeline
+    recognize = pipeline("speech-emotion-recognition", sys.argv[1], trust_remote_code=True)
+    found = recognize(sys.argv[2], return_timeline=True)
+    inferred = pipeline(model=sys.argv[1], trust_remote_code=True)
+    library = pipeline("audio-classification", sys.argv[1], trust_remote_code=True)
+    import soundfile
+    scores = library(soundfile.read(sys.argv[2], dtype="float32")[0], top_k=None)
+    print("RESULT" + json.dumps([found, type(inferred).__name__, scores, "librosa" in sys.modules]))
+    """
+)
+
+
+@pytest.mark.parametrize("kind", ["waveform", "shipped"])
+def test_a_saved_folder_brings_its_pipeline_to_a_fresh_process(kind, recognize, tmp_path):
+    saved = pipeline_of(tiny_model("wav2vec2-layer")) if kind == "waveform" else recognize
+    folder = tmp_path / "model"
+    saved.save_pretrained(folder)
+    soundfile.write(tmp_path / "a.wav", sounds((1, 1e-4), (3, 0.2), (0.5, 1e-5), (2, 0.1)), RATE, subtype="FLOAT")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    run = subprocess.run(
+        [sys.executable, "-c", FRESH, str(folder), str(tmp_path / "a.wav")],
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    found, inferred, scores, slow = json.loads(run.stdout.split("RESULT")[1])
+    expected = saved(str(tmp_path / "a.wav"), return_timeline=True)
+    assert by_label(found["scores"]) == pytest.approx(by_label(expected["scores"]), abs=1e-5)
+    assert [s["label"] for s in found["timeline"]] == [s["label"] for s in expected["timeline"]]
+    assert inferred == "SpeechEmotionRecognitionPipeline"
+    if kind == "waveform":  # trained without trimming: the library's own pipeline hears the same
+        assert by_label(scores) == pytest.approx(by_label(expected["scores"]), abs=1e-5)
+    assert not slow  # librosa alone takes longer to import than the model to answer
+
+
+def test_its_scores_of_unseen_actors_are_those_that_the_card_counts(recognize, corpora):
+    """From the file, trimmed as in training: what predictions.jsonl says."""
+    stored = {line["id"]: line for line in lines_of(MODEL / "predictions.jsonl") if line["split"] == "test"}
+    for path in sorted((corpora / "ravdess").rglob("*.flac")) + sorted((corpora / "ravdess").rglob("*.wav")):
+        if path.stem in stored:
+            line = stored.pop(path.stem)
+            assert by_label(recognize(str(path))) == pytest.approx(line["probabilities"], abs=1e-3), path.name
+    assert not stored
