@@ -56,16 +56,15 @@ def joined(
     """
     left = [utterances[index] for index in rng.permutation(len(utterances))]
     recordings = []
-    while left:
+    while True:
         chosen: list[tuple[np.ndarray, int]] = []
-        for index in range(len(left) - 1, -1, -1):
-            if len(chosen) < per_recording and (not chosen or chosen[-1][1] != left[index][1]):
-                chosen.append(left.pop(index))
-        if len(chosen) == per_recording:  # what is left at the end may be of one class
-            recordings.append(_recording(chosen, with_pauses))
-        elif len(chosen) < 2:
-            break
-    return recordings
+        while len(chosen) < per_recording:
+            fits = (place for place, (_, label) in enumerate(left) if not chosen or label != chosen[-1][1])
+            place = next(fits, None)
+            if place is None:  # nothing is left, or only what the last one is too
+                return recordings
+            chosen.append(left.pop(place))
+        recordings.append(_recording(chosen, with_pauses))
 
 
 def _recording(utterances: list[tuple[np.ndarray, int]], with_pauses: bool) -> Recording:
