@@ -10,7 +10,7 @@ Part of the model as it travels on the Hugging Face Hub: needs torch and transfo
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -274,8 +274,11 @@ POOLINGS = {"attentive": AttentivePooling, "self_attention": SelfAttentionPoolin
 # BatchNorm, which is left as it is: evaluation uses its running statistics.
 
 
-def num_output_frames(lengths: Tensor, kernels: list[int], strides: list[int]) -> Tensor:
-    """Frames that unpadded convolutions give for inputs of these lengths: (batch,) to (batch,)."""
+Lengths = TypeVar("Lengths", int, Tensor)
+
+
+def num_output_frames(lengths: Lengths, kernels: list[int], strides: list[int]) -> Lengths:
+    """Frames that unpadded convolutions give for inputs of these lengths: (batch,) to (batch,), or one to one."""
     for kernel, stride in zip(kernels, strides):
         lengths = (lengths - kernel) // stride + 1
     return lengths
@@ -522,7 +525,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         if self.config.takes_log_mel:
             return length_mask(lengths, inputs.shape[1])
         kernels, strides = self.config.encoder_config.conv_kernel, self.config.encoder_config.conv_stride
-        num_frames = int(num_output_frames(torch.tensor(inputs.shape[1]), kernels, strides))
+        num_frames = num_output_frames(inputs.shape[1], kernels, strides)
         return length_mask(num_output_frames(lengths, kernels, strides), num_frames)
 
     def _check_lengths(self, lengths: Tensor, attention_mask: Tensor | None) -> None:

@@ -1,0 +1,173 @@
+"""What exporting to ONNX and 8-bit weights cost in UA and bring in speed and size.
+
+    python benchmarks/onnx_export.py --data_dir RAVDESS --models outputs/ravdess-mini/fold?-seed0/cls_eal_fual/stage2
+
+UA of each stage folder on its own test speakers, and of all of them together: as stored by PyTorch, and by ONNX Runtime
+with 32-bit and 8-bit weights, one utterance at a time. Time from waveform to scores, feature extraction included: one
+thread, one utterance at a time, PyTorch and ONNX Runtime in turn, the median of the passes. Writes
+docs/results/onnx.json; prints the ratios last.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path[0] = str(ROOT)
+
+import numpy as np
+import onnxruntime
+import torch
+from sklearn.metrics import balanced_accuracy_score
+from tqdm.auto import tqdm
+from transformers.utils.logging import disable_progress_bar
+
+from export_onnx import export, load, padded, quantize
+from recipe.audio import SAMPLING_RATE, read_audio
+from recipe.corpora import load_corpus
+from recipe.errors import InputError
+from recipe.reporting import library_versions, read_json, write_json
+from recipe.scoring import read_lines
+
+RESULT = ROOT / "docs" / "results" / "onnx.json"
+NUM_TIMED, PASSES = 20, 21  # utterances in a pass
+Scorer = Callable[[np.ndarray], np.ndarray]  # (samples,) to logits (classes,)
+
+
+def main(stage_dirs: list[Path], data_dir: str) -> None:
+    logging.disable(logging.WARNING)
+    disable_progress_bar()
+    torch.set_num_threads(1)
+    rows = load_corpus("ravdess", data_dir)
+    paths = {row["id"]: row["audio"]["path"] for row in rows.remove_columns("label")}
+    folds, decisions = [], []
+    speed: dict[str, Any] = {}
+    for stage_dir in tqdm(stage_dirs, leave=False):
+        results = read_json(stage_dir / "results.json")
+        lines = [line for line in read_lines(stage_dir / "predictions.jsonl") if line["split"] == "test"]
+        waveforms = [read_audio(paths[line["id"]], results["arguments"]["trim_db"]) for line in lines]
+        with tempfile.TemporaryDirectory() as directory:
+            scorers, size = exported(stage_dir, Path(directory))
+            of_fold = decided(lines, waveforms, scorers)
+            speed = speed or timed(waveforms[:NUM_TIMED], scorers)
+        folds.append({"fold": results["fold"], **scores(of_fold)})
+        decisions.append(of_fold)
+    everything = {name: np.concatenate([of_fold[name] for of_fold in decisions]) for name in decisions[0]}
+    content = {
+        "what": __doc__.partition("\n")[0],
+        "ua": {"folds": folds, "all": scores(everything)},
+        "megabytes": size,
+        "speed": speed,
+        "versions": library_versions() | {"onnxruntime": onnxruntime.__version__},
+    }
+    write_json(RESULT, content)
+    print("\n".join(report(content)))
+
+
+def exported(stage_dir: Path, directory: Path) -> tuple[dict[str, Scorer], dict[str, float]]:
+    """PyTorch and both ONNX files as functions of a waveform; the sizes in MB."""
+    model, extractor = load(str(stage_dir))
+    paths = {"fp32": directory / "model.onnx", "int8": directory / "model.int8.onnx"}
+    export(model, extractor, paths["fp32"])
+    quantize(paths["fp32"], paths["int8"])
+
+    @torch.inference_mode()
+    def pytorch(waveform: np.ndarray) -> np.ndarray:
+        return model(**extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt")).logits[0].numpy()
+
+    sizes = {name: round(path.stat().st_size / 1e6, 2) for name, path in paths.items()}
+    return {"pytorch": pytorch, **{name: onnx_scorer(path) for name, path in paths.items()}}, sizes
+
+
+def onnx_scorer(path: Path) -> Scorer:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda waveform: session.run(["logits"], padded([waveform]))[0][0]
+
+
+def decided(lines: list[dict[str, Any]], waveforms: list[np.ndarray], scorers: dict[str, Scorer]) -> dict:
+    """Labels, PyTorch's stored predictions and those of the ONNX files, class indices (utterances,)."""
+    labels = list(lines[0]["probabilities"])
+    decisions = {
+        "label": np.array([labels.index(line["label"]) for line in lines]),
+        "pytorch": np.array([labels.index(line["prediction"]) for line in lines]),
+    }
+    for name in ("fp32", "int8"):
+        decisions[name] = np.array([scorers[name](waveform).argmax() for waveform in waveforms])
+    return decisions
+
+
+def scores(decisions: dict[str, np.ndarray]) -> dict[str, Any]:
+    """UA in percent, and how many utterances another label than PyTorch's."""
+    return {
+        "num_utterances": len(decisions["label"]),
+        "ua": {
+            name: round(100 * balanced_accuracy_score(decisions["label"], decisions[name]), 3)
+            for name in ("pytorch", "fp32", "int8")
+        },
+        "other_label": {name: int((decisions[name] != decisions["pytorch"]).sum()) for name in ("fp32", "int8")},
+    }
+
+
+def timed(waveforms: list[np.ndarray], scorers: dict[str, Scorer]) -> dict[str, Any]:
+    """Milliseconds for a second of audio: the median over the passes, which take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in scorers}
+    for _ in range(PASSES):
+        for name, scorer in scorers.items():
+            start = time.perf_counter()
+            for waveform in waveforms:
+                scorer(waveform)
+            seconds[name].append(time.perf_counter() - start)
+    audio = sum(map(len, waveforms)) / SAMPLING_RATE
+    times = {name: median(passes) for name, passes in seconds.items()}
+    return {
+        "ms_per_second_of_audio": {name: round(1000 * taken / audio, 3) for name, taken in times.items()},
+        "fp32_over_pytorch": round(times["pytorch"] / times["fp32"], 2),
+        "int8_over_pytorch": round(times["pytorch"] / times["int8"], 2),
+        "int8_over_fp32": round(times["fp32"] / times["int8"], 2),
+        "passes": PASSES,
+        "mean_seconds_of_audio": round(audio / len(waveforms), 2),
+        "threads": 1,
+    }
+
+
+def report(content: dict[str, Any]) -> list[str]:
+    folds = [(f"fold {fold['fold']}", fold) for fold in content["ua"]["folds"]]
+    lines = [f"{'':8}{'utterances':>11}{'PyTorch':>9}{'fp32':>8}{'int8':>8}   other labels"]
+    for name, part in [*folds, ("all", content["ua"]["all"])]:
+        ua, other = part["ua"], part["other_label"]
+        lines.append(
+            f"{name:8}{part['num_utterances']:11}{ua['pytorch']:9.2f}{ua['fp32']:8.2f}{ua['int8']:8.2f}"
+            f"   {other['fp32']} and {other['int8']}"
+        )
+    speed, size = content["speed"], content["megabytes"]
+    times = ", ".join(f"{name} {value:.2f}" for name, value in speed["ms_per_second_of_audio"].items())
+    return [
+        *lines,
+        f"ms for a second of audio: {times}",
+        f"size: fp32 {size['fp32']} MB, int8 {size['int8']} MB, ratio {size['fp32'] / size['int8']:.2f}",
+        f"speed, times as fast: fp32 / PyTorch {speed['fp32_over_pytorch']:.2f}, int8 / PyTorch "
+        f"{speed['int8_over_pytorch']:.2f}, int8 / fp32 {speed['int8_over_fp32']:.2f}",
+    ]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data_dir", required=True, metavar="RAVDESS", help="directory that holds Actor_01 to Actor_24"
+    )
+    parser.add_argument(
+        "--models", required=True, nargs="+", type=Path, metavar="DIR", help="stage folders trained on RAVDESS"
+    )
+    own = parser.parse_args()
+    try:
+        main(own.models, own.data_dir)
+    except InputError as error:
+        sys.exit(f"error: {error}")
