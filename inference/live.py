@@ -102,11 +102,12 @@ def live_answers(
 
 
 def _spoken_since(memory: np.ndarray, new: int) -> np.ndarray | None:
-    """The last phrase of the memory, if it reaches into the last `new` samples."""
-    if len(memory) == 0:
-        return None
+    """The last phrase of the memory, if it reaches into the last `new` samples by more than a click."""
+    shortest = SHORTEST_PHRASE * SAMPLING_RATE
     spans = phrase_spans(memory, speech_threshold(frame_levels(memory)), PAUSE)
-    if not spans or spans[-1][1] <= len(memory) - new or spans[-1][1] - spans[-1][0] < SHORTEST_PHRASE * SAMPLING_RATE:
+    if not spans:
         return None
     start, end = spans[-1]
+    if end - max(start, len(memory) - new) < shortest:
+        return None
     return memory[max(start, end - int(WINDOW * SAMPLING_RATE)) : end]

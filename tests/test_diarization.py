@@ -9,7 +9,7 @@ from transformers import AutoFeatureExtractor
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import MODEL
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
-from recipe.diarization import deletion_drops, diarization_error, diarization_errors, joined, probabilities
+from recipe.diarization import deletion_drops, diarization_error, diarization_errors, joined
 from recipe.recordings_report import deletion_table, diarization_table
 
 RATE = 16000
