@@ -157,6 +157,11 @@ def test_8_bits_keep_the_ua_on_unseen_actors(mini, corpora):
     assert ua["int8"] == pytest.approx(ua["fp32"], abs=0.005)
 
 
+def test_a_long_silence_costs_no_digits(exported):
+    """Sums over time that ONNX Runtime takes in float32 are off by several times as much."""
+    assert export_onnx.largest_difference(exported.path, exported.model, exported.extractor) < 1e-5
+
+
 @pytest.mark.parametrize("do_normalize", [True, False])
 def test_the_waveform_is_normalised_as_the_feature_extractor_does(do_normalize):
     waveforms = [*voices([4000, 16000, 900]), np.zeros(5000, np.float32)]

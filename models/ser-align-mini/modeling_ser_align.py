@@ -309,9 +309,11 @@ class MaskedGroupNorm(nn.GroupNorm):
         values = hidden.float()  # (batch, channels, time)
         mask = length_mask(self.valid_steps, hidden.shape[-1]).unsqueeze(1)
         steps = self.valid_steps.view(-1, 1, 1)
-        mean = values.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / steps
+        # An exported graph sums in float64: ONNX Runtime adds one step after the other, which loses digits.
+        precision = torch.float64 if torch.compiler.is_exporting() else torch.float32
+        mean = values.masked_fill(~mask, 0.0).sum(-1, keepdim=True, dtype=precision).float() / steps
         centred = values - mean
-        variance = centred.masked_fill(~mask, 0.0).square().sum(-1, keepdim=True) / steps
+        variance = centred.masked_fill(~mask, 0.0).square().sum(-1, keepdim=True, dtype=precision).float() / steps
         scale = self.weight.float().view(1, -1, 1) * torch.rsqrt(variance + self.eps)
         return (centred * scale + self.bias.float().view(1, -1, 1)).to(hidden.dtype)
 
