@@ -1,14 +1,17 @@
 """Write docs/RESULTS.md, the README's quickstart output and its picture from finished runs.
 
-    python docs/make.py outputs/quickstart run_configs/ravdess/table3.yaml
+    python docs/make.py outputs/quickstart run_configs/ravdess/table3.yaml run_configs/ravdess/timeline.yaml
 
 First the output folder of the quickstart, whose output and picture stand in the README; then the experiments, whose
-reports must have been made (`python experiment.py --config ... --report`) and are copied to docs/results.
+reports must have been made (`python experiment.py --config ... --report`) and are copied to docs/results. What the
+timeline reaches stands in the README too.
 """
 
 import argparse
+import csv
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ import numpy as np
 from recipe.corpora import PUBLISHED
 from recipe.experiments import Experiment, read_experiment
 from recipe.readme import printed_by, replace_in_readme
-from recipe.reporting import fold_of, read_results, score_lines
+from recipe.reporting import fold_of, read_json, read_results, score_lines
 
 # Two of Okabe and Ito's colours, told apart by the colour-blind; line styles tell them apart in black and white.
 COLOURS = ("#D55E00", "#0072B2")
@@ -35,10 +38,15 @@ def main(quickstart: Path, experiments: list[str]) -> None:
     if len(stages) < 2:
         sys.exit(f"error: {quickstart} does not hold both stages; give the output folder of the quickstart")
     command = f"python docs/make.py {quickstart.as_posix()} {' '.join(experiments)}"
-    parts = [experiment_part(read_experiment(path, [])) for path in experiments]
+    read = [read_experiment(path, []) for path in experiments]
+    parts = [experiment_part(experiment) for experiment in read]
     page = "\n".join([introduction(command), *parts, quickstart_part(stages)])
     (ROOT / "docs" / "RESULTS.md").write_text(page, encoding="utf-8")
     (ROOT / "docs" / "CORPORA.md").write_text(corpora_page(), encoding="utf-8")
+    for experiment in read:
+        if experiment.recordings:
+            write_timeline_block(experiment)
+    write_onnx_block(read_json(ROOT / "docs" / "results" / "onnx.json"))
     write_quickstart_block(quickstart)
     draw_quickstart(quickstart, ROOT / "docs" / "quickstart.png")
 
@@ -77,6 +85,13 @@ def experiment_part(experiment: Experiment) -> str:
     sections = dict(section.split("\n", 1) for section in rest)
     state = head.splitlines()[2]  # how many runs are finished, and which are not
     lines = [f"## {experiment.title}", "", f"{state} [The whole report](results/{name}/report.md).", ""]
+    if experiment.recordings:  # its scores are those of another table
+        lines += [
+            f"### {title}\n\n{sections[title].strip()}\n"
+            for title in ("When", "Do the weights tell why?")
+            if title in sections
+        ]
+        return "\n".join(lines)
     lines += [sections["Scores"].strip()]
     if "Does it help?" in sections:
         lines += ["", "### Does it help?", "", sections["Does it help?"].strip()]
@@ -85,6 +100,51 @@ def experiment_part(experiment: Experiment) -> str:
         lines += ["", "### How hard the losses pull", "", LOSS_GRADIENTS.format(command=command)]
         lines += [(source / "loss_gradients.md").read_text(encoding="utf-8")]
     return "\n".join(lines) + "\n"
+
+
+def write_timeline_block(experiment: Experiment) -> None:
+    """What the timeline and the weights are worth, in the README."""
+    rows = read_rows(experiment.report_dir / "diarization.csv")
+    cuts = {row["cut"]: row for row in read_rows(experiment.report_dir / "deletion.csv")}
+
+    def told(condition: str) -> str:
+        own = {row["method"]: row for row in rows if row["condition"] == condition}
+        best = min((row for row in own.values() if "sliding" in row["method"]), key=lambda row: float(row["error"]))
+        ours, theirs, whole = (100 * float(row["error"]) for row in (own["timeline"], best, own["whole_file"]))
+        gain, low, high = (100 * float(best[name]) for name in ("advantage", "low", "high"))
+        return (
+            f"{ours:.0f} % against {theirs:.0f} % for the best of six sliding windows (difference {gain:.1f} points, "
+            f"95 % interval {low:.1f} to {high:.1f}) and {whole:.0f} % for one label"
+        )
+
+    drop, other = (100 * float(cuts[cut]["drop"]) for cut in ("top", "random"))
+    text = (
+        f"Measured on test utterances of one actor in a row, emotion diarization error rate: {told('pauses')}. Where "
+        f"utterances follow each other without any pause: {told('no_pauses')}. Cutting out the fifth of the frames "
+        f"with the highest weights costs the predicted class {drop:.0f} points of probability, as many random frames "
+        f"{other:.0f}. [Details](docs/RESULTS.md)."
+    )
+    replace_in_readme("timeline", [textwrap.fill(text, 120)])
+
+
+def write_onnx_block(results: dict[str, Any]) -> None:
+    """What exporting costs and brings, in the README, from docs/results/onnx.json."""
+    folds, speed, size = results["ua"]["folds"], results["speed"], results["megabytes"]
+    utterances = sum(fold["num_utterances"] for fold in folds)
+    changed = {form: sum(fold["other_label"][form] for fold in folds) for form in ("fp32", "int8")}
+    ua = {form: results["ua"]["all"]["ua"][form] for form in ("pytorch", "int8")}
+    text = (
+        f"On {utterances:,} utterances of RAVDESS, the test speakers of {len(folds)} folds, {changed['fp32']} labels "
+        f"differ from PyTorch's; on one thread it is {speed['fp32_over_pytorch']:.1f} times as fast. `--int8` writes a "
+        f"second file with 8-bit weights, {size['int8']:.1f} instead of {size['fp32']:.1f} MB for the small model: "
+        f"{changed['int8']} labels differ, UA {ua['int8']:.1f} instead of {ua['pytorch']:.1f} %, and padding changes "
+        "its scores a little. Measured by `benchmarks/onnx_export.py` ([results](docs/results/onnx.json))."
+    )
+    replace_in_readme("onnx", [textwrap.fill(text, 120)])
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.open(encoding="utf-8")))
 
 
 def corpora_page() -> str:
@@ -152,12 +212,10 @@ def write_quickstart_block(folder: Path) -> None:
             *score_lines(results),
         ]
     speaker = finished_stages(folder)[-1]["speakers"]["test"][0]
-    snippet = f"""import librosa
-from transformers import pipeline
+    snippet = f"""from transformers import pipeline
 
-waveform, _ = librosa.load("data/demo/{speaker}/sad_1.wav", sr=16000)  # any file: resampled to 16 kHz mono
-classify = pipeline("audio-classification", "{folder.as_posix()}/stage2", trust_remote_code=True)
-for answer in classify(waveform):
+recognize = pipeline("speech-emotion-recognition", "{folder.as_posix()}/stage2", trust_remote_code=True)
+for answer in recognize("data/demo/{speaker}/sad_1.wav"):
     print(f"{{answer['label']:8}} {{answer['score']:.3f}}")"""
     lines += ["```", "", "Use what it trained, or any other checkpoint of this project, here or on the Hub:", ""]
     lines += ["```python", snippet, *(f"# {line}" for line in printed_by(snippet)), "```"]

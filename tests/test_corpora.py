@@ -145,6 +145,15 @@ def test_a_mistake_in_a_csv_is_one_clear_line(tmp_path, csv, message):
         load_corpus("folder", csv=str(tmp_path / "my.csv"))
 
 
+def test_ids_of_absolute_paths_name_no_directory_that_all_share(tmp_path):
+    paths = [write_wav(tmp_path / "secret" / "corpus" / name) for name in ("anna/1.wav", "ben/1.wav")]
+    lines = [f"{path},{label},{path.parent.name}" for path, label in zip(paths, ("sad", "angry"))]
+    (tmp_path / "a.csv").write_text("\n".join(["path,label,speaker", *lines, "b.wav,sad,ben"]))
+    write_wav(tmp_path / "b.wav")
+    rows = load_corpus("folder", csv_path=str(tmp_path / "a.csv"))
+    assert sorted(rows["id"]) == ["anna/1.wav", "b.wav", "ben/1.wav"]
+
+
 def test_a_csv_in_another_encoding_or_for_another_corpus_is_refused(tmp_path):
     (tmp_path / "my.csv").write_bytes("path,label\nä.wav,sad".encode("latin-1"))
     with pytest.raises(InputError, match=r"my\.csv is not UTF-8"):

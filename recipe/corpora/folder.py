@@ -7,6 +7,7 @@ training and test data, and scores come out too high.
 """
 
 import csv
+import os
 import sys
 from io import StringIO
 from pathlib import Path
@@ -71,9 +72,18 @@ def load_csv(csv_path: str | Path, root: str | Path) -> Dataset:
                 raise InputError(
                     f"{csv_path}, line {reader.line_num}: gender={values['gender']!r} is not female, male or empty"
                 )
-            path = values.pop("path")
-            rows.append({"id": path, "audio": Path(root) / path, **values})
+            rows.append({"audio": Path(root) / values["path"], "id": values.pop("path"), **values})
+    _leave_out_directories(rows)
     return _checked(rows, str(csv_path))
+
+
+def _leave_out_directories(rows: list[dict]) -> None:
+    """An absolute path is no id: it would carry the directories of this machine into published predictions."""
+    absolute = [row for row in rows if Path(row["id"]).is_absolute()]
+    if absolute:
+        common = os.path.commonpath([Path(row["id"]).parent for row in absolute])
+        for row in absolute:
+            row["id"] = Path(row["id"]).relative_to(common).as_posix()
 
 
 def _checked(rows: list[dict], source: str) -> Dataset:

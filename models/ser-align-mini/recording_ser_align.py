@@ -1,0 +1,243 @@
+"""Recordings of any length and format: read block by block, cut at pauses into phrases.
+
+A model that has learned from utterances scores utterances best, so a recording is given to it as what people
+say between two pauses. Memory does not grow with the recording.
+
+Part of the model as it travels on the Hugging Face Hub: imports nothing of the project.
+"""
+
+import io
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+
+SAMPLING_RATE = 16_000
+BLOCK_SECONDS = 30.0
+FRAME, HOP = 2048, 512  # samples: levels are measured over 128 ms, every 32 ms
+SILENCE_DB = -80.0  # relative to full scale: a recording that never exceeds it holds no speech
+# Ours, on validation actors, clean and in noise: where speech ends, in dB below the loudest, or above the noise.
+SPEECH_RANGE_DB, LEAST_RANGE_DB, ABOVE_NOISE_DB = 40.0, 20.0, 6.0
+SHORTEST_PHRASE = 0.1  # seconds: a click is no phrase
+
+
+class Phrase(NamedTuple):
+    """A stretch of speech between two pauses."""
+
+    start: int  # in samples at 16 kHz, from the beginning of the recording
+    waveform: np.ndarray  # (samples,), float32
+
+
+# ------------------------------------------------------------------------------------------- reading
+
+
+def read_blocks(recording: Any, channel: int | None = None) -> Iterator[np.ndarray]:
+    """A recording as 16 kHz mono blocks of 30 seconds, the last one shorter.
+
+    Args:
+        recording: path of an audio file, its bytes, an open binary file, a waveform at 16 kHz as (samples,) or
+            (samples, channels), or a dict with `array` (or `raw`) and `sampling_rate`. Whatever soundfile reads;
+            a file that it cannot read goes through ffmpeg, if that is installed.
+        channel: the channel to take, counted from 0; None is the mean of all.
+
+    Yields:
+        float32 (samples,).
+
+    Raises:
+        ValueError: no such file, no audio, damaged, samples that are not finite, or no such channel; one line.
+    """
+    if isinstance(recording, str | Path | bytes | bytearray | io.IOBase):
+        blocks, rate = _file_blocks(recording)
+    else:
+        blocks, rate = _array_blocks(recording)
+    resampler = None if rate == SAMPLING_RATE else soxr.ResampleStream(rate, SAMPLING_RATE, 1, quality="HQ")
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise ValueError(f"{name_of(recording)} holds samples that are not finite numbers; export it again")
+        if channel is not None and channel >= block.shape[1]:
+            raise ValueError(
+                f"{name_of(recording)} has {block.shape[1]} channels, counted from 0; there is no {channel}"
+            )
+        mono = block.mean(axis=1) if channel is None else np.ascontiguousarray(block[:, channel])
+        yield mono if resampler is None else resampler.resample_chunk(mono)
+    if resampler is not None:
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def name_of(recording: Any) -> str:
+    return str(recording) if isinstance(recording, str | Path) else "the recording"
+
+
+def _array_blocks(recording: Any) -> tuple[Iterator[np.ndarray], int]:
+    rate: Any = SAMPLING_RATE
+    if isinstance(recording, dict):
+        array, rate = recording.get("array", recording.get("raw")), recording.get("sampling_rate")
+        if array is None or not isinstance(rate, int) or rate <= 0:
+            raise ValueError("a dict is a recording if it has array (or raw) and sampling_rate in Hz")
+    else:
+        array = recording
+    samples = np.asarray(array)
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
+        raise ValueError(
+            f"a {type(recording).__name__} of shape {samples.shape} is no recording: give a path, bytes, or a "
+            "waveform (samples,) or (samples, channels)"
+        )
+    if samples.dtype.kind in "iu":
+        samples = samples / np.float32(np.iinfo(samples.dtype).max)
+    samples = samples.astype(np.float32, copy=False)
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    size = int(BLOCK_SECONDS * rate)
+    return (samples[start : start + size] for start in range(0, len(samples), size)), rate
+
+
+def _file_blocks(recording: Any) -> tuple[Iterator[np.ndarray], int]:
+    if isinstance(recording, str | Path) and not Path(recording).is_file():
+        raise ValueError(f"{recording}: no such audio file")
+    source = io.BytesIO(recording) if isinstance(recording, bytes | bytearray) else recording
+    try:
+        file = soundfile.SoundFile(str(source) if isinstance(source, Path) else source)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        if isinstance(recording, str | Path) and shutil.which("ffmpeg"):
+            return _ffmpeg_blocks(str(recording)), SAMPLING_RATE
+        raise ValueError(
+            f"{name_of(recording)} cannot be read as audio ({_one_line(error)}); WAV, FLAC, OGG and MP3 can, other "
+            "formats once ffmpeg is installed"
+        ) from None
+    return _soundfile_blocks(file, name_of(recording)), file.samplerate
+
+
+def _soundfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
+    size = int(BLOCK_SECONDS * file.samplerate)
+    with file:
+        while True:
+            try:
+                block = file.read(size, dtype="float32", always_2d=True)
+            except (soundfile.LibsndfileError, RuntimeError) as error:
+                raise ValueError(f"{name} is damaged ({_one_line(error)}); export it again") from None
+            if len(block) == 0:
+                return
+            yield block
+
+
+def _ffmpeg_blocks(path: str) -> Iterator[np.ndarray]:
+    """Any format that ffmpeg knows; its channels are mixed by ffmpeg."""
+    arguments = ["-nostdin", "-v", "error", "-i", f"file:{path}", "-map", "a:0", "-ac", "1", "-ar", str(SAMPLING_RATE)]
+    with subprocess.Popen(
+        ["ffmpeg", *arguments, "-f", "f32le", "pipe:1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        size = 4 * int(BLOCK_SECONDS * SAMPLING_RATE)
+        while data := process.stdout.read(size):
+            yield np.frombuffer(data, "<f4").reshape(-1, 1)
+        message = process.stderr.read().decode(errors="replace").strip().splitlines()
+    if process.returncode:
+        raise ValueError(f"{path} cannot be read as audio ({_one_line(message[-1] if message else 'ffmpeg failed')})")
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+# -------------------------------------------------------------------------------------------- speech
+
+
+def frame_levels(waveform: np.ndarray) -> np.ndarray:
+    """Level over 128 ms around each multiple of 32 ms: (samples,) to (frames,), dB of full scale, at least -100."""
+    squares = np.pad(np.square(waveform, dtype=np.float64), FRAME // 2)
+    sums = np.concatenate([[0.0], np.cumsum(squares)])
+    starts = np.arange(0, len(waveform) + 1, HOP)
+    return 10 * np.log10(np.maximum((sums[starts + FRAME] - sums[starts]) / FRAME, 1e-10))
+
+
+def loud_intervals(waveform: np.ndarray, threshold_db: float) -> np.ndarray:
+    """Stretches above a level: (intervals, 2), samples. As `librosa.effects.split`, without its slow import."""
+    loud = np.concatenate([[0], (frame_levels(waveform) > threshold_db).astype(int), [0]])
+    edges = np.flatnonzero(np.diff(loud))
+    return np.minimum(edges.reshape(-1, 2) * HOP, len(waveform))
+
+
+def trimmed(waveform: np.ndarray, trim_db: float | None) -> tuple[int, np.ndarray]:
+    """Cut beginning and end that are `trim_db` below the peak, as training did; also the samples cut before."""
+    if trim_db is None or len(waveform) == 0:
+        return 0, waveform
+    intervals = loud_intervals(waveform, frame_levels(waveform).max() - trim_db)
+    start, end = int(intervals[0, 0]), int(intervals[-1, 1])
+    return start, waveform[start:end]
+
+
+def phrases(blocks: Iterator[np.ndarray], pause: float) -> Iterator[Phrase]:
+    """Cut a recording at its pauses.
+
+    What is speech is decided by its level against the last minute, see [`speech_threshold`]. Memory is bounded: a
+    phrase that does not end within a minute is cut where it is quietest.
+
+    Args:
+        blocks: 16 kHz mono, each (samples,) of at most 30 seconds.
+        pause: seconds of quiet that end a phrase.
+
+    Yields:
+        the phrases in order, each at least 0.1 s long; none in a recording without speech.
+    """
+    buffer, start = np.zeros(0, np.float32), 0  # what is not decided yet, and where it begins
+    before, threshold = np.zeros(0), 0.0  # levels of the block before, and above which level is speech now
+    limit = int(2 * BLOCK_SECONDS * SAMPLING_RATE)
+    for block in blocks:
+        if len(block) == 0:
+            continue
+        levels = frame_levels(block)
+        buffer = np.concatenate([buffer, block])
+        threshold = speech_threshold(np.concatenate([before, levels]))
+        before = levels
+        spans = phrase_spans(buffer, threshold, pause)
+        # The last phrase may go on in the next block.
+        done, rest = len(buffer), []
+        if spans and len(buffer) - spans[-1][1] < pause * SAMPLING_RATE:
+            *spans, rest = spans
+            done = rest[0]
+        yield from _cut(buffer, start, spans)
+        buffer, start = buffer[done:], start + done
+        while len(buffer) >= limit:
+            cut = _quietest(buffer)
+            yield from _cut(buffer, start, [[0, cut]])
+            buffer, start = buffer[cut:], start + cut
+    if len(buffer):
+        yield from _cut(buffer, start, phrase_spans(buffer, threshold, pause))
+
+
+def speech_threshold(levels: np.ndarray) -> float:
+    """Level in dB above which a frame is speech, from the levels of up to a minute.
+
+    40 dB below the loudest frame, or 6 dB above the noise floor (the 5th percentile) if that is higher, but at most
+    20 dB below the loudest frame, since without pauses the quietest frames are speech.
+    """
+    loudest, noise = levels.max(), np.percentile(levels, 5)
+    return max(loudest - SPEECH_RANGE_DB, min(noise + ABOVE_NOISE_DB, loudest - LEAST_RANGE_DB), SILENCE_DB)
+
+
+def phrase_spans(waveform: np.ndarray, threshold_db: float, pause: float) -> list[list[int]]:
+    """[start, end] in samples of what is loud, joined over gaps shorter than a pause."""
+    spans: list[list[int]] = []
+    for start, end in loud_intervals(waveform, threshold_db).tolist():
+        if spans and start - spans[-1][1] < pause * SAMPLING_RATE:
+            spans[-1][1] = end
+        else:
+            spans.append([start, end])
+    return spans
+
+
+def _cut(buffer: np.ndarray, offset: int, spans: list[list[int]]) -> Iterator[Phrase]:
+    for start, end in spans:
+        if end - start >= SHORTEST_PHRASE * SAMPLING_RATE:
+            yield Phrase(offset + start, buffer[start:end])
+
+
+def _quietest(buffer: np.ndarray) -> int:
+    """Where to cut what has no pause: the quietest place of its second half, in samples."""
+    levels = frame_levels(buffer)
+    half = len(levels) // 2
+    return int((half + np.argmin(levels[half:-1])) * HOP)
