@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -55,6 +56,7 @@ def draw(
     labels: list[str],
     evidence: dict[str, Any] | None = None,
     dark: bool = False,
+    size: tuple[float, float] = (10, 3.2),
 ) -> Figure:
     """Waveform above, emotions below; with evidence, the stretches that carried the decision are shaded.
 
@@ -64,9 +66,10 @@ def draw(
         labels: all labels of the model, in its order.
         evidence: what `explain` returns.
         dark: light on dark.
+        size: width and height in inches.
     """
     foreground, background = ("#e8e8e8", "#16181d") if dark else ("#222222", "#ffffff")
-    figure = Figure(figsize=(10, 3.2), dpi=120, facecolor=background, layout="constrained")
+    figure = Figure(figsize=size, dpi=120, facecolor=background, layout="constrained")
     FigureCanvasAgg(figure)
     wave, ribbon = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     times, values = outline(read_blocks(recording, record["channel"]))
@@ -80,30 +83,30 @@ def draw(
     for segment in record["timeline"]:
         width = segment["end"] - segment["start"]
         # The surer, the fuller the colour.
-        ribbon.broken_barh(
-            [(segment["start"], width)], (0, 1), color=shown[segment["label"]], alpha=0.25 + 0.75 * segment["score"]
-        )
-        if width > 0.045 * record["duration"]:
-            middle = segment["start"] + width / 2
+        alpha = 0.25 + 0.75 * segment["score"]
+        ribbon.broken_barh([(segment["start"], width)], (0, 1), color=shown[segment["label"]], alpha=alpha)
+        if width * size[0] > 0.075 * len(segment["label"]) * record["duration"]:  # the word fits, in inches
             ribbon.text(
-                middle,
+                segment["start"] + width / 2,
                 0.5,
-                segment["label"],
+                _plain(segment["label"]),
                 ha="center",
                 va="center",
                 fontsize=8,
-                color="#ffffff" if dark else "#111111",
+                color=_readable_on(shown[segment["label"]], alpha, background),
             )
-    ribbon.set(ylim=(0, 1), yticks=[], xlim=(0, max(record["duration"], 0.1)), xlabel="seconds")
+    ribbon.set(ylim=(0, 1), yticks=[], xlim=(0, max(record["duration"], 0.1)))
+    ribbon.set_xlabel("seconds", fontsize=8)
+    wave.tick_params(bottom=False)
     present = [label for label in labels if any(s["label"] == label for s in record["timeline"])]
-    entries = [Patch(color=shown[label], label=label) for label in present]
+    entries = [Patch(color=shown[label], label=_plain(label)) for label in present]
     if evidence is not None:
         entries.append(Patch(color=foreground, alpha=0.18, label="most weight"))
     if entries:
         figure.legend(
             handles=entries,
             loc="outside upper center",
-            ncols=min(len(entries), 9),
+            ncols=max(1, min(len(entries), int(0.9 * size[0]))),
             frameon=False,
             fontsize=8,
             labelcolor=foreground,
@@ -115,6 +118,17 @@ def draw(
         for spine in axes.spines.values():
             spine.set_visible(False)
     return figure
+
+
+def _plain(label: str) -> str:
+    """A dollar sign would begin a formula."""
+    return label.replace("$", r"\$")
+
+
+def _readable_on(colour: str, alpha: float, background: str) -> str:
+    """Black or white, whichever stands out from the colour on the background."""
+    mixed = alpha * np.array(to_rgb(colour)) + (1 - alpha) * np.array(to_rgb(background))
+    return "#111111" if mixed @ (0.299, 0.587, 0.114) > 0.5 else "#ffffff"
 
 
 def save(figure: Figure, path: Path) -> None:
