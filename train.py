@@ -47,11 +47,12 @@ from transformers.utils import logging
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.audio import SAMPLING_RATE
-from recipe.augmentation import Augmentation
+from recipe.augmentation import augmentation_of
 from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utterance
 from recipe.calibration import fit_temperature
 from recipe.corpora import load_corpus
 from recipe.corpora.rows import class_counts, count_speakers
+from recipe.features import features_folder, features_to_keep, keep_features
 from recipe.reporting import (
     library_versions,
     read_json,
@@ -125,6 +126,8 @@ def train_stages(arguments: dict[int, Arguments], rows: Dataset) -> Path:
         if stage == 2:
             check_stage1_speakers(stage1_folder(arguments[2]), data, split)
         run_stage(stage, arguments[stage], split)
+    if data.features_dir is None and state.is_main_process:
+        shutil.rmtree(features_folder(arguments[1]), ignore_errors=True)
     return folder_of(stages[-1], arguments[stages[-1]])
 
 
@@ -158,15 +161,19 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
         feature_extractor, shortest_utterance(model.config), args.data.trim_db, cache=args.data.cache_audio
     )
     check_durations(split, preparer.shortest)
-    trainer = make_trainer(model, feature_extractor, preparer, stage_dir, args, split)
     state.print(
         f"\nStage {stage}: {model.config.encoder_config.model_type} encoder, {model.config.pooling} pooling, "
         f"{model.num_parameters():,} parameters"
     )
+    features = preparer.features = features_to_keep(model, args, split)
+    train_preparer = preparer_for_training(preparer, args, model.config.num_labels)
+    trainer = make_trainer(model, feature_extractor, preparer, train_preparer, stage_dir, args, split)
 
     # Nothing on disk is touched before everything that can be wrong has been built.
     with state.main_process_first():
         open_stage_folder(stage_dir, record, args.trainer.overwrite)
+    if features is not None:
+        keep_features(model, {**dict.fromkeys(split, preparer), "train": train_preparer}, split)
     checkpoint = last_complete_checkpoint(stage_dir)
     if checkpoint is not None:
         state.print(f"  going on from {checkpoint}")
@@ -303,24 +310,30 @@ def open_stage_folder(stage_dir: Path, record: dict[str, Any], overwrite: bool) 
     write_json(stage_dir / "arguments.json", record)
 
 
+def preparer_for_training(preparer: UtterancePreparer, args: Arguments, num_labels: int) -> UtterancePreparer:
+    """As for evaluation, but with variants of each utterance, and the longest ones cut."""
+    return UtterancePreparer(
+        preparer.feature_extractor,
+        preparer.shortest,
+        args.data.trim_db,
+        args.data.max_duration,
+        augmentation_of(args.data),
+        num_labels=num_labels,
+        cache=args.data.cache_audio,
+        features=preparer.features,
+    )
+
+
 def make_trainer(
     model: SERAlignForAudioClassification,
     feature_extractor: SequenceFeatureExtractor,
     preparer: UtterancePreparer,
+    train_preparer: UtterancePreparer,
     stage_dir: Path,
     args: Arguments,
     split: DatasetDict,
 ) -> SERAlignTrainer:
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(stage_dir / "tensorboard")
-    train_preparer = UtterancePreparer(
-        feature_extractor,
-        preparer.shortest,
-        args.data.trim_db,
-        args.data.max_duration,
-        augmentation_of(args.data),
-        num_labels=model.config.num_labels,
-        cache=args.data.cache_audio,
-    )
     trainer = SERAlignTrainer(
         model=model,
         args=training_arguments(stage_dir, args),
@@ -339,10 +352,6 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(EpochLines)
     return trainer
-
-
-def augmentation_of(data: DataArguments) -> Augmentation:
-    return Augmentation(data.speed_factors, data.pitch_steps, data.noise_snrs, data.mix_probability)
 
 
 def last_complete_checkpoint(stage_dir: Path) -> str | None:

@@ -161,6 +161,14 @@ class DataArguments:
         "keep prepared utterances in memory after first use: 64 kB a second of audio, for each speed and noise, "
         "in each process that reads audio",
     )
+    keep_features: bool = argument(
+        True,
+        "run the frozen convolutional feature encoder once for each utterance and keep its output on disk until the "
+        "run is done: 0.1 MB a second of audio, for each speed and noise",
+    )
+    features_dir: str | None = argument(
+        None, "where runs that share recordings and encoder keep that output, for good; none is OUTPUT_DIR/features"
+    )
 
 
 @dataclass
@@ -240,7 +248,7 @@ PATHS = ("data_dir", "test_data_dir", "csv", "output_dir", "init_from")
 # May differ when an interrupted run goes on: they do not change the method, the data or the order of the batches.
 FREE_TO_CHANGE = (
     *("output_dir", "init_from", "stage", "overwrite", "push_to_hub", "hub_public", "watch_test"),
-    *("eval_batch_size", "num_workers", "cache_audio"),
+    *("eval_batch_size", "num_workers", "cache_audio", "keep_features", "features_dir"),
     *("tensorboard", "logging_steps", "data_dir", "test_data_dir", "csv", "use_cpu", "attn_implementation"),
 )
 # What a record of a run holds beside its options, and what a difference there means.

@@ -3,6 +3,7 @@
 Every choice is drawn from torch's generator, which a resumed run restores.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import librosa
 import numpy as np
 import torch
 
+from recipe.arguments import DataArguments
 from recipe.audio import SAMPLING_RATE
 from recipe.errors import InputError
 
@@ -51,11 +53,20 @@ class Augmentation:
         if self.mix_probability > 1:
             raise InputError(f"--mix_probability {self.mix_probability:g} is a share: give a number from 0 to 1")
 
+    def variants(self) -> list[Variant]:
+        """All that `draw` can give."""
+        noises: Sequence[float | None] = self.noise_snrs or [None]
+        return [Variant(*choice) for choice in itertools.product(self.speed_factors, self.pitch_steps, noises)]
+
     def draw(self) -> Variant:
         return Variant(one_of(self.speed_factors), one_of(self.pitch_steps), one_of(self.noise_snrs or [None]))
 
 
 UNCHANGED = Augmentation()
+
+
+def augmentation_of(data: DataArguments) -> Augmentation:
+    return Augmentation(data.speed_factors, data.pitch_steps, data.noise_snrs, data.mix_probability)
 
 
 def one_of(choices: Sequence[Any]) -> Any:

@@ -18,6 +18,7 @@ from feature_extraction_ser_align import HOP, WINDOW
 from recipe.audio import SAMPLING_RATE, read_audio
 from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mixed
 from recipe.errors import InputError
+from recipe.features import KeptFeatures
 
 # What was read and prepared, shared by all preparers of a process: stages and runs that follow each other read a
 # file once. Waveforms of each variant, and the encoder's inputs made from them.
@@ -45,6 +46,8 @@ class UtterancePreparer:
         augmentation: how each access varies an utterance; it may be mixed with another one of its batch, and
             then all labels are distributions over `num_labels` classes.
         cache: keep what was read and prepared in memory.
+        features: where the outputs of the convolutional feature encoder are kept; they are then the input,
+            (frames, channels).
 
     Raises:
         InputError: an utterance shorter than one frame, by name.
@@ -59,6 +62,7 @@ class UtterancePreparer:
         augmentation: Augmentation = UNCHANGED,
         num_labels: int = 0,
         cache: bool = False,
+        features: KeptFeatures | None = None,
     ):
         self.feature_extractor = feature_extractor
         self.input_name = feature_extractor.model_input_names[0]
@@ -68,6 +72,7 @@ class UtterancePreparer:
         self.augmentation = augmentation
         self.num_labels = num_labels
         self.cache = cache
+        self.features = features
         self._extraction = feature_extractor.to_json_string()
 
     def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -81,8 +86,20 @@ class UtterancePreparer:
     def prepare(self, path: str | Path) -> Tensor:
         """One file to the encoder's input."""
         variant = self.augmentation.draw()
+        if self.features is not None:
+            return self.features.read(self.kept(path, variant))
+        return self.extract(path, variant)
+
+    def extract(self, path: str | Path, variant: Variant) -> Tensor:
+        """One file, varied in this way, to what the feature extractor makes of it."""
         key = (self._extraction, *self._key(path, variant))
-        return cached(_PREPARED, key, lambda: self._extract(self._read(path, variant)), self.cache)
+        keep = self.cache and self.features is None  # else what follows from it is kept
+        return cached(_PREPARED, key, lambda: self._extract(self._read(path, variant)), keep)
+
+    def kept(self, path: str | Path, variant: Variant) -> Path:
+        """The file of the convolutions' output."""
+        assert self.features is not None
+        return self.features.path(path, self._extraction, variant, self.trim_db, self.max_samples)
 
     def _mixed_batch(self, paths: list[str], labels: list[int]) -> tuple[list[Tensor], list[Tensor]]:
         """Each utterance by itself or, with the given probability, with another one of the batch."""

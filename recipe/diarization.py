@@ -55,7 +55,7 @@ def joined(
         with_pauses: keep the silence around each utterance; else only its speech, one after the other.
     """
     left = [utterances[index] for index in rng.permutation(len(utterances))]
-    recordings = []
+    recordings: list[Recording] = []
     while True:
         chosen: list[tuple[np.ndarray, int]] = []
         while len(chosen) < per_recording:

@@ -345,6 +345,18 @@ def _set_valid_steps(encoder: PreTrainedModel, args: tuple, kwargs: dict[str, An
             module.valid_steps = frames  # type: ignore[assignment]
 
 
+def take_extracted_features(encoder: PreTrainedModel) -> None:
+    """Let the convolutional feature encoder pass on what it has made before, (batch, channels, frames), in place."""
+    extractor = encoder.feature_extractor
+    kind: Any = type(extractor)
+
+    class PassingOn(kind):
+        def forward(self, input_values: Tensor) -> Tensor:
+            return input_values if input_values.ndim == 3 else super().forward(input_values)
+
+    extractor.__class__ = PassingOn
+
+
 def make_batch_invariant(encoder: PreTrainedModel) -> None:
     """Make a waveform encoder give an utterance the same frames alone and padded in a batch, in place.
 
@@ -357,6 +369,7 @@ def make_batch_invariant(encoder: PreTrainedModel) -> None:
     first = encoder.feature_extractor.conv_layers[0]
     if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
         first.layer_norm = MaskedGroupNorm.replacing(first.layer_norm)
+    take_extracted_features(encoder)
     for module in encoder.modules():
         if _pads_itself(module):
             module.valid_steps = None  # type: ignore[assignment]
@@ -483,8 +496,9 @@ class SERAlignForAudioClassification(PreTrainedModel):
         """Score utterances and their frames.
 
         Args:
-            input_values: (batch, samples), 16 kHz waveform, each utterance normalised on its own.
-            attention_mask: (batch, samples or log-mel frames), 1 on the utterance, 0 on the padding to its
+            input_values: (batch, samples), 16 kHz waveform, each utterance normalised on its own; or
+                (batch, frames, channels), what [`~SERAlignForAudioClassification.extract_features`] made of it.
+            attention_mask: (batch, samples or frames, as the input), 1 on the utterance, 0 on the padding to its
                 right; None means that nothing is padded.
             labels: (batch,) class indices, or (batch, classes) label distributions.
             input_features: (batch, frames, features), log-mel frames, for Wav2Vec2-BERT instead of `input_values`.
@@ -523,21 +537,20 @@ class SERAlignForAudioClassification(PreTrainedModel):
         else:
             lengths = attention_mask.sum(dim=-1).long()
         if not torch.compiler.is_compiling():
-            self._check_lengths(lengths, attention_mask)
-        if self.config.takes_log_mel:
+            self._check_lengths(lengths, attention_mask, 1 if inputs.ndim == 3 else self.config.receptive_field)
+        if inputs.ndim == 3:  # log-mel frames, or what the convolutions have made
             return length_mask(lengths, inputs.shape[1])
         kernels, strides = self.config.encoder_config.conv_kernel, self.config.encoder_config.conv_stride
         num_frames = num_output_frames(inputs.shape[1], kernels, strides)
         return length_mask(num_output_frames(lengths, kernels, strides), num_frames)
 
-    def _check_lengths(self, lengths: Tensor, attention_mask: Tensor | None) -> None:
+    def _check_lengths(self, lengths: Tensor, attention_mask: Tensor | None, needed: int) -> None:
         if lengths.numel() == 0:
             raise ValueError("the batch holds no utterance; give at least one")
         shortest, index = (value.item() for value in lengths.min(dim=0))
-        needed = self.config.receptive_field
         if shortest < needed:
-            given = f"{shortest} log-mel frames; at least {needed} is needed"
-            if not self.config.takes_log_mel:
+            given = f"{shortest} frames; at least {needed} is needed"
+            if needed > 1:
                 given = (
                     f"{shortest} samples ({shortest / SAMPLING_RATE:.4f} s at 16 kHz); one frame needs at least "
                     f"{needed} ({needed / SAMPLING_RATE:.4f} s)"
@@ -548,6 +561,9 @@ class SERAlignForAudioClassification(PreTrainedModel):
 
     def _encode(self, inputs: Tensor, attention_mask: Tensor | None, frame_mask: Tensor) -> Tensor:
         """(batch, samples) or (batch, frames, features) to frames (batch, frames, hidden), zero at padding."""
+        if inputs.ndim == 3 and not self.config.takes_log_mel:
+            inputs = inputs.transpose(1, 2)
+            attention_mask = None if attention_mask is None else self._sample_mask(attention_mask.sum(dim=-1))
         arguments: dict[str, Tensor] = {self.main_input_name: inputs}
         if attention_mask is not None:
             arguments["attention_mask"] = attention_mask.long()  # a float mask breaks SpecAugment of Wav2Vec2-BERT
@@ -561,6 +577,20 @@ class SERAlignForAudioClassification(PreTrainedModel):
             arguments["mask_time_indices"] = torch.zeros_like(frame_mask)
         frames = self.encoder(**arguments).last_hidden_state
         return frames.masked_fill(~frame_mask.unsqueeze(-1), 0.0)
+
+    def _sample_mask(self, frames: Tensor) -> Tensor:
+        """(batch,) frames to the (batch, samples) mask of a waveform that gives so many, which the encoder asks for."""
+        samples = self.config.receptive_field + (frames - 1) * math.prod(self.config.encoder_config.conv_stride)
+        return length_mask(samples, int(samples.max()))
+
+    @torch.no_grad()
+    def extract_features(self, input_values: Tensor) -> Tensor:
+        """What the convolutional feature encoder makes of one utterance: (1, samples) to (1, frames, channels).
+
+        It stays as it is while that encoder is frozen, so that training can keep it.
+        """
+        _set_valid_steps(self.encoder, (), {})  # nothing is padded, whatever the batch before was
+        return self.encoder.feature_extractor(input_values.to(self.dtype)).transpose(1, 2)
 
     def _losses(
         self, pooled: Pooled, logits: Tensor, frame_logits: Tensor, frame_mask: Tensor, labels: Tensor
