@@ -211,7 +211,7 @@ def _differences(waveform: np.ndarray, stretches: list[tuple[float, float]]) -> 
 
 def _words(label: str, stretches: list[dict[str, float]], differences: dict[str, float | None]) -> str:
     by_weight = sorted(stretches, key=lambda stretch: -stretch["weight"])[:3]
-    where = ", ".join(f"{s['start']:.1f}-{s['end']:.1f} s" for s in sorted(by_weight, key=lambda s: s["start"]))
+    where = ", ".join(f"{s['start']:.2f}-{s['end']:.2f} s" for s in sorted(by_weight, key=lambda s: s["start"]))
     said = []
     for name, difference in differences.items():
         unit, smallest, more, less = MEASURES[name]

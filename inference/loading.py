@@ -47,10 +47,10 @@ def load_pipeline(
             f"--model {model} lacks {len(missing)} weights, among them {missing[0]}: it is no SER-Align model"
         )
     try:
-        return SpeechEmotionRecognitionPipeline(  # type: ignore[arg-type]
+        return SpeechEmotionRecognitionPipeline(
             model=loaded.eval(),
             feature_extractor=extractor,
-            device=device,
+            device=device,  # type: ignore[arg-type]
             batch_size=batch_size,
         )
     except (RuntimeError, AssertionError, ValueError) as error:

@@ -62,7 +62,7 @@ def test_words_say_what_is_clearly_different_and_nothing_else():
     }
     stretches = [{"start": 2.0, "end": 2.4, "weight": 0.2}, {"start": 0.5, "end": 1.0, "weight": 0.3}]
     assert _words("sad", stretches, differences) == (
-        "sad: most weight on 0.5-1.0 s, 2.0-2.4 s; there against the rest: higher voice (+4.0 semitones), "
+        "sad: most weight on 0.50-1.00 s, 2.00-2.40 s; there against the rest: higher voice (+4.0 semitones), "
         "darker, laxer sound (-2.5 dB/octave)"
     )
     assert "much like the rest" in _words("sad", stretches, dict.fromkeys(MEASURES))
