@@ -1,0 +1,171 @@
+"""Utterances per second in training, against the library's own classifier and recipe.
+
+    python benchmarks/training_speed.py --clips 64 --repetitions 5
+
+The reference is what a user would otherwise run: transformers' Wav2Vec2ForSequenceClassification with its feature
+encoder frozen, trained by Trainer on random batches padded to their longest clip. Ours is stage 2 with EAL and FUAL by
+SERAlignTrainer. Same encoder shape (wav2vec2-base, random weights), clips, threads, batch size and optimiser; audio is
+in memory for both. An epoch of each in turn; the ratio is that of the medians. Also ours without kept outputs of the
+convolutions, and with random batches. Writes docs/results/training_speed.json; prints the ratio last.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path[0] = str(ROOT)
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForSequenceClassification,
+)
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+from benchmarks.clips import SAMPLING_RATE, clips, durations
+from configuration_ser_align import SERAlignConfig
+from modeling_ser_align import SERAlignForAudioClassification
+from recipe.batching import Collator
+from recipe.reporting import library_versions, write_json
+from recipe.trainer import SERAlignTrainer
+
+RESULT = ROOT / "docs" / "results" / "training_speed.json"
+LABELS = dict(enumerate(("angry", "happy", "neutral", "sad")))
+EPOCHS_FOR_ALL = 10  # over which the one pass through the convolutions is spread
+
+
+def main(count: int, repetitions: int, batch_size: int, duration_pool: int) -> None:
+    set_verbosity_error()
+    disable_progress_bar()
+    waveforms = clips(count)
+    labels = [index % len(LABELS) for index in range(count)]
+    systems: dict[str, Callable[[], Trainer]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        base = arguments(folder, batch_size)
+        systems["reference"] = lambda: reference(waveforms, labels, base)
+        normalized = [normalize(waveform) for waveform in waveforms]
+        model = SERAlignForAudioClassification(SERAlignConfig(id2label=LABELS))
+        start = time.perf_counter()
+        features = [model.extract_features(values[None])[0] for values in normalized]
+        once = time.perf_counter() - start
+        systems["ours"] = lambda: ours(features, labels, base, duration_pool)
+        systems["ours, convolutions in each epoch"] = lambda: ours(normalized, labels, base, duration_pool)
+        systems["ours, random batches"] = lambda: ours(features, labels, base, 1)
+        seconds: dict[str, list[float]] = {name: [] for name in systems}
+        for repetition in range(repetitions):
+            for name, make in systems.items():
+                base.seed = base.data_seed = repetition
+                seconds[name].append(epoch_seconds(make()))
+                print(f"{repetition + 1}: {name:35} {count / seconds[name][-1]:7.2f} utterances a second", flush=True)
+    medians = {name: median(values) for name, values in seconds.items()}
+    result = {
+        "clips": count,
+        "seconds_of_audio": float(durations(count).sum()),
+        "repetitions": repetitions,
+        "batch_size": batch_size,
+        "duration_pool": duration_pool,
+        "threads": torch.get_num_threads(),
+        "utterances_per_second": {name: count / value for name, value in medians.items()},
+        "epoch_seconds": seconds,
+        "convolutions_once_seconds": once,
+        "ratio": medians["reference"] / medians["ours"],
+        "ratio_with_convolutions_over_10_epochs": medians["reference"] / (medians["ours"] + once / EPOCHS_FOR_ALL),
+        "versions": library_versions(),
+    }
+    write_json(RESULT, result)
+    for name, value in medians.items():
+        print(f"{name:38} {count / value:7.2f} utterances a second, {medians['reference'] / value:.2f} times")
+    print(f"ratio {result['ratio']:.2f}, with the one pass through the convolutions spread over ten epochs "
+          f"{result['ratio_with_convolutions_over_10_epochs']:.2f}")  # fmt: skip
+
+
+def arguments(folder: str, batch_size: int) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=folder,
+        num_train_epochs=1,
+        per_device_train_batch_size=batch_size,
+        learning_rate=1e-5,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        use_cpu=not torch.cuda.is_available(),
+        bf16=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        label_names=["labels"],
+    )
+
+
+def normalize(waveform: np.ndarray) -> Tensor:
+    extractor = Wav2Vec2FeatureExtractor()
+    return torch.from_numpy(np.asarray(extractor(waveform, sampling_rate=SAMPLING_RATE)["input_values"][0]))
+
+
+def reference(waveforms: list[np.ndarray], labels: list[int], base: TrainingArguments) -> Trainer:
+    """As the library's audio-classification example: raw audio, padded by the feature extractor, without a mask."""
+    torch.manual_seed(0)
+    model = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(id2label=LABELS, layerdrop=0.0))
+    model.freeze_feature_encoder()
+    extractor = Wav2Vec2FeatureExtractor()
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        batch = extractor(
+            [waveforms[row["index"]] for row in rows], sampling_rate=SAMPLING_RATE, padding=True, return_tensors="pt"
+        )
+        return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
+
+    return Trainer(model=model, args=base, train_dataset=rows_of(labels), data_collator=collate)
+
+
+def ours(inputs: list[Tensor], labels: list[int], base: TrainingArguments, duration_pool: int) -> SERAlignTrainer:
+    torch.manual_seed(0)
+    model = SERAlignForAudioClassification(SERAlignConfig(id2label=LABELS, encoder_config={"layerdrop": 0.0}))
+    collator = Collator("input_values")
+    return SERAlignTrainer(
+        model=model,
+        args=base,
+        train_dataset=rows_of(labels),
+        data_collator=lambda rows: collator(
+            [{"input_values": inputs[row["index"]], "labels": row["labels"]} for row in rows]
+        ),
+        durations=durations(len(labels)).tolist(),
+        duration_pool=duration_pool,
+        averaging=0.0,
+        pooling_learning_rate=1e-4,
+        classifier_learning_rate=1e-4,
+    )
+
+
+def rows_of(labels: list[int]) -> Dataset:
+    return Dataset.from_dict({"index": list(range(len(labels))), "labels": labels})
+
+
+def epoch_seconds(trainer: Trainer) -> float:
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    start = time.perf_counter()
+    trainer.train()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=512)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--duration_pool", type=int, default=8)
+    given = parser.parse_args()
+    main(given.clips, given.repetitions, given.batch_size, given.duration_pool)
