@@ -549,7 +549,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
             raise ValueError("the batch holds no utterance; give at least one")
         shortest, index = (value.item() for value in lengths.min(dim=0))
         if shortest < needed:
-            given = f"{shortest} frames; at least {needed} is needed"
+            kind = "log-mel frames" if self.config.takes_log_mel else "frames"
+            given = f"{shortest} {kind}; at least {needed} is needed"
             if needed > 1:
                 given = (
                     f"{shortest} samples ({shortest / SAMPLING_RATE:.4f} s at 16 kHz); one frame needs at least "

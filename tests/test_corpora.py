@@ -150,7 +150,7 @@ def test_ids_of_absolute_paths_name_no_directory_that_all_share(tmp_path):
     lines = [f"{path},{label},{path.parent.name}" for path, label in zip(paths, ("sad", "angry"))]
     (tmp_path / "a.csv").write_text("\n".join(["path,label,speaker", *lines, "b.wav,sad,ben"]))
     write_wav(tmp_path / "b.wav")
-    rows = load_corpus("folder", csv_path=str(tmp_path / "a.csv"))
+    rows = load_corpus("folder", csv=str(tmp_path / "a.csv"))
     assert sorted(rows["id"]) == ["anna/1.wav", "b.wav", "ben/1.wav"]
 
 

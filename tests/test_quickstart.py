@@ -37,7 +37,7 @@ def test_the_quickstart_trains_both_stages_and_scores_unseen_speakers(tmp_path):
     assert f"The model is in {tmp_path / 'stage2'}" in run.stdout
 
     generated = readme.partition("<!-- quickstart:begin -->")[2]
-    snippet = re.search(r"```python\n(import librosa\n.*?)```", generated, re.DOTALL)[1]
+    snippet = re.search(r"```python\n(from transformers.*?)```", generated, re.DOTALL)[1]
     snippet = snippet.replace("outputs/quickstart", str(tmp_path))
     used = subprocess.run([sys.executable, "-c", snippet], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert used.returncode == 0, used.stderr
