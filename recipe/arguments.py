@@ -152,7 +152,7 @@ class DataArguments:
         None, "seconds; longer training utterances are cut to their middle, evaluation ones never", minimum=0.1
     )
     duration_pool: int = argument(
-        4,
+        16,
         "training batches are cut from pools of so many, sorted by duration; 1 draws them at random, padding more",
         minimum=1,
     )
