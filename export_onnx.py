@@ -64,11 +64,11 @@ import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
-from transformers import AutoFeatureExtractor, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
+from transformers import SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 from transformers.utils.logging import disable_progress_bar
 
-import recipe.stages  # noqa: F401  # AutoFeatureExtractor learns there which class is ours
 from feature_extraction_ser_align import DECIBELS_PER_UNIT, FFT, HOP, WINDOW, SERAlignFeatureExtractor, mel_filters
+from inference.loading import load_model
 from modeling_ser_align import SERAlignForAudioClassification, length_mask
 from recipe.audio import SAMPLING_RATE
 from recipe.batching import shortest_utterance
@@ -187,24 +187,6 @@ class WaveformModel(nn.Module):
 
 
 # --------------------------------------------------------------------------------------- the files
-
-
-def load(name_or_path: str) -> tuple[SERAlignForAudioClassification, SequenceFeatureExtractor]:
-    """A model with its feature extractor, by this project's own code. Raises InputError if it is none of ours."""
-    try:
-        described, _ = SERAlignForAudioClassification.config_class.get_config_dict(name_or_path)
-        model_type = described.get("model_type", "")
-        if model_type != "ser_align":
-            raise InputError(
-                f"--model {name_or_path} is of type {model_type!r}: give one that train.py wrote (ser_align)"
-            )
-        model = SERAlignForAudioClassification.from_pretrained(name_or_path, dtype=torch.float32).eval()
-        return model, AutoFeatureExtractor.from_pretrained(name_or_path)
-    except OSError as error:
-        raise InputError(
-            f"--model {name_or_path} cannot be loaded: give a folder that train.py wrote, such as "
-            f"outputs/quickstart/stage2, or the name of a model on the Hub ({' '.join(str(error).split())})"
-        ) from error
 
 
 def export(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor, path: Path) -> float:
@@ -347,7 +329,7 @@ def largest_difference(path: Path, model: SERAlignForAudioClassification, extrac
 def main(arguments: argparse.Namespace) -> None:
     logging.disable(logging.WARNING)  # of the exporter and the quantisation, about themselves
     disable_progress_bar()
-    model, extractor = load(arguments.model)
+    model, extractor = load_model(arguments.model)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     difference = export(model, extractor, arguments.output)
     print(described(arguments.output, difference))

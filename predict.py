@@ -84,11 +84,11 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import soundfile
+from accelerate import PartialState
 from tqdm import tqdm
 
 from inference.evidence import explain
@@ -104,50 +104,35 @@ Job = tuple[str, int | None]  # a file and its channel; None is the mix
 
 
 def main(options: argparse.Namespace, files: list[str]) -> int:
-    """Answer for every recording; returns the exit status."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        return with_several_processes(options, files)
-    recognize = loaded(options)
+    """Answer for every recording, each process for its share; returns the exit status."""
+    state = PartialState(cpu=options.device == "cpu")
+    is_shared = state.num_processes > 1
+    if is_shared and (not files or options.output is None):
+        raise InputError("several processes need recordings from files, and --output")
+    recognize = loaded(options, state.device if is_shared else None)
     if not files:
         return from_standard_input(options, recognize)
     check_output(options, len(files))
     jobs = jobs_of(files, options.channels)
     start = time.perf_counter()
-    with unfinished_answers(options) as parts:
-        records = answers_so_far(parts)
-        answer_all(recognize, options, [job for job in jobs if job not in records], parts, records, len(jobs) == 1)
-        finished = [records[job] for job in jobs]
-        write_outputs(options, finished, recognize)
-    print_summary(finished, time.perf_counter() - start)
-    return 1 if any("error" in record for record in finished) else 0
-
-
-def with_several_processes(options: argparse.Namespace, files: list[str]) -> int:
-    """Each process answers for its share; the first one gathers and writes."""
-    from accelerate import PartialState
-
-    state = PartialState(cpu=options.device == "cpu")
-    if not files or options.output is None:
-        raise InputError("several processes need recordings from files, and --output")
-    check_output(options, len(files))
-    recognize = loaded(options, state.device)
-    jobs = jobs_of(files, options.channels)
-    start = time.perf_counter()
     with state.main_process_first():
-        parts = open_parts(options)
+        parts = open_parts(options) if options.output is not None else None
         records = answers_so_far(parts)
     state.wait_for_everyone()  # what one writes from now on is no other's to skip
     own = [job for job in jobs if job not in records][state.process_index :: state.num_processes]
-    options.quiet = True
-    answer_all(recognize, options, own, parts, records, False, f"-{state.process_index}", state.is_main_process)
+    options.quiet = options.quiet or is_shared
+    keep = parts / f"part-{state.process_index}.jsonl" if parts is not None else None
+    records |= answer_all(recognize, options, own, keep, in_full=len(jobs) == 1, show_progress=state.is_main_process)
     state.wait_for_everyone()
-    finished = [answers_so_far(parts)[job] for job in jobs] if state.is_main_process else []
-    if state.is_main_process:
-        write_outputs(options, finished, recognize)
+    if not state.is_main_process:
+        return 0
+    if parts is not None:
+        records = answers_so_far(parts)
+    finished = [records[job] for job in jobs]
+    write_outputs(options, finished, recognize)
+    if parts is not None:
         shutil.rmtree(parts)
-        print_summary(finished, time.perf_counter() - start)
-    state.wait_for_everyone()
+    print_summary(finished, time.perf_counter() - start)
     return 1 if any("error" in record for record in finished) else 0
 
 
@@ -185,42 +170,36 @@ def answer_all(
     recognize: SpeechEmotionRecognitionPipeline,
     options: argparse.Namespace,
     jobs: list[Job],
-    parts: Path | None,
-    records: dict[Job, Record],
+    keep: Path | None,
     in_full: bool,
-    suffix: str = "",
-    show_progress: bool = True,
-) -> None:
-    """Add the answer to each job to the records, and to a file that outlives this process."""
-    keep = (parts / f"part{suffix}.jsonl").open("a", encoding="utf-8") if parts else contextlib.nullcontext()
+    show_progress: bool,
+) -> dict[Job, Record]:
+    """The record of each job; with `keep` each is also a line of a file that outlives this process."""
+    records = {}
     width = min(48, max((len(shown(job)) for job in jobs), default=0))
     progress = tqdm(jobs, unit="file", disable=None if show_progress and len(jobs) > 1 else True)
-    with keep as file, progress:
+    with keep.open("a", encoding="utf-8") if keep else contextlib.nullcontext() as file, progress:
         for job in progress:
-            records[job] = record = answer(recognize, options, job)
+            records[job] = record = answer(recognize, options, job[0], *job)
             if file is not None:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write(json.dumps(record) + "\n")
                 file.flush()
             with tqdm.external_write_mode():
                 if "error" in record:
                     print(f"error: {printable(record['error'])}", file=sys.stderr, flush=True)
                 elif not options.quiet:
                     print("\n".join(terminal_lines(record, job, width, in_full)), flush=True)
+    return records
 
 
-def answer(recognize: SpeechEmotionRecognitionPipeline, options: argparse.Namespace, job: Job) -> Record:
-    """The record of one recording; `error` in place of an answer if it cannot be read."""
-    file, channel = job
-    return answer_of(recognize, options, file, file, channel)
-
-
-def answer_of(
+def answer(
     recognize: SpeechEmotionRecognitionPipeline,
     options: argparse.Namespace,
     recording: Any,
     name: str,
     channel: int | None,
 ) -> Record:
+    """The record of one recording; `error` in place of an answer if it cannot be read."""
     record: Record = {"file": name, "channel": channel}
     try:
         found = recognize(recording, return_timeline=True, channel=channel)
@@ -251,7 +230,7 @@ def from_standard_input(options: argparse.Namespace, recognize: SpeechEmotionRec
         return 0
     check_output(options, 1)
     start = time.perf_counter()
-    record = answer_of(recognize, options, content, "standard input", None)
+    record = answer(recognize, options, content, "standard input", None)
     if "error" in record:
         print(f"error: {record['error']}", file=sys.stderr)
     elif not options.quiet:
@@ -312,19 +291,8 @@ def check_output(options: argparse.Namespace, num_recordings: int) -> None:
             raise InputError(f"{path} cannot be written: {above} is no folder that you may write to")
 
 
-@contextlib.contextmanager
-def unfinished_answers(options: argparse.Namespace) -> Iterator[Path | None]:
-    """The folder beside --output that keeps the answers until all are there; None without --output."""
-    if options.output is None:
-        yield None
-        return
-    parts = open_parts(options)
-    yield parts
-    shutil.rmtree(parts)
-
-
 def open_parts(options: argparse.Namespace) -> Path:
-    """Make that folder, or find the one of an interrupted run.
+    """The folder beside --output that keeps the answers until all are there, maybe from an interrupted run.
 
     Raises:
         InputError: the interrupted run had other options.
@@ -339,6 +307,9 @@ def open_parts(options: argparse.Namespace) -> Path:
             raise InputError(
                 f"{parts} was begun with --{changed[0]} {before.get(changed[0])}: remove it, or give that again"
             )
+        for cut_short in parts.glob("part*.jsonl"):  # so that the next answer does not join half a line
+            with cut_short.open("a", encoding="utf-8") as file:
+                file.write("\n")
     else:
         parts.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings), encoding="utf-8")
@@ -349,7 +320,7 @@ def answers_so_far(parts: Path | None) -> dict[Job, Record]:
     """What this and earlier runs have answered; a line that a kill cut short is not counted."""
     records: dict[Job, Record] = {}
     for path in sorted(parts.glob("part*.jsonl")) if parts else ():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8").split("\n"):
             with contextlib.suppress(json.JSONDecodeError):
                 record = json.loads(line)
                 records[record["file"], record["channel"]] = record

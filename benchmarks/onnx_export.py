@@ -28,7 +28,8 @@ from sklearn.metrics import balanced_accuracy_score
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from export_onnx import export, load, padded, quantize
+from export_onnx import export, padded, quantize
+from inference.loading import load_model
 from recipe.audio import SAMPLING_RATE, read_audio
 from recipe.corpora import load_corpus
 from recipe.errors import InputError
@@ -72,7 +73,7 @@ def main(stage_dirs: list[Path], data_dir: str) -> None:
 
 def exported(stage_dir: Path, directory: Path) -> tuple[dict[str, Scorer], dict[str, float]]:
     """PyTorch and both ONNX files as functions of a waveform; the sizes in MB."""
-    model, extractor = load(str(stage_dir))
+    model, extractor = load_model(str(stage_dir))
     paths = {"fp32": directory / "model.onnx", "int8": directory / "model.int8.onnx"}
     export(model, extractor, paths["fp32"])
     quantize(paths["fp32"], paths["int8"])

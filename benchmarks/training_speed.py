@@ -65,35 +65,35 @@ def main(count: int, repetitions: int, batch_size: int, duration_pool: int) -> N
         once = time.perf_counter() - start
         systems["ours"] = lambda: ours(features, labels, base, duration_pool)
         seconds: dict[str, list[float]] = {name: [] for name in systems}
-        for repetition in range(repetitions):
+        for repetition in range(1, repetitions + 1):
             for name, make in systems.items():
                 base.seed = base.data_seed = repetition
                 seconds[name].append(epoch_seconds(make()))
-                print(f"{repetition + 1}: {name:35} {count / seconds[name][-1]:7.2f} utterances a second", flush=True)
+                print(f"{repetition}: {name:10} {count / seconds[name][-1]:7.3f} utterances a second", flush=True)
+            setting = {"clips": count, "batch_size": batch_size, "duration_pool": duration_pool}
+            result = {**setting, **summary(seconds, setting, once), "versions": library_versions()}
+            write_json(RESULT, result)  # after each: a run that is cut short has measured something
+    print(f"ratio {result['ratio']:.2f}, with the one pass through the convolutions spread over ten epochs "
+          f"{result['ratio_with_convolutions_over_10_epochs']:.2f}")  # fmt: skip
+
+
+def summary(seconds: dict[str, list[float]], setting: dict[str, int], once: float) -> dict[str, Any]:
     medians = {name: median(values) for name, values in seconds.items()}
-    result = {
-        "clips": count,
-        "seconds_of_audio": float(durations(count).sum()),
+    repetitions = len(seconds["ours"])
+    return {
+        "seconds_of_audio": float(durations(setting["clips"]).sum()),
         "repetitions": repetitions,
-        "batch_size": batch_size,
-        "duration_pool": duration_pool,
         "threads": torch.get_num_threads(),
-        "utterances_per_second": {name: count / value for name, value in medians.items()},
+        "utterances_per_second": {name: setting["clips"] / value for name, value in medians.items()},
         "epoch_seconds": seconds,
         "padded_audio": {
-            "reference": padded_share(count, batch_size, 1, repetitions),
-            "ours": padded_share(count, batch_size, duration_pool, repetitions),
+            "reference": padded_share(setting["clips"], setting["batch_size"], 1, repetitions),
+            "ours": padded_share(**setting, epochs=repetitions),
         },
         "convolutions_once_seconds": once,
         "ratio": medians["reference"] / medians["ours"],
         "ratio_with_convolutions_over_10_epochs": medians["reference"] / (medians["ours"] + once / EPOCHS_FOR_ALL),
-        "versions": library_versions(),
     }
-    write_json(RESULT, result)
-    for name, value in medians.items():
-        print(f"{name:38} {count / value:7.2f} utterances a second, {medians['reference'] / value:.2f} times")
-    print(f"ratio {result['ratio']:.2f}, with the one pass through the convolutions spread over ten epochs "
-          f"{result['ratio_with_convolutions_over_10_epochs']:.2f}")  # fmt: skip
 
 
 def arguments(folder: str, batch_size: int) -> TrainingArguments:
@@ -152,14 +152,14 @@ def ours(inputs: list[Tensor], labels: list[int], base: TrainingArguments, durat
     )
 
 
-def padded_share(count: int, batch_size: int, duration_pool: int, epochs: int) -> float:
+def padded_share(clips: int, batch_size: int, duration_pool: int, epochs: int) -> float:
     """Seconds of audio with padding for a second without, mean over epochs."""
-    seconds = durations(count)
+    seconds = durations(clips)
     padded = 0.0
     for epoch in range(epochs):
         sampler = DurationSampler(seconds.tolist(), batch_size, duration_pool, epoch)
         order = np.array(list(sampler))
-        batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
+        batches = [order[start : start + batch_size] for start in range(0, clips, batch_size)]
         padded += sum(len(batch) * seconds[batch].max() for batch in batches)
     return float(padded / epochs / seconds.sum())
 

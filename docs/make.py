@@ -177,8 +177,8 @@ minutes), batches of {batch_size}, the same dropout; an epoch of each in turn, m
 {rows}
 
 **{ratio:.2f} times** the utterances a second; {spread:.2f} times if the one pass through the convolutions is spread
-over ten epochs. Less padding alone makes {padding:.2f} times; a step on the same audio is {step:.2f} times as fast: it leaves
-the convolutions out, but has the Transformer layer of CLS pooling on top of the twelve. Not measured: a GPU.
+over ten epochs. Less padding alone makes {padding:.2f} times; a step on the same audio is {step:.2f} times as fast: it
+leaves the convolutions out, but has the Transformer layer of CLS pooling on top of the twelve. Not measured: a GPU.
 """
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoFeatureExtractor
+from transformers import AutoFeatureExtractor, SequenceFeatureExtractor
 from transformers.utils import logging
 
 from configuration_ser_align import SERAlignConfig
@@ -15,19 +15,17 @@ from recipe.errors import InputError
 AutoFeatureExtractor.register(SERAlignConfig, SERAlignFeatureExtractor, exist_ok=True)
 
 
-def load_pipeline(
-    model: str, revision: str | None = None, device: str | torch.device | None = None, batch_size: int = 1
-) -> SpeechEmotionRecognitionPipeline:
-    """The pipeline of a model, in float32.
+def load_model(
+    model: str, revision: str | None = None
+) -> tuple[SERAlignForAudioClassification, SequenceFeatureExtractor]:
+    """A model in float32, for inference, and its feature extractor.
 
     Args:
         model: folder that train.py left, or name on the Hub.
         revision: commit, branch or tag on the Hub.
-        device: None is the best there is.
-        batch_size: phrases at once.
 
     Raises:
-        InputError: no such model, a model of another kind, or a device that is not there.
+        InputError: no such model, or one of another kind.
     """
     is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     if not is_hub_name and not (Path(model) / "config.json").is_file():
@@ -35,20 +33,41 @@ def load_pipeline(
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
+        described, _ = SERAlignConfig.get_config_dict(model, revision=revision)
+        model_type = described.get("model_type", "")
+        if model_type != SERAlignConfig.model_type:
+            raise InputError(f"--model {model} is of type {model_type!r}: give one that train.py wrote (ser_align)")
         loaded, info = SERAlignForAudioClassification.from_pretrained(
             model, revision=revision, dtype=torch.float32, output_loading_info=True
         )
         extractor = AutoFeatureExtractor.from_pretrained(model, revision=revision)
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise InputError(f"--model {model} cannot be loaded: {' '.join(str(error).split())}") from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
-        raise InputError(
-            f"--model {model} lacks {len(missing)} weights, among them {missing[0]}: it is no SER-Align model"
-        )
+        raise InputError(f"--model {model} lacks {len(missing)} weights, among them {missing[0]}: train it again")
+    return loaded.eval(), extractor
+
+
+def load_pipeline(
+    model: str, revision: str | None = None, device: str | torch.device | None = None, batch_size: int = 1
+) -> SpeechEmotionRecognitionPipeline:
+    """The pipeline of a model, in float32.
+
+    Args:
+        model, revision: as for `load_model`.
+        device: None is the best there is.
+        batch_size: phrases at once.
+
+    Raises:
+        InputError: as `load_model`, or a device that is not there.
+    """
+    loaded, extractor = load_model(model, revision)
     try:
         return SpeechEmotionRecognitionPipeline(
-            model=loaded.eval(),
+            model=loaded,
             feature_extractor=extractor,
             device=device,  # type: ignore[arg-type]
             batch_size=batch_size,

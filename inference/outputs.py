@@ -24,7 +24,7 @@ def write_table(records: list[Record], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = as_csv(records) if path.suffix.lower() == ".csv" else as_jsonl(records)
     unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8", newline="")
+    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")  # names may be no UTF-8
     unfinished.replace(path)
 
 
@@ -49,7 +49,7 @@ def track_paths(records: list[Record], folder: Path, suffix: str) -> list[Path]:
 
 
 def as_jsonl(records: list[Record]) -> str:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    return "".join(json.dumps(record) + "\n" for record in records)
 
 
 def as_csv(records: list[Record]) -> str:

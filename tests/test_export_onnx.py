@@ -20,6 +20,7 @@ from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 import export_onnx
 from export_onnx import OUTPUTS, LogMel, NormalizedWaveform, WaveformModel, generated_audio, padded
 from feature_extraction_ser_align import SERAlignFeatureExtractor
+from inference.loading import load_model
 from models.ship import MODEL
 from recipe.audio import read_audio
 from recipe.corpora import load_corpus
@@ -65,7 +66,7 @@ def session_of(path):
 def mini(tmp_path_factory):
     """The model that ships, trimming as in its training; model.int8.onnx lies beside it."""
     path = tmp_path_factory.mktemp("mini") / "model.onnx"
-    model, extractor = export_onnx.load(str(MODEL))
+    model, extractor = load_model(str(MODEL))
     model.config.trim_db = TRIM_DB
     assert export_onnx.export(model, extractor, path) <= 1e-4
     export_onnx.quantize(path, path.with_suffix(".int8.onnx"))
@@ -307,14 +308,14 @@ def test_a_mistake_is_one_line(tmp_path):
     ]
     run = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
     assert run.returncode == 1 and len(run.stderr.splitlines()) == 1, run.stderr
-    assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'} cannot be loaded: give a folder that train.py")
+    assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'}: neither a folder with a config.json")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}', encoding="utf-8")
     with pytest.raises(InputError, match=r"is of type 'wav2vec2': give one that train\.py wrote"):
-        export_onnx.load(str(tmp_path))
+        load_model(str(tmp_path))
     model = tiny_model("wav2vec2-bert")
     with pytest.raises(InputError, match="SeamlessM4TFeatureExtractor cannot be exported; models with Wav2Vec2Feature"):
         WaveformModel(model, SeamlessM4TFeatureExtractor())

@@ -96,7 +96,7 @@ def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_
     output = tmp_path / "out.jsonl"
     argv = [sys.executable, "predict.py", str(copies), "--output", str(output), "--quiet"]
     run = subprocess.Popen(argv, cwd=ROOT, env=environment(), stderr=subprocess.PIPE)
-    part = tmp_path / "out.jsonl.parts" / "part.jsonl"
+    part = tmp_path / "out.jsonl.parts" / "part-0.jsonl"
     deadline = time.monotonic() + 120
     while not (part.is_file() and part.read_text().count("\n") >= 3) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -247,6 +247,17 @@ def test_timelines_of_equal_names_do_not_overwrite_each_other(tmp_path):
     records = [{"file": name, "channel": None} for name in ("x/a.wav", "y/a.wav", "y/A.mp3", "y/a-2.wav")]
     names = [path.name for path in track_paths(records, tmp_path, ".vtt")]
     assert names == ["a.vtt", "a-2.vtt", "A-3.vtt", "a-2-2.vtt"]
+
+
+def test_odd_file_names_are_answered_and_obey_nothing(tmp_path):
+    odd = [b"\xff not utf-8.wav", "two\nlines \u2028 \x1b[31m.wav".encode(), b"=1+1.wav"]
+    for name in odd:
+        soundfile.write(os.path.join(os.fsencode(tmp_path), name), generated_audio()["180 Hz"], RATE)
+    for output in ("a.jsonl", "a.csv"):
+        run = predict(tmp_path, "--output", tmp_path / output)
+        assert "\x1b" not in run.stdout and len(run.stdout.splitlines()) == 3
+    assert {os.fsencode(os.path.basename(record["file"])) for record in lines_of(tmp_path / "a.jsonl")} == set(odd)
+    assert len(list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))) == 3
 
 
 def test_patterns_find_each_recording_once(folder):
