@@ -96,6 +96,7 @@ from inference.live import live_answers, open_stream
 from inference.loading import load_pipeline
 from inference.outputs import TRACKS, Record, track_paths, write_table, write_track
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
+from recording_ser_align import soundfile_path
 
 TIMELINE_OPTIONS = ("pause", "window", "smoothing", "min_duration")
 # What may differ between a command and the one that goes on from it.
@@ -156,7 +157,7 @@ def jobs_of(files: list[str], channels: str) -> list[Job]:
     jobs: list[Job] = []
     for file in files:
         try:
-            count = soundfile.info(file).channels
+            count = soundfile.info(soundfile_path(file)).channels
         except (soundfile.LibsndfileError, RuntimeError):
             count = 1  # the reason stands in its record
         jobs += [(file, channel) for channel in range(count)]

@@ -253,8 +253,8 @@ def test_odd_file_names_are_answered_and_obey_nothing(tmp_path):
     odd = [b"\xff not utf-8.wav", "two\nlines \u2028 \x1b[31m.wav".encode(), b"=1+1.wav"]
     for name in odd:
         soundfile.write(os.path.join(os.fsencode(tmp_path), name), generated_audio()["180 Hz"], RATE)
-    for output in ("a.jsonl", "a.csv"):
-        run = predict(tmp_path, "--output", tmp_path / output)
+    for output, channels in (("a.jsonl", "mix"), ("a.csv", "each")):
+        run = predict(tmp_path, "--output", tmp_path / output, "--channels", channels)
         assert "\x1b" not in run.stdout and len(run.stdout.splitlines()) == 3
     assert {os.fsencode(os.path.basename(record["file"])) for record in lines_of(tmp_path / "a.jsonl")} == set(odd)
     assert len(list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))) == 3

@@ -7,6 +7,7 @@ Part of the model as it travels on the Hugging Face Hub: imports nothing of the 
 """
 
 import io
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ def _file_blocks(recording: Any) -> tuple[Iterator[np.ndarray], int]:
         raise ValueError(f"{recording}: no such audio file")
     source = io.BytesIO(recording) if isinstance(recording, bytes | bytearray) else recording
     try:
-        file = soundfile.SoundFile(str(source) if isinstance(source, Path) else source)
+        file = soundfile.SoundFile(soundfile_path(source) if isinstance(source, str | Path) else source)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         if isinstance(recording, str | Path) and shutil.which("ffmpeg"):
             return _ffmpeg_blocks(str(recording)), SAMPLING_RATE
@@ -109,6 +110,11 @@ def _file_blocks(recording: Any) -> tuple[Iterator[np.ndarray], int]:
             "formats once ffmpeg is installed"
         ) from None
     return _soundfile_blocks(file, name_of(recording)), file.samplerate
+
+
+def soundfile_path(path: str | Path) -> str | bytes:
+    """A path as soundfile opens it even where its name is no UTF-8."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _soundfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
