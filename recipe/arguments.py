@@ -244,7 +244,7 @@ class Arguments:
 
 
 GROUPS = (ModelArguments, DataArguments, TrainerArguments)
-PATHS = ("data_dir", "test_data_dir", "csv", "output_dir", "init_from")
+PATHS = ("data_dir", "test_data_dir", "csv", "output_dir", "init_from", "features_dir")
 # May differ when an interrupted run goes on: they do not change the method, the data or the order of the batches.
 FREE_TO_CHANGE = (
     *("output_dir", "init_from", "stage", "overwrite", "push_to_hub", "hub_public", "watch_test"),

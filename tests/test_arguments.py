@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT
 
 from configuration_ser_align import CHOICES, SERAlignConfig
-from recipe.arguments import _TYPES, GROUPS, ModelArguments, _choices, _options, parse_arguments
+from recipe.arguments import _TYPES, GROUPS, PATHS, Arguments, ModelArguments, _choices, _options, parse_arguments
 from recipe.errors import InputError
 
 
@@ -155,3 +155,7 @@ def test_help_is_complete_grouped_and_fast():
         assert group.__doc__ in run.stdout
         for f in fields(group):
             assert f"--{f.name} " in run.stdout
+
+
+def test_every_folder_that_can_be_given_is_left_out_of_what_is_published():
+    assert {name for name in Arguments().flat() if name.endswith("_dir")} <= set(PATHS)
