@@ -52,7 +52,7 @@ from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utte
 from recipe.calibration import fit_temperature
 from recipe.corpora import load_corpus
 from recipe.corpora.rows import class_counts, count_speakers
-from recipe.features import features_folder, features_to_keep, keep_features
+from recipe.features import features_folder, features_to_keep, keep_features, remove_features
 from recipe.reporting import (
     library_versions,
     read_json,
@@ -127,7 +127,7 @@ def train_stages(arguments: dict[int, Arguments], rows: Dataset) -> Path:
             check_stage1_speakers(stage1_folder(arguments[2]), data, split)
         run_stage(stage, arguments[stage], split)
     if data.features_dir is None and state.is_main_process:
-        shutil.rmtree(features_folder(arguments[1]), ignore_errors=True)
+        remove_features(features_folder(arguments[1]))
     return folder_of(stages[-1], arguments[stages[-1]])
 
 

@@ -6,6 +6,7 @@ and varied, and the weights of the convolutions. So nothing can be stale, a kill
 share recordings share them too.
 """
 
+import contextlib
 import hashlib
 import shutil
 from functools import cache
@@ -43,7 +44,7 @@ class KeptFeatures:
     def path(self, recording: str | Path, *how: Any) -> Path:
         """The file for a recording, cut and varied in this way."""
         key = repr((content_of(str(recording)), how, self.weights))
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.npy"
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.features.npy"
 
     def read(self, path: Path) -> torch.Tensor:
         return torch.from_numpy(np.array(np.load(path, mmap_mode="r")))
@@ -80,6 +81,14 @@ def features_to_keep(model: SERAlignForAudioClassification, args: Arguments, spl
 
 def features_folder(args: Arguments) -> Path:
     return Path(args.data.features_dir or Path(args.trainer.output_dir) / "features")
+
+
+def remove_features(folder: Path) -> None:
+    """Delete what was kept there, and the folder, unless it holds anything else."""
+    for path in folder.glob("*.features.*"):
+        path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _why_not(

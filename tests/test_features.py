@@ -10,7 +10,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from recipe.augmentation import Variant
 from recipe.batching import Collator, UtterancePreparer, shortest_utterance
-from recipe.features import KeptFeatures
+from recipe.features import KeptFeatures, remove_features
 
 WAVEFORM_ENCODERS = [name for name in TINY_ENCODERS if name != "wav2vec2-bert"]
 
@@ -111,6 +111,20 @@ def test_training_with_kept_outputs_is_the_same_training(demo, tmp_path):
 def test_it_says_why_the_convolutions_run_in_every_epoch(option, reason, demo, tmp_path):
     run = train(*TINY_RUN, "--stage", "1", "--max_steps", "1", "--data_dir", demo, "--output_dir", tmp_path, *option)
     assert f"the convolutions run in every epoch: {reason}" in run.stdout
+
+
+def test_only_what_was_kept_is_removed(tmp_path):
+    kept = KeptFeatures(tmp_path / "features", tiny_model())
+    path = kept.path(write_wav(tmp_path / "a.wav"))
+    kept.write(path, torch.zeros(3, 16))
+    mine = kept.folder / "mine.npy"
+    mine.touch()
+    remove_features(kept.folder)
+    assert list(kept.folder.iterdir()) == [mine]
+    mine.unlink()
+    remove_features(kept.folder)
+    remove_features(kept.folder)  # where nothing is
+    assert not kept.folder.exists()
 
 
 def test_folders_of_features_are_shared_and_stay(demo, tmp_path):
