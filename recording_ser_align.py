@@ -114,7 +114,12 @@ def _file_blocks(recording: Any) -> tuple[Iterator[np.ndarray], int]:
 
 def soundfile_path(path: str | Path) -> str | bytes:
     """A path as soundfile opens it even where its name is no UTF-8."""
-    return str(path) if os.name == "nt" else os.fsencode(path)
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name)
+    return name
 
 
 def _soundfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
