@@ -2,7 +2,8 @@
 
 import numpy as np
 
-SAMPLING_RATE = 16_000
+from recipe.audio import SAMPLING_RATE
+
 MEDIAN, PERCENTILE_95, SHORTEST, LONGEST = 3.58, 11.1, 0.6, 34.0  # seconds
 Z_95 = 1.6449
 

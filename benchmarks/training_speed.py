@@ -36,10 +36,11 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from benchmarks.clips import SAMPLING_RATE, clips, durations
+from benchmarks.clips import clips, durations
 from configuration_ser_align import SERAlignConfig
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.arguments import DataArguments
+from recipe.audio import SAMPLING_RATE
 from recipe.batching import Collator, DurationSampler
 from recipe.reporting import library_versions, write_json
 from recipe.trainer import SERAlignTrainer

@@ -21,6 +21,7 @@ from recipe.statistics import (
     METRICS,
     chance_confusion,
     difference_interval,
+    gender_scores,
     holm,
     majority_confusion,
     paired_p_value,
@@ -303,12 +304,11 @@ def fairness_table(systems: list[System]) -> list[dict[str, Any]]:
         genders = {line["speaker"]: line["gender"] for line in system.lines("best")}
         pooled = system.pooled("best")
         row: dict[str, Any] = {"system": system.name}
+        found = gender_scores(pooled, genders)
         for gender in ("female", "male"):
-            part = [confusion for speaker, confusion in pooled.items() if genders[speaker] == gender]
-            row[gender] = float(scores_of(np.sum(part, axis=0))["ua"]) if part else None
-            row[f"{gender}_speakers"] = len(part)
-            interval = speaker_interval(np.array(part), "ua") if part else None
-            row[f"{gender}_low"], row[f"{gender}_high"] = interval or (None, None)
+            scores = found.get(gender, {"ua": None, "speakers": 0, "interval": None})
+            row |= {gender: scores["ua"], f"{gender}_speakers": scores["speakers"]}
+            row[f"{gender}_low"], row[f"{gender}_high"] = scores["interval"] or (None, None)
         both = row["female"] is not None and row["male"] is not None
         row["gap"] = row["female"] - row["male"] if both else None
         by_speaker = speaker_scores(system)

@@ -29,3 +29,13 @@ def train(*argv, launcher=(), expect=0, offline="1"):
 
 def lines_of(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def fresh(script, *argv, home, cwd="/", **environment):
+    """What a script prints after RESULT, as JSON, in a process without this project or a network; also its run."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    variables |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home), **environment}
+    command = [sys.executable, "-c", script, *map(str, argv)]
+    run = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.split("RESULT")[1]), run

@@ -1,7 +1,6 @@
 """The Hub contract: a saved folder loads in a fresh process, elsewhere, offline, with the same logits."""
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import batch, tiny_model, utterances
+from running import fresh
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from feature_extraction_ser_align import SERAlignFeatureExtractor
@@ -64,21 +64,12 @@ def test_a_fresh_process_loads_the_folder_and_gives_the_same_logits(encoder, ext
     np.savez(tmp_path / "case.npz", **{name: tensor.numpy() for name, tensor in inputs.items()}, **waveforms)
 
     again = tmp_path / "again"
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), str(tmp_path / "case.npz"), str(again)],
-        cwd="/",
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
+    result, run = fresh(
+        SCRIPT, folder, tmp_path / "case.npz", again, home=tmp_path / "hf", HF_HUB_DISABLE_PROGRESS_BARS="1"
     )
-    assert run.returncode == 0, run.stderr
     output = (run.stdout + run.stderr).lower()
     for complaint in ("missing", "unexpected", "newly initialized", "mismatch", "not initialized"):
         assert complaint not in output, output
-    result = json.loads(run.stdout.split("RESULT")[1])
 
     assert result["config"] == "SERAlignConfig" and result["labels"] == ["angry", "calm", "sad"]
     for auto in ("AutoModel", "AutoModelForAudioClassification"):

@@ -1,9 +1,5 @@
 """pipeline("speech-emotion-recognition"): scores, timeline and the folder that brings it, in a fresh process too."""
 
-import json
-import os
-import subprocess
-import sys
 import textwrap
 import tracemalloc
 from itertools import pairwise
@@ -13,7 +9,7 @@ import pytest
 import soundfile
 import torch
 from conftest import tiny_model
-from running import lines_of
+from running import fresh, lines_of
 from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from modeling_ser_align import SERAlignForAudioClassification
@@ -227,18 +223,8 @@ def test_a_saved_folder_brings_its_pipeline_to_a_fresh_process(kind, recognize, 
     folder = tmp_path / "model"
     saved.save_pretrained(folder)
     soundfile.write(tmp_path / "a.wav", sounds((1, 1e-4), (3, 0.2), (0.5, 1e-5), (2, 0.1)), RATE, subtype="FLOAT")
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
-    run = subprocess.run(
-        [sys.executable, "-c", FRESH, str(folder), str(tmp_path / "a.wav")],
-        cwd="/",
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr
-    found, inferred, scores, slow = json.loads(run.stdout.split("RESULT")[1])
+    result, _ = fresh(FRESH, folder, tmp_path / "a.wav", home=tmp_path / "hf")
+    found, inferred, scores, slow = result
     expected = saved(str(tmp_path / "a.wav"), return_timeline=True)
     assert by_label(found["scores"]) == pytest.approx(by_label(expected["scores"]), abs=1e-5)
     assert [s["label"] for s in found["timeline"]] == [s["label"] for s in expected["timeline"]]

@@ -1,9 +1,6 @@
 """The model in models/ser-align-mini: small, fast, complete, and the one that its card and predictions describe."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from statistics import median
 
@@ -11,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from running import lines_of
+from running import fresh, lines_of
 from sklearn.metrics import balanced_accuracy_score
 from transformers import AutoFeatureExtractor
 
@@ -43,18 +40,7 @@ def test_it_is_small_and_the_two_stage_model_with_both_losses():
 
 def test_a_fresh_process_gives_the_stored_predictions(tmp_path):
     np.savez(tmp_path / "audio.npz", **generated_audio())
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(MODEL), str(tmp_path / "audio.npz")],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout.split("RESULT")[1])
+    found, _ = fresh(SCRIPT, MODEL, tmp_path / "audio.npz", home=tmp_path / "hf", cwd=tmp_path)
     stored = json.loads(PREDICTIONS.read_text(encoding="utf-8"))
     assert found.keys() == stored.keys()
     for name, answers in found.items():
