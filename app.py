@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 
-from recipe.errors import InputError
+from recipe.errors import InputError, error_line
 
 SHIPPED = "models/ser-align-mini"
 
@@ -61,15 +61,17 @@ if __name__ == "__main__":  # before the slow imports, so that --help and a mist
         if OPTIONS.write_space is None:
             check_address(OPTIONS.host, OPTIONS.port)
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))
 
 # Gradio reads these when it is imported: nothing is reported, and uploads lie in a folder that goes with this process.
 FOLDER = tempfile.mkdtemp(prefix="ser-align-")
-os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=os.path.join(FOLDER, "uploads"))
+UPLOADS = os.path.join(FOLDER, "uploads")
+os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=UPLOADS)
 
 import atexit
 import base64
 import contextlib
+import ctypes
 import html
 import io
 import secrets
@@ -77,27 +79,33 @@ import shutil
 import signal
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+import safehttpx
 import soundfile
+from fastapi import HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 from gradio import route_utils
+from starlette.requests import ClientDisconnect
 
 from inference.evidence import explain
 from inference.figure import colours, draw
 from inference.loading import load_pipeline
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.corpora.demo import EMOTIONS, make_speaker, synthesise
-from recording_ser_align import SAMPLING_RATE, read_blocks
+from recording_ser_align import SAMPLING_RATE, name_of, read_blocks
 
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 ROOT = Path(__file__).parent
 MOST_MEGABYTES, MOST_MINUTES = 30, 10
 VALID = f"valid are recordings of up to {MOST_MEGABYTES} MB and {MOST_MINUTES} minutes"
 MOST_WAITING = 20  # visitors in the queue; the next one is told to come again
-FORGOTTEN = (60, 900)  # every minute, uploads older than a quarter of an hour go: those whose visitor has left
+FULL = f"{MOST_WAITING} visitors are waiting already, which is the most; give your recording again in a minute"
+LONGEST_KEPT = 900  # seconds; older uploads go: of visitors who left before their turn
 # Inches and dots per inch, so that the text has the size of the page's on a computer and on a phone.
 WIDE, NARROW = ((7.0, 2.8), 160), ((3.3, 2.8), 220)
 EXAMPLES = {  # of synthetic voices: speaker and manner, one after the other
@@ -122,11 +130,12 @@ LEARNED_ELSEWHERE = (
 
 def main(options: argparse.Namespace) -> None:
     """Serve the page until the process is told to end. Raises InputError."""
-    recognize = load_pipeline(options.model, batch_size=8)
+    recognize = load_pipeline(options.model)
     examples = make_examples(Path(FOLDER) / "examples")
     answered(recognize, read_limited(str(examples["Low and loud"])), "")  # what is slow the first time is done now
     page = make_page(recognize, examples, options.model)
     page.queue(default_concurrency_limit=1, max_size=MOST_WAITING)
+    threading.Thread(target=forget_old_uploads, daemon=True).start()
     host = f"[{options.host}]" if ":" in options.host else options.host
     # Gradio calls its own page when it starts, which is for no proxy.
     spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
@@ -147,6 +156,7 @@ def main(options: argparse.Namespace) -> None:
             theme=THEME,
             css=STYLE,
             head=f"<script>{REFUSE}</script>",
+            app_kwargs={"exception_handlers": {503: refuse_to_queue, ClientDisconnect: say_nothing}},
         )
     except OSError as error:
         raise InputError(f"--host {options.host} --port {options.port}: {error}") from None
@@ -177,7 +187,7 @@ def make_examples(folder: Path) -> dict[str, Path]:
 
 
 class OneUpload(route_utils.GradioUploadFile):
-    """An upload whose folder is named by its content and by chance.
+    """An upload whose folder is named by its content and by chance, and of which nothing stays if it breaks off.
 
     By its content alone, two visitors with the same recording would share one file, which goes with the first answer.
     """
@@ -185,23 +195,30 @@ class OneUpload(route_utils.GradioUploadFile):
     def __init__(self, *arguments: Any, **named: Any):
         super().__init__(*arguments, **named)
         self.sha.update(secrets.token_bytes(32))
+        weakref.finalize(self, Path(self.file.name).unlink, missing_ok=True)  # a complete one has moved away by then
+
+
+async def refuse_address(*_: Any, **__: Any) -> Any:
+    """A visitor gives a file; an address of one would have the server fetch it, from anywhere."""
+    raise gr.Error("an address is not fetched: give a file")
 
 
 route_utils.GradioUploadFile = OneUpload  # type: ignore[misc]
+safehttpx.get = safehttpx.async_validate_url = refuse_address  # all that Gradio fetches goes through one of them
 
 
 def read_limited(path: str) -> np.ndarray:
     """A recording, float32 (samples,) at 16 kHz. Raises InputError if it is too large or too long, else ValueError."""
     if not Path(path).is_file():
-        raise InputError(f"{path} is no longer here: give it again")
+        raise InputError(f"{name_of(path)} is no longer here: give it again")
     if (megabytes := Path(path).stat().st_size / 1e6) > MOST_MEGABYTES:
-        raise InputError(f"{path} has {megabytes:.1f} MB; {VALID}")
+        raise InputError(f"{name_of(path)} has {megabytes:.1f} MB; {VALID}")
     most = 60 * MOST_MINUTES * SAMPLING_RATE
     blocks: list[np.ndarray] = []
     for block in read_blocks(path):
         blocks.append(block)
         if sum(map(len, blocks)) > most:
-            raise InputError(f"{path} is {length_of(path)} long; {VALID}")
+            raise InputError(f"{name_of(path)} is {length_of(path)} long; {VALID}")
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
@@ -219,6 +236,36 @@ def forget(path: str) -> None:
         Path(path).parent.rmdir()
 
 
+def forget_old_uploads() -> None:
+    """Every minute. Gradio's own delete_cache stops for good at the first upload that comes while it looks."""
+    while True:
+        time.sleep(60)
+        delete_older(Path(UPLOADS), LONGEST_KEPT)
+
+
+def delete_older(folder: Path, seconds: float) -> None:
+    """Delete the folders in it that nobody has written to for so long."""
+    for path in folder.glob("*"):
+        with contextlib.suppress(OSError):  # its answer has come meanwhile
+            if time.time() - path.stat().st_mtime > seconds:
+                shutil.rmtree(path)
+
+
+async def refuse_to_queue(request: Request, error: HTTPException) -> Response:
+    """Says the limit in words, where Gradio says that it is busy, and deletes what the visitor sent."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # whatever is no upload, such as what a button sends
+        (given,) = (await request.json())["data"]
+        path = Path(given["path"]).resolve()
+        if Path(UPLOADS).resolve() in path.parents:
+            forget(str(path))
+    return JSONResponse({"detail": FULL}, status_code=429)
+
+
+async def say_nothing(request: Request, error: ClientDisconnect) -> Response:
+    """To a visitor who has left in the middle of an upload; else the terminal would show a traceback."""
+    return Response()
+
+
 # ------------------------------------------------------------------------------------------- answers
 
 
@@ -233,10 +280,17 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
     try:
         return gr.skip(), answered(recognize, read_limited(path), name)
     except (ValueError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).replace(path, name)
+        reason = " ".join(str(error).replace(name_of(path), name_of(name)).split())
         return None, f'<p class="wrong" role="alert">{html.escape(reason)}</p>'
     finally:
         forget(path)
+        give_memory_back()
+
+
+def give_memory_back() -> None:
+    """glibc keeps for each thread what it has freed, and Gradio answers in many threads; other systems need nothing."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def answered(recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray, name: str, note: str = "") -> str:
@@ -316,9 +370,11 @@ def table(segments: list[dict[str, Any]], colour: dict[str, str]) -> str:
 def make_page(recognize: SpeechEmotionRecognitionPipeline, examples: dict[str, Path], model: str) -> gr.Blocks:
     def of_example(name: str) -> tuple[str, str]:
         path = str(examples[name])
-        return path, answered(recognize, read_limited(path), f"Synthetic voice: {name.lower()}", SYNTHETIC)
+        answer = answered(recognize, read_limited(path), f"Synthetic voice: {name.lower()}", SYNTHETIC)
+        give_memory_back()
+        return path, answer
 
-    with gr.Blocks(title="SER-Align", analytics_enabled=False, delete_cache=FORGOTTEN) as page:
+    with gr.Blocks(title="SER-Align", analytics_enabled=False) as page:
         gr.HTML(TITLE)
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="ask"):
@@ -497,6 +553,6 @@ if __name__ == "__main__":
         else:
             main(OPTIONS)
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))
     except KeyboardInterrupt:
         sys.exit(130)

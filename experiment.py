@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 from recipe.arguments import first_difference, parse_arguments
-from recipe.errors import InputError
+from recipe.errors import InputError, error_line
 from recipe.experiments import Cell, Experiment, read_experiment
 
 
@@ -50,7 +50,7 @@ if __name__ == "__main__":  # before the slow imports, so that --help, --list an
     try:
         EXPERIMENT = read_experiment(OWN.config, REST, OWN.run_config)
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))
     if OWN.list:
         for number, cell in enumerate(EXPERIMENT.cells(), start=1):
             done = (EXPERIMENT.stage_dir(cell) / "results.json").is_file()
@@ -97,7 +97,7 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
         try:
             arguments = parse_arguments(experiment.command_line(cell), description="")
             rows = rows or train.read_rows(arguments[1])
-            train.train_stages(arguments, rows)
+            train.train_stages(arguments, *rows)
         except InputError as error:
             raise InputError(f"{error} [cell {experiment.cells().index(cell) + 1}: {cell}]") from error
         finally:
@@ -236,4 +236,4 @@ if __name__ == "__main__":
     try:
         main(EXPERIMENT, OWN.cell, OWN.report)
     except InputError as error:
-        sys.exit(f"error: {str(error).splitlines()[-1].removeprefix('recipe.errors.InputError: ')}")
+        sys.exit(error_line(error))

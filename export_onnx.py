@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from recipe.errors import InputError
+from recipe.errors import InputError, error_line
 
 REQUIREMENTS = "requirements-onnx.txt"
 
@@ -50,7 +50,7 @@ if __name__ == "__main__":  # before the slow imports, so that --help and a mist
     try:
         ARGUMENTS = read_command_line(sys.argv[1:])
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))
 
 import ast
 import json
@@ -347,4 +347,4 @@ if __name__ == "__main__":
     try:
         main(ARGUMENTS)
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))

@@ -21,11 +21,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
 try:
-    from .configuration_ser_align import SAMPLING_RATE, SERAlignConfig
+    from .configuration_ser_align import SAMPLING_RATE, SERAlignConfig, refuse_attention_code
 except ImportError:
     if __package__:  # inside a package the relative import must work: do not hide its error
         raise
-    from configuration_ser_align import SAMPLING_RATE, SERAlignConfig
+    from configuration_ser_align import SAMPLING_RATE, SERAlignConfig, refuse_attention_code
 
 
 @dataclass
@@ -430,8 +430,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; freezes the feature encoder again, which loading undoes."""
-        loaded = super().from_pretrained(*args, **kwargs)
+        """As in transformers, of safetensors alone; freezes the feature encoder again, which loading undoes."""
+        loaded = super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if model.config.freeze_feature_encoder:
             model.freeze_feature_encoder()
@@ -453,7 +453,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         Raises:
             ValueError: the encoder is of an unsupported kind, or weights of it are missing in the checkpoint.
         """
-        pretrained_config = AutoConfig.from_pretrained(name_or_path, **(encoder_config or {}))
+        pretrained_config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **(encoder_config or {}))
+        refuse_attention_code({"attn_implementation": pretrained_config._attn_implementation})
         # Old configurations carry this switch, which would turn checkpointing on for good: it belongs to the Trainer.
         vars(pretrained_config).pop("gradient_checkpointing", None)
         config = SERAlignConfig(encoder_config=pretrained_config, **config_overrides)
@@ -461,7 +462,12 @@ class SERAlignForAudioClassification(PreTrainedModel):
         logging.set_verbosity_error()  # the unused heads of the checkpoint are no news; missing keys are checked below
         try:
             encoder, info = AutoModel.from_pretrained(
-                name_or_path, config=pretrained_config, dtype=torch.float32, output_loading_info=True
+                name_or_path,
+                config=pretrained_config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
+                weights_only=True,  # published encoders may be pickles
             )
         finally:
             logging.set_verbosity(verbosity)

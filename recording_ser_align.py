@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import subprocess
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,11 @@ import soxr
 
 SAMPLING_RATE = 16_000
 BLOCK_SECONDS = 30.0
+BLOCK_VALUES = 2**24  # at most so many samples of all channels at once, whatever a header says: 64 MB
+# Ours. Beyond these a header is damaged; beyond 32-bit integers that are kept as floats, samples are.
+LOWEST_RATE, HIGHEST_RATE = 4_000, 400_000
+LARGEST_SAMPLE = 2.0**31
+FULL_SCALE, CLIPPED_SHARE = 0.99, 0.01  # ours: a recording with a larger share of samples up there is clipped
 FRAME, HOP = 2048, 512  # samples: levels are measured over 128 ms, every 32 ms
 SILENCE_DB = -80.0  # relative to full scale: a recording that never exceeds it holds no speech
 # Ours, on validation actors, clean and in noise: where speech ends, in dB below the loudest, or above the noise.
@@ -38,7 +44,7 @@ class Phrase(NamedTuple):
 
 
 def read_blocks(recording: Any, channel: int | None = None) -> Iterator[np.ndarray]:
-    """A recording as 16 kHz mono blocks of 30 seconds, the last one shorter.
+    """A recording as 16 kHz mono blocks of 30 seconds, the last one shorter; warns of a clipped one.
 
     Args:
         recording: path of an audio file, its bytes, an open binary file, a waveform at 16 kHz as (samples,) or
@@ -50,28 +56,76 @@ def read_blocks(recording: Any, channel: int | None = None) -> Iterator[np.ndarr
         float32 (samples,).
 
     Raises:
-        ValueError: no such file, no audio, damaged, samples that are not finite, or no such channel; one line.
+        ValueError: as [`samples_of`], or no such channel; one line.
+    """
+    blocks, rate = samples_of(recording)
+    resampler = None if rate == SAMPLING_RATE else soxr.ResampleStream(rate, SAMPLING_RATE, 1, quality="HQ")
+    heard = clipped = 0
+    for block in blocks:
+        if channel is not None and channel >= block.shape[1]:
+            raise ValueError(
+                f"{name_of(recording)} has {block.shape[1]} channels, counted from 0; there is no {channel}"
+            )
+        heard += block.size
+        clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
+        mono = block.mean(axis=1) if channel is None else np.ascontiguousarray(block[:, channel])
+        yield mono if resampler is None else resampler.resample_chunk(mono)
+    if clipped > CLIPPED_SHARE * heard:
+        warnings.warn(
+            f"{name_of(recording)} is clipped: {clipped / heard:.0%} of its samples are at full scale, which changes "
+            "how a voice sounds; record it with less gain",
+            stacklevel=2,
+        )
+    if resampler is not None:
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def samples_of(recording: Any) -> tuple[Iterator[np.ndarray], int]:
+    """The samples of a recording as it holds them, in blocks of at most 30 seconds, and their rate in Hz.
+
+    Args:
+        recording: as for [`read_blocks`].
+
+    Returns:
+        blocks, float32 (samples, channels), read when they are asked for; fewer than 30 seconds of many channels at
+        a high rate.
+
+    Raises:
+        ValueError: no such file, no audio, a rate that no recording of speech has, and when the blocks are read:
+            damaged, samples that are not finite or far too large; one line.
     """
     if isinstance(recording, str | Path | bytes | bytearray | io.IOBase):
         blocks, rate = _file_blocks(recording)
     else:
         blocks, rate = _array_blocks(recording)
-    resampler = None if rate == SAMPLING_RATE else soxr.ResampleStream(rate, SAMPLING_RATE, 1, quality="HQ")
+    check_rate(rate, name_of(recording))
+    return _checked(blocks, name_of(recording)), rate
+
+
+def check_rate(rate: int, name: str) -> None:
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise ValueError(
+            f"{name} has a sample rate of {rate} Hz; valid are {LOWEST_RATE} to {HIGHEST_RATE} Hz: export it again"
+        )
+
+
+def _checked(blocks: Iterator[np.ndarray], name: str) -> Iterator[np.ndarray]:
     for block in blocks:
-        if not np.isfinite(block).all():
-            raise ValueError(f"{name_of(recording)} holds samples that are not finite numbers; export it again")
-        if channel is not None and channel >= block.shape[1]:
-            raise ValueError(
-                f"{name_of(recording)} has {block.shape[1]} channels, counted from 0; there is no {channel}"
-            )
-        mono = block.mean(axis=1) if channel is None else np.ascontiguousarray(block[:, channel])
-        yield mono if resampler is None else resampler.resample_chunk(mono)
-    if resampler is not None:
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        largest = np.abs(block).max(initial=0.0)
+        if not np.isfinite(largest):
+            raise ValueError(f"{name} holds samples that are not finite numbers; export it again")
+        if largest > LARGEST_SAMPLE:
+            raise ValueError(f"{name} holds samples of {largest:.2g}; valid are -1 to 1: export it again")
+        yield block
 
 
 def name_of(recording: Any) -> str:
-    return str(recording) if isinstance(recording, str | Path) else "the recording"
+    return printable(str(recording)) if isinstance(recording, str | Path) else "the recording"
+
+
+def printable(text: str) -> str:
+    """On one line: a file name may hold anything, also what a terminal would obey."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def _array_blocks(recording: Any) -> tuple[Iterator[np.ndarray], int]:
@@ -97,19 +151,33 @@ def _array_blocks(recording: Any) -> tuple[Iterator[np.ndarray], int]:
 
 
 def _file_blocks(recording: Any) -> tuple[Iterator[np.ndarray], int]:
-    if isinstance(recording, str | Path) and not Path(recording).is_file():
-        raise ValueError(f"{recording}: no such audio file")
-    source = io.BytesIO(recording) if isinstance(recording, bytes | bytearray) else recording
     try:
-        file = soundfile.SoundFile(soundfile_path(source) if isinstance(source, str | Path) else source)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        if isinstance(recording, str | Path) and shutil.which("ffmpeg"):
+        file = open_audio(recording)
+    except ValueError:
+        if isinstance(recording, str | Path) and os.path.isfile(recording) and shutil.which("ffmpeg"):
             return _ffmpeg_blocks(str(recording)), SAMPLING_RATE
-        raise ValueError(
-            f"{name_of(recording)} cannot be read as audio ({_one_line(error)}); WAV, FLAC, OGG and MP3 can, other "
-            "formats once ffmpeg is installed"
-        ) from None
+        raise
     return _soundfile_blocks(file, name_of(recording)), file.samplerate
+
+
+def open_audio(recording: str | Path | bytes | bytearray | io.IOBase) -> soundfile.SoundFile:
+    """A file, its path or its bytes, open for reading. Raises ValueError if it is missing or no audio; one line."""
+    name = name_of(recording)
+    source: Any = io.BytesIO(recording) if isinstance(recording, bytes | bytearray) else recording
+    if isinstance(recording, str | Path):
+        if not os.path.isfile(recording):  # a pipe would never end
+            raise ValueError(f"{name} is no file" if os.path.exists(recording) else f"{name}: no such audio file")
+        if not os.access(recording, os.R_OK):
+            raise ValueError(f"{name} may not be read: change its permissions")
+        source = soundfile_path(recording)
+    try:
+        return soundfile.SoundFile(source)
+    except (soundfile.LibsndfileError, TypeError) as error:  # the latter for the name of headerless audio, a.raw
+        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+        raise ValueError(
+            f"{name} cannot be read as audio ({_one_line(reason)}); WAV, FLAC, OGG and MP3 can: convert it, or "
+            "install ffmpeg"
+        ) from None
 
 
 def soundfile_path(path: str | Path) -> str | bytes:
@@ -123,13 +191,13 @@ def soundfile_path(path: str | Path) -> str | bytes:
 
 
 def _soundfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
-    size = int(BLOCK_SECONDS * file.samplerate)
+    size = min(int(BLOCK_SECONDS * file.samplerate), BLOCK_VALUES // file.channels)
     with file:
         while True:
             try:
                 block = file.read(size, dtype="float32", always_2d=True)
-            except (soundfile.LibsndfileError, RuntimeError) as error:
-                raise ValueError(f"{name} is damaged ({_one_line(error)}); export it again") from None
+            except soundfile.LibsndfileError as error:
+                raise ValueError(f"{name} is damaged ({_one_line(error.error_string)}); export it again") from None
             if len(block) == 0:
                 return
             yield block
@@ -147,11 +215,12 @@ def _ffmpeg_blocks(path: str) -> Iterator[np.ndarray]:
             yield np.frombuffer(data, "<f4").reshape(-1, 1)
         message = process.stderr.read().decode(errors="replace").strip().splitlines()
     if process.returncode:
-        raise ValueError(f"{path} cannot be read as audio ({_one_line(message[-1] if message else 'ffmpeg failed')})")
+        reason = _one_line(message[-1] if message else "ffmpeg failed")
+        raise ValueError(f"{printable(path)} cannot be read as audio ({reason})")
 
 
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+def _one_line(reason: str) -> str:
+    return printable(" ".join(reason.split()).rstrip("."))
 
 
 # -------------------------------------------------------------------------------------------- speech

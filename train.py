@@ -15,13 +15,13 @@ command again goes on after an interruption.
 import sys
 
 from recipe.arguments import Arguments, DataArguments, first_difference, parse_arguments
-from recipe.errors import InputError
+from recipe.errors import InputError, error_line, warn, writing
 
 if __name__ == "__main__":  # before the slow imports, so that --help and a mistyped option answer at once
     try:
         ARGUMENTS = parse_arguments(sys.argv[1:], description=__doc__)
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))
 
 import hashlib
 import json
@@ -29,19 +29,20 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import datasets
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from datasets import Dataset, DatasetDict
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PrinterCallback, ProgressCallback, SequenceFeatureExtractor, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from modeling_ser_align import SERAlignForAudioClassification
@@ -49,7 +50,9 @@ from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.audio import SAMPLING_RATE
 from recipe.augmentation import augmentation_of
 from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utterance
+from recipe.broken import broken_files, left_out
 from recipe.calibration import fit_temperature
+from recipe.checkpoints import CHECKPOINTS, best_until, checkpoints_in, flush, last_complete
 from recipe.corpora import load_corpus
 from recipe.corpora.rows import class_counts, count_speakers
 from recipe.features import features_folder, features_to_keep, keep_features, remove_features
@@ -63,7 +66,7 @@ from recipe.reporting import (
     write_model_card,
     write_results,
 )
-from recipe.scoring import predict, score_file, write_lines
+from recipe.scoring import never_predicted, predict, score_file, write_lines
 from recipe.selection import selected, train_on_one_test_on_another
 from recipe.splits import make_split
 from recipe.stages import build_model, feature_extractor_for, stage1_folder, training_arguments
@@ -71,14 +74,14 @@ from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history, weights_o
 
 # Of a stage folder, what only the machine that trained it needs, and what names places on it.
 NOT_PUSHED = ("arguments.json", "tensorboard/*")
+CARD = "README.md"
 # Seconds before a push that the Hub did not answer is tried again. Its client tries only some of its calls again.
 RETRY_AFTER = (1, 2, 4)
 
 
 def main(arguments: dict[int, Arguments]) -> None:
     quiet_libraries()
-    rows = read_rows(arguments[1])
-    stage_dir = train_stages(arguments, rows)
+    stage_dir = train_stages(arguments, *read_rows(arguments[1]))
     if PartialState().is_main_process:
         print(how_to_use(stage_dir))
         if arguments[1].trainer.push_to_hub:
@@ -92,26 +95,49 @@ def quiet_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def read_rows(args: Arguments) -> Dataset:
-    """The utterances to train and test on; the first process reads them, the others find what it wrote."""
-    with PartialState(cpu=args.trainer.use_cpu).main_process_first():
-        return rows_of(args.data)
+def read_rows(args: Arguments) -> tuple[Dataset, int]:
+    """The utterances to train and test on, and how many were left out, as their files are broken.
+
+    The first process reads the corpus, the others find what it wrote; each then reads its share of the files, so that
+    all leave out the same.
+    """
+    state = PartialState(cpu=args.trainer.use_cpu)
+    with state.main_process_first():
+        rows = selected_rows(args.data)
+    broken = dict(gather_object(list(broken_files(rows, state.process_index, state.num_processes).items())))
+    return left_out(rows, broken, args.data.max_broken_share), len(broken)
 
 
 def rows_of(data: DataArguments) -> Dataset:
+    """The utterances to train and test on, read by this process alone."""
+    rows = selected_rows(data)
+    return left_out(rows, broken_files(rows), data.max_broken_share)
+
+
+def selected_rows(data: DataArguments) -> Dataset:
     """The utterances of one corpus, or of two of which one trains and the other tests."""
-    rows = load_corpus(data.corpus, data.data_dir, data.csv, data.partial_corpus, data.hub_options)
+    rows = load_corpus(
+        data.corpus, data.data_dir, data.csv, data.partial_corpus, data.hub_options, data.allow_outside_paths
+    )
     rows = selected(rows, data.only, data.label_map)
     if data.test_corpus is None:
         return rows
     test = load_corpus(
-        data.test_corpus, data.test_data_dir, partial=data.partial_corpus, hub_options=data.test_hub_options
+        data.test_corpus,
+        data.test_data_dir,
+        partial=data.partial_corpus,
+        hub_options=data.test_hub_options,
+        allow_outside=data.allow_outside_paths,
     )
     return train_on_one_test_on_another(rows, data.corpus, selected(test, {}, data.test_label_map), data.test_corpus)
 
 
-def train_stages(arguments: dict[int, Arguments], rows: Dataset) -> Path:
-    """Split the rows and train the stages that are asked for; returns the folder of the last one."""
+def train_stages(arguments: dict[int, Arguments], rows: Dataset, num_broken: int) -> Path:
+    """Split the rows and train the stages that are asked for; returns the folder of the last one.
+
+    Args:
+        num_broken: utterances that were left out of the rows, for the record.
+    """
     data, run = arguments[1].data, arguments[1].trainer
     stages = (1, 2) if run.stage == "both" else (int(run.stage),)
     state = PartialState()
@@ -125,7 +151,7 @@ def train_stages(arguments: dict[int, Arguments], rows: Dataset) -> Path:
     for stage in stages:
         if stage == 2:
             check_stage1_speakers(stage1_folder(arguments[2]), data, split)
-        run_stage(stage, arguments[stage], split)
+        run_stage(stage, arguments[stage], split, num_broken)
     if data.features_dir is None and state.is_main_process:
         remove_features(features_folder(arguments[1]))
     return folder_of(stages[-1], arguments[stages[-1]])
@@ -143,13 +169,15 @@ def split_of(data: DataArguments, rows: Dataset) -> DatasetDict:
     )
 
 
-def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
+def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int) -> None:
     """Train one stage, score its best and its last weights, and leave a complete folder."""
     state = PartialState()
     stage_dir = folder_of(stage, args)
     record = record_of(stage, args, split)
     finished = finished_before(stage_dir, record, args.trainer.overwrite)
     if finished is not None:
+        if state.is_main_process:
+            remove_checkpoints(stage_dir)  # a kill may have come before it
         state.print(f"\nStage {stage} is finished already, in {stage_dir}; --overwrite trains it again.")
         state.print("\n".join(score_lines(finished)))
         return
@@ -174,19 +202,17 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
         open_stage_folder(stage_dir, record, args.trainer.overwrite)
     if features is not None:
         keep_features(model, {**dict.fromkeys(split, preparer), "train": train_preparer}, split)
-    checkpoint = last_complete_checkpoint(stage_dir)
-    if checkpoint is not None:
-        state.print(f"  going on from {checkpoint}")
+    checkpoints = stage_dir / CHECKPOINTS
+    resumed_from = last_complete(checkpoints)
+    if resumed_from is not None:
+        state.print(f"  going on from {resumed_from}")
     start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    resume(trainer, resumed_from)
     seconds = time.perf_counter() - start
 
-    checkpoints = {
-        "best": (trainer.state.best_model_checkpoint, stage_dir),
-        "last": (get_last_checkpoint(stage_dir / "checkpoints"), stage_dir / "last"),
-    }
+    last = checkpoints_in(checkpoints)[-1]
     scores = {}
-    for name, (checkpoint, directory) in checkpoints.items():
+    for name, checkpoint, directory in (("best", best_until(last), stage_dir), ("last", last, stage_dir / "last")):
         chosen = SERAlignForAudioClassification.from_pretrained(weights_of(checkpoint))
         scores[name] = save_and_score(chosen, feature_extractor, preparer, directory, args, split)
     if state.is_main_process:
@@ -201,21 +227,30 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict) -> None:
             **progress_of(trainer),
             "speakers": {name: sorted(set(part["speaker"])) for name, part in split.items()},
             "class_counts": {name: class_counts(part) for name, part in split.items()},
+            "broken_files": num_broken,
             "hours": {name: sum(part["duration"]) / 3600 for name, part in split.items()},
             "frame_seconds": model.config.frame_seconds,
             "num_parameters": model.num_parameters(),
             "seconds": seconds,
-            "resumed": checkpoint is not None,
+            "resumed": resumed_from is not None,
             "device": trainer.args.device.type,
             "versions": library_versions(),
             "arguments": args.without_paths(),
         }
         write_lines(stage_dir / "training_log.jsonl", trainer.state.log_history)
-        write_model_card(stage_dir, results, args, where=args.trainer.push_to_hub or str(stage_dir))
+        with writing(stage_dir):
+            write_model_card(stage_dir, results, args, where=args.trainer.push_to_hub or str(stage_dir))
+            flush(stage_dir)
         write_results(stage_dir, results)
-        shutil.rmtree(stage_dir / "checkpoints")  # best and last are both saved by now
+        remove_checkpoints(stage_dir)
         print(f"Stage {stage} took {seconds:.0f} s. Scores on {unseen(results)}:")
         print("\n".join(score_lines(results)))
+        unused = never_predicted(scores["best"]["validation"])
+        if unused:
+            warn(
+                f"stage {stage} takes no validation utterance for {', '.join(unused)}: train longer, with other "
+                "learning rates, or on more utterances of it"
+            )
     state.wait_for_everyone()
 
 
@@ -290,7 +325,9 @@ def finished_before(stage_dir: Path, record: dict[str, Any], overwrite: bool) ->
         InputError: the folder belongs to a run with other arguments or data, or is no folder of a run at all.
     """
     path = stage_dir / "arguments.json"
-    if stage_dir.exists() and any(stage_dir.iterdir()) and not path.is_file():
+    # The Trainer makes an empty folder there before that file is written, and a kill may come in between.
+    files = (entry for entry in stage_dir.rglob("*") if entry.is_file() and entry.name != f"{path.name}.unfinished")
+    if not path.is_file() and any(files):
         raise InputError(f"{stage_dir} has files but no arguments.json, so no run made it: choose another --output_dir")
     if overwrite or not path.is_file():
         return None
@@ -304,9 +341,10 @@ def open_stage_folder(stage_dir: Path, record: dict[str, Any], overwrite: bool) 
     """Make the folder of a stage, or keep the one of an interrupted run."""
     if not PartialState().is_main_process:
         return
-    if overwrite and stage_dir.exists():
-        shutil.rmtree(stage_dir)
     stage_dir.mkdir(parents=True, exist_ok=True)
+    for entry in stage_dir.iterdir() if overwrite else ():
+        if entry.name != "arguments.json":  # it says that a run made this folder, also if a kill comes here
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     write_json(stage_dir / "arguments.json", record)
 
 
@@ -354,14 +392,20 @@ def make_trainer(
     return trainer
 
 
-def last_complete_checkpoint(stage_dir: Path) -> str | None:
-    """The newest checkpoint; one without trainer_state.json, written last, was cut short by a kill."""
-    checkpoints = stage_dir / "checkpoints"
-    for path in checkpoints.glob("checkpoint-*"):
-        if not (path / "trainer_state.json").is_file() and PartialState().is_main_process:
-            shutil.rmtree(path)
-    PartialState().wait_for_everyone()
-    return get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None
+def remove_checkpoints(stage_dir: Path) -> None:
+    """Of a stage whose best and last weights are both saved."""
+    shutil.rmtree(stage_dir / CHECKPOINTS, ignore_errors=True)
+
+
+def resume(trainer: SERAlignTrainer, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint if there is one; of its files the library reads tensors and numbers alone."""
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except UnpicklingError:
+        raise InputError(
+            f"{checkpoint} holds more than tensors and numbers, so it was not read, and no run wrote it so: remove it, "
+            "and training goes on from the one before"
+        ) from None
 
 
 def save_and_score(
@@ -378,15 +422,18 @@ def save_and_score(
     fitted on validation data first.
     """
     state = PartialState()
+    pipeline = SpeechEmotionRecognitionPipeline(model=model, feature_extractor=feature_extractor)
     if state.is_main_process:
-        SpeechEmotionRecognitionPipeline(model=model, feature_extractor=feature_extractor).save_pretrained(directory)
+        with writing(directory):
+            pipeline.save_pretrained(directory)
     state.wait_for_everyone()
     saved = SERAlignForAudioClassification.from_pretrained(directory, dtype=torch.float32).to(state.device)
     validation = predict(saved, split["validation"], preparer, args.trainer.eval_batch_size)
     saved.config.temperature = fit_temperature(validation)
     saved.config.encoder_config.name_or_path = ""  # where the encoder came from may be a folder of this machine
     if state.is_main_process:
-        saved.config.save_pretrained(directory)
+        with writing(directory):
+            saved.config.save_pretrained(directory)
     predictions = []
     for name in ("validation", "test"):
         part = predict(saved, split[name], preparer, args.trainer.eval_batch_size)
@@ -427,9 +474,14 @@ def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:
     results = read_results(stage_dir)
     if results is not None:
         write_model_card(stage_dir, results, args, where=repo_id)
+
+    def write_card(commit: str) -> None:
+        if results is not None:
+            write_model_card(stage_dir, results, args, where=repo_id, revision=commit)
+
     for seconds in (*RETRY_AFTER, None):
         try:
-            url = upload(stage_dir, repo_id, private=not args.trainer.hub_public)
+            url = upload(stage_dir, repo_id, not args.trainer.hub_public, write_card)
             break
         except (HTTPError, OSError, RuntimeError) as error:  # the last one from the transfer of large files
             if seconds is None or not is_transient(error):
@@ -442,12 +494,14 @@ def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:
     print(f"Pushed to {url}")
 
 
-def upload(stage_dir: Path, repo_id: str, private: bool) -> str:
-    """Make the repository, unless it exists, and put the folder into it; doing it again changes nothing."""
+def upload(stage_dir: Path, repo_id: str, private: bool, write_card: Callable[[str], None]) -> str:
+    """Make the repository, unless it exists, and put the folder into it: first all but the card, which names the
+    commit of the code beside it. Doing it again changes no more than that name."""
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
-    ignored = ["checkpoints/*", *NOT_PUSHED]
-    return api.upload_folder(repo_id=repo_id, folder_path=stage_dir, ignore_patterns=ignored)
+    ignored = [f"{CHECKPOINTS}/*", CARD, *NOT_PUSHED]
+    write_card(api.upload_folder(repo_id=repo_id, folder_path=stage_dir, ignore_patterns=ignored).oid)
+    return api.upload_file(repo_id=repo_id, path_or_fileobj=stage_dir / CARD, path_in_repo=CARD)
 
 
 def is_transient(error: Exception) -> bool:
@@ -468,5 +522,5 @@ def push_by_hand(stage_dir: Path, args: Arguments, repo_id: str) -> str:
 if __name__ == "__main__":
     try:
         main(ARGUMENTS)
-    except InputError as error:  # one line; from a process that reads audio it comes below that one's traceback
-        sys.exit(f"error: {str(error).splitlines()[-1].removeprefix('recipe.errors.InputError: ')}")
+    except InputError as error:
+        sys.exit(error_line(error))

@@ -1,12 +1,12 @@
 """Utterances per second in training, against the library's own classifier and recipe.
 
-    python benchmarks/training_speed.py --clips 64 --repetitions 5
+    python benchmarks/training_speed.py --clips 96 --repetitions 5
 
 The reference is what a user would otherwise run: transformers' Wav2Vec2ForSequenceClassification with its feature
 encoder frozen, trained by Trainer on random batches padded to their longest clip. Ours is stage 2 with EAL and FUAL by
 SERAlignTrainer. Same encoder shape (wav2vec2-base, random weights), clips, threads, batch size and optimiser; audio is
 in memory for both. An epoch of each in turn; the ratio is that of the medians. Writes docs/results/training_speed.json;
-prints the ratio last.
+the same command adds the repetitions that are missing there. Prints the ratio last.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -36,17 +36,19 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from benchmarks.clips import clips, durations
+from benchmarks.clips import MEDIAN, clips, durations
+from benchmarks.measuring import matrix_peak, medians
 from configuration_ser_align import SERAlignConfig
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.arguments import DataArguments
 from recipe.audio import SAMPLING_RATE
 from recipe.batching import Collator, DurationSampler
-from recipe.reporting import library_versions, write_json
+from recipe.reporting import library_versions, read_json, write_json
 from recipe.trainer import SERAlignTrainer
 
 RESULT = ROOT / "docs" / "results" / "training_speed.json"
 LABELS = dict(enumerate(("angry", "happy", "neutral", "sad")))
+FRAME = 0.02  # seconds
 EPOCHS_FOR_ALL = 10  # over which the one pass through the convolutions is spread
 
 
@@ -65,35 +67,51 @@ def main(count: int, repetitions: int, batch_size: int, duration_pool: int) -> N
         features = [model.extract_features(values[None])[0] for values in normalized]
         once = time.perf_counter() - start
         systems["ours"] = lambda: ours(features, labels, base, duration_pool)
-        seconds: dict[str, list[float]] = {name: [] for name in systems}
-        for repetition in range(1, repetitions + 1):
+        machine = {
+            "gflop_per_second_of_audio": {
+                "reference": gflop_a_second(systems["reference"](), torch.randn(1, int(MEDIAN * SAMPLING_RATE))),
+                "ours": gflop_a_second(systems["ours"](), torch.randn(1, int(MEDIAN / FRAME), 512)),
+            },
+            "matrix_peak_gflops": matrix_peak() / 1e9,
+        }
+        setting = {"clips": count, "batch_size": batch_size, "duration_pool": duration_pool}
+        seconds = measured_before(setting) or {name: [] for name in systems}
+        for repetition in range(len(seconds["ours"]) + 1, repetitions + 1):
             for name, make in systems.items():
                 base.seed = base.data_seed = repetition
                 seconds[name].append(epoch_seconds(make()))
                 print(f"{repetition}: {name:10} {count / seconds[name][-1]:7.3f} utterances a second", flush=True)
-            setting = {"clips": count, "batch_size": batch_size, "duration_pool": duration_pool}
-            result = {**setting, **summary(seconds, setting, once), "versions": library_versions()}
+            result = {**setting, **summary(seconds, setting, once), **machine, "versions": library_versions()}
             write_json(RESULT, result)  # after each: a run that is cut short has measured something
     print(f"ratio {result['ratio']:.2f}, with the one pass through the convolutions spread over ten epochs "
           f"{result['ratio_with_convolutions_over_10_epochs']:.2f}")  # fmt: skip
 
 
+def measured_before(setting: dict[str, int]) -> dict[str, list[float]] | None:
+    """Seconds of the repetitions of an earlier run with this setting and these versions, which this one adds to."""
+    if not RESULT.is_file():
+        return None
+    before = read_json(RESULT)
+    same = {**setting, "threads": torch.get_num_threads(), "versions": library_versions()}
+    return before["epoch_seconds"] if all(before.get(name) == value for name, value in same.items()) else None
+
+
 def summary(seconds: dict[str, list[float]], setting: dict[str, int], once: float) -> dict[str, Any]:
-    medians = {name: median(values) for name, values in seconds.items()}
+    middle = medians(seconds)
     repetitions = len(seconds["ours"])
     return {
         "seconds_of_audio": float(durations(setting["clips"]).sum()),
         "repetitions": repetitions,
         "threads": torch.get_num_threads(),
-        "utterances_per_second": {name: setting["clips"] / value for name, value in medians.items()},
+        "utterances_per_second": {name: setting["clips"] / value for name, value in middle.items()},
         "epoch_seconds": seconds,
         "padded_audio": {
             "reference": padded_share(setting["clips"], setting["batch_size"], 1, repetitions),
             "ours": padded_share(**setting, epochs=repetitions),
         },
         "convolutions_once_seconds": once,
-        "ratio": medians["reference"] / medians["ours"],
-        "ratio_with_convolutions_over_10_epochs": medians["reference"] / (medians["ours"] + once / EPOCHS_FOR_ALL),
+        "ratio": middle["reference"] / middle["ours"],
+        "ratio_with_convolutions_over_10_epochs": middle["reference"] / (middle["ours"] + once / EPOCHS_FOR_ALL),
     }
 
 
@@ -134,9 +152,16 @@ def reference(waveforms: list[np.ndarray], labels: list[int], base: TrainingArgu
     return Trainer(model=model, args=base, train_dataset=rows_of(labels), data_collator=collate)
 
 
-def ours(inputs: list[Tensor], labels: list[int], base: TrainingArguments, duration_pool: int) -> SERAlignTrainer:
+def ours(
+    inputs: list[Tensor],
+    labels: list[int],
+    base: TrainingArguments,
+    duration_pool: int,
+    encoder_config: dict[str, float] | None = None,
+) -> SERAlignTrainer:
     torch.manual_seed(0)
-    model = SERAlignForAudioClassification(SERAlignConfig(id2label=LABELS, encoder_config={"layerdrop": 0.0}))
+    config = SERAlignConfig(id2label=LABELS, encoder_config={"layerdrop": 0.0, **(encoder_config or {})})
+    model = SERAlignForAudioClassification(config)
     collator = Collator("input_values")
     return SERAlignTrainer(
         model=model,
@@ -165,8 +190,17 @@ def padded_share(clips: int, batch_size: int, duration_pool: int, epochs: int) -
     return float(padded / epochs / seconds.sum())
 
 
+def gflop_a_second(trainer: Trainer, inputs: Tensor) -> float:
+    """Operations of matrix products and convolutions in a training step, forward and backward, a second of audio."""
+    device = trainer.args.device
+    with FlopCounterMode(display=False) as counter:
+        trainer.model.train()(input_values=inputs.to(device), labels=torch.tensor([0], device=device)).loss.backward()
+    return counter.get_total_flops() / MEDIAN / 1e9
+
+
 def rows_of(labels: list[int]) -> Dataset:
-    return Dataset.from_dict({"index": list(range(len(labels))), "labels": labels})
+    indices = list(range(len(labels)))
+    return Dataset.from_dict({"index": indices, "id": [str(index) for index in indices], "labels": labels})
 
 
 def epoch_seconds(trainer: Trainer) -> float:

@@ -10,7 +10,7 @@ import soxr
 
 from pipeline_ser_align import PAUSE, WINDOW, SpeechEmotionRecognitionPipeline
 from recipe.errors import InputError
-from recording_ser_align import SAMPLING_RATE, SHORTEST_PHRASE, frame_levels, phrase_spans, speech_threshold
+from recording_ser_align import SAMPLING_RATE, SHORTEST_PHRASE, check_rate, frame_levels, phrase_spans, speech_threshold
 
 MEMORY = 30  # seconds that are kept, to tell speech from pauses
 FILE_SIGNATURES = (b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04", b"FORM")
@@ -38,7 +38,14 @@ def open_stream(stream: IO[bytes]) -> tuple[bytes | None, Iterator[np.ndarray]]:
         file = wave.open(joined)  # noqa: SIM115 -- read to the end of the stream
     except (wave.Error, EOFError) as error:
         raise InputError(f"standard input is no PCM WAV stream ({error}); give -acodec pcm_s16le to ffmpeg") from None
-    return None, _seconds(file.readframes, file.getframerate(), file.getnchannels(), file.getsampwidth())
+    rate, width = file.getframerate(), file.getsampwidth()
+    if width > 4:
+        raise InputError(f"standard input has samples of {8 * width} bits; give -acodec pcm_s16le to ffmpeg")
+    try:
+        check_rate(rate, "standard input")
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return None, _seconds(file.readframes, rate, file.getnchannels(), width)
 
 
 class _Joined(io.RawIOBase):

@@ -8,6 +8,7 @@ from transformers.utils import logging
 
 from configuration_ser_align import SERAlignConfig
 from feature_extraction_ser_align import SERAlignFeatureExtractor
+from inference.speed import check_dtype, make_fast
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.errors import InputError
@@ -40,7 +41,7 @@ def load_model(
         loaded, info = SERAlignForAudioClassification.from_pretrained(
             model, revision=revision, dtype=torch.float32, output_loading_info=True
         )
-        extractor = AutoFeatureExtractor.from_pretrained(model, revision=revision)
+        extractor = AutoFeatureExtractor.from_pretrained(model, revision=revision, trust_remote_code=False)
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
@@ -52,21 +53,26 @@ def load_model(
 
 
 def load_pipeline(
-    model: str, revision: str | None = None, device: str | torch.device | None = None, batch_size: int = 1
+    model: str,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int | None = None,
+    dtype: str = "float32",
 ) -> SpeechEmotionRecognitionPipeline:
-    """The pipeline of a model, in float32.
+    """The pipeline of a model, made fast: it can no longer be trained or saved.
 
     Args:
         model, revision: as for `load_model`.
         device: None is the best there is.
-        batch_size: phrases at once.
+        batch_size: phrases at once; None is the pipeline's own choice.
+        dtype: float32, or bfloat16 where the device multiplies in it.
 
     Raises:
-        InputError: as `load_model`, or a device that is not there.
+        InputError: as `load_model`, or a device or dtype that is not there.
     """
     loaded, extractor = load_model(model, revision)
     try:
-        return SpeechEmotionRecognitionPipeline(
+        recognize = SpeechEmotionRecognitionPipeline(
             model=loaded,
             feature_extractor=extractor,
             device=device,  # type: ignore[arg-type]
@@ -74,3 +80,6 @@ def load_pipeline(
         )
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(f"--device {device} cannot be used: {' '.join(str(error).split())[:200]}") from error
+    check_dtype(dtype, recognize.device)
+    make_fast(loaded, getattr(torch, dtype))
+    return recognize

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recipe.errors import InputError
+from recipe.escaping import csv_cell, printable
 
 Record = dict[str, Any]
 # One file for all recordings, and one file for each.
@@ -53,21 +54,20 @@ def as_jsonl(records: list[Record]) -> str:
 
 
 def as_csv(records: list[Record]) -> str:
-    """One row a recording: file, channel, duration, label, score, the probability of each label, error."""
+    """One row a recording: file, channel, duration, label, score, the probability of each label, error.
+
+    Text that a spreadsheet would take for a formula has an apostrophe in front; JSON lines hold everything as it is.
+    """
     labels = sorted({label for record in records for label in record.get("scores", {})})
-    columns = ["file", "channel", "duration", "label", "score", *labels, "error"]
+    columns = ["file", "channel", "duration", "label", "score"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(csv_cell, [*columns, *labels, "error"]))
     for record in records:
-        row = {**record, **record.get("scores", {})}
-        writer.writerow({name: _harmless(row.get(name)) for name in columns})
+        scores = record.get("scores", {})
+        cells = [*map(record.get, columns), *map(scores.get, labels), record.get("error")]
+        writer.writerow(map(csv_cell, cells))
     return text.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    """A spreadsheet takes a text that begins with one of these characters for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and value else value
 
 
 def as_textgrid(record: Record) -> str:
@@ -99,7 +99,7 @@ def as_textgrid(record: Record) -> str:
         f"        intervals: size = {len(intervals)}",
     ]
     for number, (start, end, label) in enumerate(intervals, start=1):
-        quoted = label.replace('"', '""')
+        quoted = printable(label).replace('"', '""')
         lines += [
             f"        intervals [{number}]:",
             f"            xmin = {start:.6f}",
@@ -111,7 +111,7 @@ def as_textgrid(record: Record) -> str:
 
 def as_audacity(record: Record) -> str:
     """Audacity's label track: start, end and label, separated by tabs."""
-    return "".join(f"{s['start']:.6f}\t{s['end']:.6f}\t{s['label']}\n" for s in record["timeline"])
+    return "".join(f"{s['start']:.6f}\t{s['end']:.6f}\t{printable(s['label'])}\n" for s in record["timeline"])
 
 
 def as_webvtt(record: Record) -> str:
@@ -131,7 +131,7 @@ def _clock(seconds: float) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def output_format(path: str, form: str | None, num_recordings: int) -> str:

@@ -32,7 +32,7 @@ from inference.figure import draw, save
 from inference.loading import load_pipeline
 from recipe.arguments import parse_arguments
 from recipe.audio import read_audio
-from recipe.errors import InputError
+from recipe.errors import InputError, error_line
 from recipe.readme import replace_in_readme
 from recipe.reporting import read_json, write_json, write_model_card
 from recording_ser_align import SAMPLING_RATE, trimmed
@@ -254,4 +254,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))

@@ -98,7 +98,18 @@ class DataArguments:
         None, "directory of the corpus, of hub a name on the Hub or a folder; demo writes its own under data/demo"
     )
     partial_corpus: bool = argument(False, "take a copy of a published corpus that lacks utterances as it is")
+    max_broken_share: float = argument(
+        0.01,
+        "share of the audio files that may be unreadable, damaged or silent: they are named and left out, and more of "
+        "them stop the run (ours)",
+        minimum=0,
+    )
     csv: str | None = argument(None, "corpus folder: CSV with columns path, label and optionally speaker, split")
+    allow_outside_paths: bool = argument(
+        False,
+        "corpora folder and hub: also read what lies outside the corpus's directory, where absolute paths, '..' or "
+        "links lead, or on a server; a list made by others could name any file of this machine",
+    )
     hub_options: dict = argument(
         {},
         "corpus hub: audio_column, label_column, speaker_column, config, split, streaming, limit; the first two are "
@@ -248,15 +259,17 @@ PATHS = ("data_dir", "test_data_dir", "csv", "output_dir", "init_from", "feature
 # May differ when an interrupted run goes on: they do not change the method, the data or the order of the batches.
 FREE_TO_CHANGE = (
     *("output_dir", "init_from", "stage", "overwrite", "push_to_hub", "hub_public", "watch_test"),
-    *("eval_batch_size", "num_workers", "cache_audio", "keep_features", "features_dir"),
-    *("tensorboard", "logging_steps", "data_dir", "test_data_dir", "csv", "use_cpu", "attn_implementation"),
+    *("eval_batch_size", "num_workers", "cache_audio", "keep_features", "features_dir", "max_broken_share"),
+    *("tensorboard", "logging_steps", "data_dir", "test_data_dir", "csv", "allow_outside_paths", "use_cpu"),
+    "attn_implementation",
 )
 # What a record of a run holds beside its options, and what a difference there means.
 RECORDED = {"rows": "other utterances or another split", "stage1": "another stage 1"}
 STAGE_SECTIONS = ("stage1", "stage2")
 # Both stages train and score on one split, in one folder.
 WHOLE_RUN = (
-    *("corpus", "data_dir", "partial_corpus", "csv", "hub_options", "label_map", "only"),
+    *("corpus", "data_dir", "partial_corpus", "max_broken_share", "csv", "allow_outside_paths", "hub_options"),
+    *("label_map", "only"),
     *("test_corpus", "test_data_dir", "test_hub_options", "test_label_map"),
     *("protocol", "fold", "num_folds", "num_validation_speakers", "split_seed"),
     *("output_dir", "stage", "init_from", "use_cpu", "push_to_hub", "hub_public"),

@@ -1,28 +1,44 @@
-"""Reading audio files: any rate, mono or stereo, to 16 kHz mono float32."""
+"""Reading audio files: any rate, mono or stereo, to 16 kHz mono float32.
+
+What is refused, and in which words, is decided in recording_ser_align.py, for training as for inference.
+"""
 
 from pathlib import Path
 
 import librosa
 import numpy as np
-import soundfile
 
 from recipe.errors import InputError
+from recording_ser_align import SAMPLING_RATE, check_rate, name_of, open_audio, samples_of
 
-SAMPLING_RATE = 16_000
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
+EMPTY = "holds no audio (0 samples); remove it or record it again"
 
 
 def audio_duration(path: str | Path) -> float:
     """Seconds of audio in a file, read from its header. Raises InputError if it is missing, empty or no audio."""
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such audio file")
     try:
-        duration = soundfile.info(str(path)).duration
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise InputError(f"{path} cannot be read as audio ({error}); valid are {', '.join(AUDIO_SUFFIXES)}") from None
+        with open_audio(path) as file:
+            check_rate(file.samplerate, name_of(path))
+            duration = file.frames / file.samplerate
+    except ValueError as error:
+        raise InputError(str(error)) from None
     if duration <= 0:
-        raise InputError(f"{path} holds no audio (0 samples); remove it or record it again")
+        raise InputError(f"{name_of(path)} {EMPTY}")
     return duration
+
+
+def read_mono(path: str | Path) -> tuple[np.ndarray, int]:
+    """A file at its own rate, its channels averaged: float32 (samples,), Hz. Raises InputError as `read_audio`."""
+    audio_duration(path)
+    try:
+        blocks, rate = samples_of(path)
+        parts = [block.mean(axis=1) for block in blocks]
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if not parts:  # although the header promises some
+        raise InputError(f"{name_of(path)} {EMPTY}")
+    return np.concatenate(parts), rate
 
 
 def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
@@ -38,14 +54,7 @@ def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
     Raises:
         InputError: the file is missing, empty, no audio, or holds values that are not finite.
     """
-    audio_duration(path)
-    try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged ({error}); export it again") from None
-    if not np.isfinite(samples).all():
-        raise InputError(f"{path} holds samples that are not finite numbers; export it again")
-    waveform = samples.mean(axis=1)
+    waveform, rate = read_mono(path)
     if rate != SAMPLING_RATE:
         waveform = librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLING_RATE, res_type="soxr_hq")
     if trim_db is not None and np.abs(waveform).max() > 0:

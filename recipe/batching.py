@@ -50,7 +50,7 @@ class UtterancePreparer:
             (frames, channels).
 
     Raises:
-        InputError: an utterance shorter than one frame, by name.
+        InputError: an utterance shorter than one frame or with values that are not finite, by name.
     """
 
     def __init__(
@@ -81,6 +81,9 @@ class UtterancePreparer:
             inputs = [self.prepare(path) for path in paths]
         else:
             inputs, labels = self._mixed_batch(paths, labels)
+        for path, values in zip(paths, inputs):
+            if not values.isfinite().all():
+                raise InputError(f"{path} becomes values that are not finite numbers: export it again, or leave it out")
         return {self.input_name: inputs, "labels": labels, "id": columns["id"]}
 
     def prepare(self, path: str | Path) -> Tensor:

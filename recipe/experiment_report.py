@@ -14,6 +14,7 @@ from recipe.arguments import FREE_TO_CHANGE, RECORDED, Arguments, first_differen
 from recipe.calibration import expected_calibration_error, log_probabilities_of, reliability, without_temperature
 from recipe.corpora.rows import speakers_known
 from recipe.errors import InputError
+from recipe.escaping import csv_cell, markdown_text
 from recipe.experiments import Cell, Experiment
 from recipe.reporting import MOST_NAMES, read_json, read_results
 from recipe.scoring import read_lines
@@ -427,14 +428,15 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Rows as CSV; a column that only some rows have is empty in the others."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file)
+        writer.writerow(map(csv_cell, columns))
+        writer.writerows([csv_cell(row.get(name)) for name in columns] for row in rows)
 
 
 def report_environment() -> jinja2.Environment:
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"percent": percent, "number": number, "cell": cell_text}
+    environment.filters["text"] = markdown_text
     return environment
 
 

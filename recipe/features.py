@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.arguments import Arguments
 from recipe.augmentation import augmentation_of
+from recipe.errors import writing
 
 
 class KeptFeatures:
@@ -51,7 +52,7 @@ class KeptFeatures:
 
     def write(self, path: Path, features: torch.Tensor) -> None:
         unfinished = path.with_name(f"{path.stem}.{PartialState().process_index}.unfinished")
-        with unfinished.open("wb") as file:
+        with writing(path), unfinished.open("wb") as file:
             np.save(file, features.cpu().numpy())
         unfinished.replace(path)
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
 matplotlib.use("Agg")
+plt.rcParams["text.parse_math"] = False  # a dollar sign in a label begins no formula
 plt.rcParams["svg.hashsalt"] = "ser-align"  # the same figure gives the same file
 
 # Okabe and Ito's colours; markers tell the same classes apart in black and white.

@@ -33,7 +33,7 @@ NUM_RESAMPLES = 9999
 
 def measure(stage_dir: Path, rows: Dataset, trim_db: float | None, settings: dict[str, Any]) -> dict[str, Any]:
     """Diarization errors and deletion drops of each speaker, summed over recordings and listed over utterances."""
-    recognize = load_pipeline(str(stage_dir), batch_size=8)
+    recognize = load_pipeline(str(stage_dir))
     recognize.model.config.trim_db = trim_db
     errors: dict[str, Any] = {}
     drops: dict[str, Any] = {}

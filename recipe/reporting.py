@@ -1,6 +1,7 @@
 """Reporting: results.json and the model card of a stage folder, filled from what was measured."""
 
 import json
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,8 @@ from sklearn.metrics import precision_recall_fscore_support
 from recipe.arguments import FREE_TO_CHANGE, Arguments
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
-from recipe.errors import InputError
+from recipe.errors import InputError, writing
+from recipe.escaping import markdown_text
 from recipe.scoring import read_lines
 from recipe.statistics import ENOUGH_SPEAKERS, METRICS, gender_scores, speaker_confusions, speaker_interval
 
@@ -23,6 +25,8 @@ TEMPLATE = Path(__file__).parent / "model_card_template.md"
 MOST_NAMES = 24
 METRIC_NAMES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}
 VERSIONS = ("torch", "transformers", "datasets", "accelerate")
+# What the files of a model run on at least, alone in their folder: tried by benchmarks/oldest_versions.py.
+OLDEST = {"transformers": "5.20.0", "torch": "2.6.0", "numpy": "1.26.4"}
 
 # Both ends, or None where it cannot be given.
 Interval = tuple[float, float] | None
@@ -34,9 +38,12 @@ def write_results(stage_dir: Path, results: dict[str, Any]) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """A JSON file, written in one step: a kill leaves the old one or the new one."""
+    """A JSON file, written in one step: a kill or a power failure leaves the old one or the new one."""
     unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with writing(path), unfinished.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     unfinished.replace(path)
 
 
@@ -90,12 +97,15 @@ def fold_of(results: dict[str, Any]) -> str:
     return f", fold {results['fold']}{protocol}"
 
 
-def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, where: str, notes: str = "") -> None:
+def write_model_card(
+    stage_dir: Path, results: dict[str, Any], args: Arguments, where: str, notes: str = "", revision: str = ""
+) -> None:
     """README.md of a stage folder, from its results and its predictions.jsonl.
 
     Args:
         where: the name that its snippets load, a Hub name or the folder.
         notes: Markdown that stands between the use and the data.
+        revision: commit on the Hub whose code the snippets run; for a folder there is none.
     """
     corpus, labels = args.data.corpus, results["labels"]
     tested = args.data.test_corpus or corpus
@@ -107,7 +117,7 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
         template_path=str(TEMPLATE),
         title=f"SER-Align on {corpus}, stage {results['stage']}",
         stage=results["stage"],
-        labels=labels,
+        labels=[markdown_text(label) for label in labels],
         frame_ms=f"{1000 * results['frame_seconds']:g}",
         arguments=args.without_paths(),
         weights=[_checkpoint_name(results, name) for name in lines],
@@ -116,6 +126,9 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
         interval_sentence=_interval_sentence(results["speakers"]["test"]),
         split_sentence=_split_sentence(results),
         where=where,
+        revision=revision,
+        pinned=f'revision="{revision}", ' if revision else "",
+        oldest=", ".join(f"{name} {number}" for name, number in OLDEST.items()),
         notes=notes,
         trim_db=args.data.trim_db and f"{args.data.trim_db:g}",
         data_sentence=DESCRIPTIONS[corpus] + (f" Tested on {tested}." if tested != corpus else ""),
@@ -123,7 +136,7 @@ def write_model_card(stage_dir: Path, results: dict[str, Any], args: Arguments, 
         class_rows=_class_rows(lines["best"], labels),
         gender_rows=_gender_rows(lines["best"], labels),
         confusion_rows=[
-            {"label": label, "percent": [f"{100 * count / max(1, sum(row)):.0f}" for count in row]}
+            {"label": markdown_text(label), "percent": [f"{100 * count / max(1, sum(row)):.0f}" for count in row]}
             for label, row in zip(labels, results["scores"]["best"]["test"]["confusion_matrix"])
         ],
         num_parameters=f"{results['num_parameters']:,}",
@@ -218,7 +231,7 @@ def _class_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[str
         [line["label"] for line in lines], [line["prediction"] for line in lines], labels=labels, zero_division=np.nan
     )
     return [
-        {"label": label, "shares": [_share(recall), _share(precision), _share(f1)], "utterances": count}
+        {"label": markdown_text(label), "shares": [_share(recall), _share(precision), _share(f1)], "utterances": count}
         for label, precision, recall, f1, count in zip(labels, *columns)
     ]
 
@@ -253,7 +266,11 @@ def _split_sentence(results: dict[str, Any]) -> str:
     known = {name: [s for s in speakers if speakers_known([s])] for name, speakers in parts.items()}
     unknown = len(parts["train"]) - len(known["train"])
     counts = {name: results["scores"]["best"][name]["num_utterances"] for name in ("validation", "test")}
-    names = ", ".join(parts["test"]) if len(parts["test"]) <= MOST_NAMES else f"{len(parts['test'])} speakers"
+    names = (
+        markdown_text(", ".join(parts["test"]))
+        if len(parts["test"]) <= MOST_NAMES
+        else f"{len(parts['test'])} speakers"
+    )
     return (
         f"No speaker is shared: {len(known['train'])} train, {len(known['validation'])} validate "
         f"({counts['validation']} utterances), {len(parts['test'])} test ({counts['test']} utterances: {names})."

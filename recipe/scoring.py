@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from recipe.batching import Collator, UtterancePreparer, prepared
-from recipe.errors import InputError
+from recipe.errors import InputError, writing
 
 METRIC = Path(__file__).parent.parent / "metrics" / "ser_scores"
 
@@ -31,7 +31,18 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
 
     In float32 without autocast; the batch size does not change a score. With several processes each
     scores its share and all of them return everything, once.
+
+    Raises:
+        InputError: the rows have other labels than the model, or the same ones in another order; or an answer that is
+            not finite.
     """
+    names = rows.features["label"].names
+    known = list(model.config.id2label.values())
+    if known != names:
+        raise InputError(
+            f"the model knows {', '.join(known)}, in this order, and the utterances have {', '.join(names)}: "
+            "bring them to the model's with label_map"
+        )
     state = PartialState()
     collate = Collator(preparer.input_name)
     model.eval()
@@ -43,9 +54,11 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
     for utterances in bar:
         inputs = {name: tensor.to(model.device) for name, tensor in collate(utterances).items() if name != "labels"}
         probabilities = model(**inputs).logits.float().softmax(dim=-1).cpu()
-        predictions += [(u["id"], row.tolist()) for u, row in zip(utterances, probabilities)]
+        for utterance, row in zip(utterances, probabilities):
+            if not row.isfinite().all():
+                raise InputError(f"the model's answer to {utterance['id']} is not finite: train it again")
+            predictions.append((utterance["id"], row.tolist()))
     everything = dict(gather_object(predictions))
-    names = rows.features["label"].names
     return [
         {
             "id": row["id"],
@@ -68,7 +81,8 @@ def in_batches(rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> I
 
 def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     """A JSON Lines file."""
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with writing(path):
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -101,3 +115,9 @@ def score_file(path: Path) -> dict[str, dict[str, Any]]:
         )
         scores[split] = {**result, "num_utterances": len(part), "labels": labels}
     return scores
+
+
+def never_predicted(scores: dict[str, Any]) -> list[str]:
+    """The classes of one split that have utterances, none of which nor any other was taken for them."""
+    matrix = scores["confusion_matrix"]
+    return [label for label, row, column in zip(scores["labels"], matrix, zip(*matrix)) if any(row) and not any(column)]

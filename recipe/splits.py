@@ -91,7 +91,7 @@ def _published_parts(rows: Dataset, fold: int) -> dict[str, Dataset]:
 
 
 def check_split(split: DatasetDict) -> None:
-    """No speaker, utterance or audio file stands in two parts, and every class has training utterances.
+    """No speaker, utterance or audio file stands in two parts; every label is a class, and every class is trained on.
 
     Raises:
         InputError: naming the speaker, utterance, file or class.
@@ -110,6 +110,13 @@ def check_split(split: DatasetDict) -> None:
                     "known voices means nothing; move it to one of them"
                 )
     label = split["train"].features["label"]
+    for part in split.values():
+        for utterance, index in zip(part["id"], part["label"]):
+            if index is None or not 0 <= index < len(label.names):
+                raise InputError(
+                    f"utterance {utterance!r} has label {index}, which is none of the {len(label.names)} classes "
+                    f"({', '.join(label.names)}, from 0): label it, or leave it out"
+                )
     present = set(split["train"]["label"])
     for index, word in enumerate(label.names):
         if index not in present:

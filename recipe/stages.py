@@ -3,6 +3,7 @@
 import difflib
 from dataclasses import asdict, fields
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from configuration_ser_align import SERAlignConfig
 from feature_extraction_ser_align import SERAlignFeatureExtractor
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.arguments import Arguments, ModelArguments
-from recipe.errors import InputError
+from recipe.checkpoints import CHECKPOINTS
+from recipe.errors import InputError, warn
 
 # So that a stage folder gives its own extractor back without running the code that lies beside it.
 AutoFeatureExtractor.register(SERAlignConfig, SERAlignFeatureExtractor)
@@ -45,11 +47,26 @@ def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioC
         model = _first_model(args, model_fields) if stage == 1 else _second_model(args, model_fields, names)
         if args.trainer.attn_implementation is not None:
             model.set_attn_implementation({"encoder_config": args.trainer.attn_implementation})
+        check_weights(model, str(stage1_folder(args)) if stage == 2 else args.model.encoder)
     except InputError:
         raise
+    except UnpicklingError:
+        raise InputError(
+            f"{args.model.encoder} holds more than weights, so it was not read: give an encoder with model.safetensors"
+        ) from None
     except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError, StrictDataclassError) as error:
         raise InputError(f"the model of stage {stage} cannot be built: {' '.join(str(error).split())}") from error
     return model
+
+
+def check_weights(model: SERAlignForAudioClassification, source: str | None) -> None:
+    """Raise InputError if a weight is not finite: it would make every loss so, and blame the utterances."""
+    broken = [name for name, weight in model.state_dict().items() if not weight.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{source or 'the new model'}: weights of {broken[0]} are not finite numbers ({len(broken)} such in all): "
+            "train or download it again"
+        )
 
 
 def _first_model(args: Arguments, model_fields: dict[str, Any]) -> SERAlignForAudioClassification:
@@ -66,7 +83,7 @@ def _check_encoder_keys(args: Arguments) -> None:
     """The library keeps an unknown key of encoder_config in silence: a typo would leave the default in force."""
     given = args.model.encoder_config
     if args.model.encoder is not None:
-        config = AutoConfig.from_pretrained(args.model.encoder)
+        config = AutoConfig.from_pretrained(args.model.encoder, trust_remote_code=False)
     else:
         config = AutoConfig.for_model(given.get("model_type", "wav2vec2"))
     known = set(config.to_dict()) | set(config.attribute_map)
@@ -95,13 +112,16 @@ def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str
     model = SERAlignForAudioClassification(
         SERAlignConfig(encoder_config=encoder_config, **model_fields), encoder=first.encoder
     )
+    known = list(first.config.id2label.values())
+    differ = f"{folder} was trained on {', '.join(known)}, in this order, and the utterances have {', '.join(names)}"
     if args.trainer.init_classifier == "stage1":
-        if (
-            list(first.config.id2label.values()) != names
-            or model.classifier.weight.shape != first.classifier.weight.shape
-        ):
-            raise InputError(f"--init_classifier stage1: the classifier of {folder} has other labels or another width")
+        if known != names:
+            raise InputError(f"--init_classifier stage1: {differ}: give --init_classifier new, or train stage 1 again")
+        if model.classifier.weight.shape != first.classifier.weight.shape:
+            raise InputError(f"--init_classifier stage1: the classifier of {folder} has another width")
         model.classifier.load_state_dict(first.classifier.state_dict())
+    elif known != names and PartialState().is_main_process:
+        warn(f"{differ}; only its encoder goes on")
     return model
 
 
@@ -116,8 +136,8 @@ def feature_extractor_for(
     source = str(stage1_folder(args)) if stage == 2 else args.model.encoder
     if source is not None:
         try:
-            extractor = AutoFeatureExtractor.from_pretrained(source)
-        except OSError as error:
+            extractor = AutoFeatureExtractor.from_pretrained(source, trust_remote_code=False)
+        except (OSError, ValueError) as error:
             raise InputError(f"{source} has no feature extractor: {' '.join(str(error).split())}") from error
     elif model.config.takes_log_mel:
         extractor = SERAlignFeatureExtractor(stride=model.config.num_stacked_log_mel)
@@ -137,38 +157,40 @@ def training_arguments(stage_dir: Path, args: Arguments) -> TrainingArguments:
     processes = PartialState().num_processes
     if run.batch_size % processes:
         raise InputError(f"--batch_size {run.batch_size} is no multiple of the {processes} processes: give one")
-    return TrainingArguments(
-        output_dir=str(stage_dir / "checkpoints"),
-        num_train_epochs=run.num_epochs,
-        max_steps=run.max_steps,
-        per_device_train_batch_size=run.batch_size // processes,
-        per_device_eval_batch_size=run.eval_batch_size,
-        gradient_accumulation_steps=run.gradient_accumulation_steps,
-        learning_rate=run.learning_rate,
-        weight_decay=run.weight_decay,
-        warmup_steps=run.warmup_ratio,  # below 1 it is a share of the updates
-        lr_scheduler_type=run.lr_scheduler,
-        max_grad_norm=run.max_grad_norm,
-        seed=run.seed,
-        bf16=run.bf16,
-        activation_checkpointing=run.activation_checkpointing,
-        use_cpu=run.use_cpu,
-        dataloader_num_workers=run.num_workers,
-        dataloader_pin_memory=not run.use_cpu and torch.cuda.is_available(),
-        # With persistent workers the Trainer would score the validation part again in place of the watched test part.
-        dataloader_persistent_workers=run.num_workers > 0 and not run.watch_test,
-        logging_steps=run.logging_steps,
-        report_to=["tensorboard"] if run.tensorboard else [],
-        # Both the best checkpoint by validation UA and the last one stay.
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=2,  # with 1 the Trainer deletes the last one at the end
-        load_best_model_at_end=True,
-        metric_for_best_model="ua",
-        greater_is_better=True,
-        logging_nan_inf_filter=False,  # the default logs a NaN loss as 0
-        remove_unused_columns=False,  # rows are prepared when they are read
-        label_names=["labels"],
-        # SpecAugment's mask vector has no gradient in a batch where nothing was masked.
-        ddp_find_unused_parameters=True,
-    )
+    try:
+        return TrainingArguments(
+            output_dir=str(stage_dir / CHECKPOINTS),
+            num_train_epochs=run.num_epochs,
+            max_steps=run.max_steps,
+            per_device_train_batch_size=run.batch_size // processes,
+            per_device_eval_batch_size=run.eval_batch_size,
+            gradient_accumulation_steps=run.gradient_accumulation_steps,
+            learning_rate=run.learning_rate,
+            weight_decay=run.weight_decay,
+            warmup_steps=run.warmup_ratio,  # below 1 it is a share of the updates
+            lr_scheduler_type=run.lr_scheduler,
+            max_grad_norm=run.max_grad_norm,
+            seed=run.seed,
+            bf16=run.bf16,
+            activation_checkpointing=run.activation_checkpointing,
+            use_cpu=run.use_cpu,
+            dataloader_num_workers=run.num_workers,
+            dataloader_pin_memory=not run.use_cpu and torch.cuda.is_available(),
+            # With persistent workers the Trainer would score the validation part again in place of the watched test
+            # part.
+            dataloader_persistent_workers=run.num_workers > 0 and not run.watch_test,
+            logging_steps=run.logging_steps,
+            report_to=["tensorboard"] if run.tensorboard else [],
+            # The best checkpoint is that of the best validation UA; which ones stay is for recipe/checkpoints.py.
+            eval_strategy="epoch",
+            save_strategy="epoch",
+            metric_for_best_model="ua",
+            greater_is_better=True,
+            logging_nan_inf_filter=False,  # the default logs a NaN loss as 0
+            remove_unused_columns=False,  # rows are prepared when they are read
+            label_names=["labels"],
+            # SpecAugment's mask vector has no gradient in a batch where nothing was masked.
+            ddp_find_unused_parameters=True,
+        )
+    except (ValueError, ImportError, RuntimeError) as error:  # such as bfloat16 on a device that has none
+        raise InputError(f"these options cannot be trained with: {' '.join(str(error).split())}") from error

@@ -1,23 +1,25 @@
 """SERAlignTrainer: the Trainer with separate learning rates, loss parts by name and batches by duration."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from recipe.batching import DurationSampler
-from recipe.errors import InputError
+from recipe.checkpoints import delete_older, folder_at, mark_complete
+from recipe.errors import InputError, writing
 from recipe.scoring import load_metric
 
 AVERAGED = "averaged"  # folder of a checkpoint
@@ -38,7 +40,11 @@ class SERAlignTrainer(Trainer):
         kwargs: as for `transformers.Trainer`.
 
     Logs each part of the loss (`ce_loss`, `eal_loss`, `fual_loss`) beside `loss`, averaged over
-    everything since the last log: batches, accumulation steps and processes.
+    everything since the last log: batches, accumulation steps and processes; and the learning rate of each part of the
+    model (`learning_rate/encoder`, ...).
+
+    Raises:
+        InputError: at a log, a loss or gradient since the last one is not finite; it names the utterances.
     """
 
     # The model's loss is a batch mean: without this the Trainer would skip the division by the accumulation steps.
@@ -68,6 +74,11 @@ class SERAlignTrainer(Trainer):
             self.add_callback(UpdateAverage(self.averaged))
         # Sum and number of each loss part since the last log; on the device, so that no batch waits for the host.
         self._parts = torch.zeros(2, len(LOSS_PARTS), device=self.args.device)
+        # Likewise what each batch and each update gave: "loss" or "gradient", of which utterances, and its value.
+        self._seen: list[tuple[str, list[str], Tensor]] = []
+        self._ids_of_update: list[str] = []
+        self._learning_rates: dict[str, float] = {}
+        self.data_collator = partial(with_ids, self.data_collator)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over encoder, pooling and classifier, each with and without weight decay."""
@@ -85,18 +96,35 @@ class SERAlignTrainer(Trainer):
             "frame_classifier": self.classifier_learning_rate,
         }
         decayed = set(self.get_decay_parameter_names(model)) - {"pooling.cls_token"}
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        groups: dict[tuple[str, float], list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                rate = rates[name.split(".")[0]]
                 decay = self.args.weight_decay if name in decayed else 0.0
-                groups.setdefault((rate, decay), []).append(parameter)
-        return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+                groups.setdefault((name.split(".")[0], decay), []).append(parameter)
+        return [
+            {"part": part, "params": params, "lr": rates[part], "weight_decay": decay}
+            for (part, decay), params in groups.items()
+        ]
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any):
-        """The model's own loss; remembers its parts while training."""
+    def _get_learning_rate(self) -> float:
+        """The first group's; the Trainer asks for it before the schedule moves on, so all are kept here for `log`."""
+        self._learning_rates = {f"learning_rate/{group['part']}": group["lr"] for group in self.optimizer.param_groups}
+        return super()._get_learning_rate()
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | None = None) -> Tensor:
+        """Before clipping, over all processes."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        self._seen.append(("gradient", self._ids_of_update, norm))
+        self._ids_of_update = []
+        return norm
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any):
+        """The model's own loss; remembers it and its parts while training."""
+        ids = inputs.pop("id")
         outputs = model(**inputs)
         if model.training:
+            self._seen.append(("loss", ids, outputs.loss.detach()))
+            self._ids_of_update += ids
             for index, name in enumerate(LOSS_PARTS):
                 if outputs.get(name) is not None:
                     self._parts[0, index] += outputs[name].detach()
@@ -107,13 +135,27 @@ class SERAlignTrainer(Trainer):
         if "loss" in logs:
             sums, counts = self.accelerator.reduce(self._parts, reduction="sum").tolist()
             logs |= {name: total / n for name, total, n in zip(LOSS_PARTS, sums, counts) if n}
-            self._parts.zero_()
-            if not math.isfinite(logs["loss"]):
+            logs |= self._learning_rates
+            del logs["learning_rate"]
+            if not math.isfinite(logs["loss"]) or not math.isfinite(logs["grad_norm"]):
                 raise InputError(
-                    f"the training loss is {logs['loss']} at update {self.state.global_step}: lower "
-                    "--learning_rate, or train without --bf16; the last checkpoint is kept"
+                    f"{self._first_not_finite()}, whose audio is finite: lower --learning_rate, or train without "
+                    "--bf16; the last checkpoint is kept"
                 )
+            self._parts.zero_()
+            self._seen.clear()
         super().log(logs, start_time)
+
+    def _first_not_finite(self) -> str:
+        """Of all that was seen since the last log, in all processes: what came first, at which update, of whom."""
+        seen = [(index, what, ids, float(value)) for index, (what, ids, value) in enumerate(self._seen)]
+        broken = [entry for entry in gather_object(seen) if not math.isfinite(entry[-1])]
+        first, what, _, value = min(broken)
+        ids = ", ".join(name for index, _, names, _ in broken if index == first for name in names)
+        updates = [kind for kind, _, _ in self._seen].count("gradient")
+        before = [kind for kind, _, _ in self._seen[:first]].count("gradient")
+        update = self.state.global_step - updates + before + 1
+        return f"the training {what} is {value} at update {update}, on utterances {ids}"
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self._averaged_weights():
@@ -138,11 +180,16 @@ class SERAlignTrainer(Trainer):
             model.load_state_dict(trained)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Averaged weights first: a checkpoint is complete when its trainer_state.json is there."""
-        if self.averaged is not None and self.args.should_save:
-            checkpoint = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            self.averaged.module.save_pretrained(checkpoint / AVERAGED)
-        super()._save_checkpoint(model, trial)
+        """With the averaged weights; it is complete once all processes have written their files."""
+        checkpoint = folder_at(Path(self._get_output_dir(trial)), self.state.global_step)
+        with writing(checkpoint):
+            if self.averaged is not None and self.args.should_save:
+                self.averaged.module.save_pretrained(checkpoint / AVERAGED)
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                mark_complete(checkpoint)
+                delete_older(checkpoint.parent)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -167,15 +214,22 @@ class UpdateAverage(TrainerCallback):
         self.averaged.update_parameters(model)
 
 
-def weights_of(checkpoint: str) -> Path:
+def with_ids(collate: Callable[[list[dict]], dict[str, Tensor]], utterances: list[dict]) -> dict[str, Any]:
+    """A batch that also says which utterances it holds, so that a loss can be traced to them."""
+    return {**collate(utterances), "id": [utterance["id"] for utterance in utterances]}
+
+
+def weights_of(checkpoint: Path) -> Path:
     """The folder of a checkpoint with the weights to use: the averaged ones, if there are any."""
-    averaged = Path(checkpoint) / AVERAGED
-    return averaged if averaged.is_dir() else Path(checkpoint)
+    averaged = checkpoint / AVERAGED
+    return averaged if averaged.is_dir() else checkpoint
 
 
 def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
     """UA and WA of the validation set, after each epoch."""
     logits = np.asarray(evaluation.predictions)
+    if not np.isfinite(logits).all():
+        raise InputError("the model's answers to validation utterances are not finite: lower --learning_rate")
     scores = load_metric().compute(
         predictions=np.argmax(logits, axis=-1), references=evaluation.label_ids, num_classes=logits.shape[-1]
     )

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # two workers on two cores; and a sum has the same bits in every process
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
@@ -15,6 +16,7 @@ from configuration_ser_align import SERAlignConfig
 from modeling_ser_align import SERAlignForAudioClassification
 
 CORPORA = "SER_ALIGN_CORPORA"
+LONGEST = ("test_quickstart", "test_experiment_script", "test_train_script")
 ROOT = Path(__file__).parent.parent
 
 TINY = {"hidden_size": 32, "layerdrop": 0.0, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -71,6 +73,11 @@ def assert_same_encoder(found: torch.nn.Module, expected: torch.nn.Module) -> No
         assert torch.equal(state[name], value), name
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that at the end no process works alone."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture
 def corpora() -> Path:
     """Directory of real corpora; a test that needs it is skipped, and says so, where the variable is not set."""
@@ -97,6 +104,21 @@ def demo(tmp_path_factory):
     return directory
 
 
+HOSTILE_LABELS = ("<img src=x onerror=alert(1)>|\x1b[31m", "=cmd|' /C calc'!A0", "$x_{$")
+
+
+@pytest.fixture(scope="session")
+def hostile_csv(tmp_path_factory):
+    """A list of 27 short recordings whose labels and speakers would be more than text in many places."""
+    folder = tmp_path_factory.mktemp("hostile")
+    lines = ["path,label,speaker"]
+    for index in range(27):
+        write_wav(folder / f"{index}.wav", 0.3, seed=index)
+        lines.append(f'{index}.wav,"{HOSTILE_LABELS[index % 3]}","<b>|speaker {index // 3}\x1b[31m"')
+    (folder / "list.csv").write_text("\n".join(lines), encoding="utf-8")
+    return folder / "list.csv"
+
+
 @pytest.fixture(scope="session")
 def short_run(demo, tmp_path_factory):
     """Output folder and terminal output of both stages, a few updates each."""
@@ -104,3 +126,12 @@ def short_run(demo, tmp_path_factory):
 
     output = tmp_path_factory.mktemp("short")
     return output, train(*SHORT, "--data_dir", demo, "--output_dir", output)
+
+
+@pytest.fixture(scope="session")
+def recognize():
+    """The pipeline of the model that ships, for the demo page."""
+    pytest.importorskip("gradio", reason="the demo page: pip install -r requirements-app.txt")
+    from inference.loading import load_pipeline
+
+    return load_pipeline(str(ROOT / "models" / "ser-align-mini"), device="cpu")

@@ -1,11 +1,18 @@
 """app.py: the answers without a browser, and the page in headless Chromium."""
 
+import io
+import json
+import os
 import re
+import secrets
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,14 +25,6 @@ from conftest import ROOT, write_wav
 from docs.app_screenshot import CHROMIUM, browsing, serving
 
 MODEL = ROOT / "models" / "ser-align-mini"
-
-
-@pytest.fixture(scope="module")
-def recognize():
-    pytest.importorskip("gradio", reason="the demo page: pip install -r requirements-app.txt")
-    from inference.loading import load_pipeline
-
-    return load_pipeline(str(MODEL), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +111,15 @@ def test_names_and_labels_are_text(recognize, example, tmp_path, monkeypatch):
     monkeypatch.setattr(recognize.model.config, "id2label", dict(enumerate(labels)))
     page = app.answered(recognize, app.read_limited(str(example)), "")
     assert "<b>$" not in page and page.count("&lt;b&gt;$label_") >= len(labels)
+
+
+def test_old_uploads_go_and_others_stay(tmp_path):
+    app = pytest.importorskip("app", reason="the demo page: pip install -r requirements-app.txt")
+    for name in ("old", "new"):
+        write_wav(tmp_path / name / "voice.wav")
+    os.utime(tmp_path / "old", (time.time() - 1000,) * 2)
+    app.delete_older(tmp_path, 900)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 def test_help_and_a_mistake_answer_in_one_line_before_the_slow_imports():
@@ -271,6 +279,82 @@ def test_the_server_gives_out_nothing_else(server):
             urllib.request.urlopen(f"{url}/gradio_api/file={path}", timeout=10)
 
 
+@pytest.fixture
+def elsewhere():
+    """Address of a WAV file on another server, and what was asked of that server."""
+    content, asked = io.BytesIO(), []
+    soundfile.write(content, 0.1 * np.random.default_rng(0).standard_normal(16000), 16000, format="WAV")
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content.getvalue())
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{other.server_port}/voice.wav", asked
+        other.shutdown()
+
+
+def test_a_recording_is_what_was_uploaded_and_no_file_or_address_that_a_visitor_names(server, elsewhere, tmp_path):
+    """Through the API, which is open to any client: what the page itself would never send."""
+    url, folder = server
+    address, asked = elsewhere
+    secret = write_wav(tmp_path / "secret.wav", seconds=1.0)
+    beside = write_wav(next(folder.glob("ser-align-*")) / "beside.wav", seconds=1.0)
+    uploads = f"{folder}/{beside.parent.name}/uploads"
+    given = [
+        *({"path": path} for path in (str(secret), f"file://{secret}", "/etc/passwd", "app.py", str(beside))),
+        *({"path": f"{uploads}/../{name}"} for name in ("beside.wav", "examples/low-and-loud.wav")),
+        *({"path": link} for link in (address, address.replace("127.0.0.1", "localhost"))),
+        *(
+            {"path": str(secret), "url": link}
+            for link in (address, f"file://{secret}", f"{url}/gradio_api/file=app.py")
+        ),
+        {"path": "https://huggingface.co/gpt2/resolve/main/config.json"},
+    ]
+    for data in given:
+        message = answer_of(url, {**data, "meta": {"_type": "gradio.FileData"}})
+        assert message["success"] is False, (data, message)
+        assert "Sounds most like" not in json.dumps(message)
+    assert "an address is not fetched" in json.dumps(message)  # the last one; without this, public ones would be
+    assert not asked and secret.is_file() and beside.is_file()
+    beside.unlink()
+    for link in (address, "https://huggingface.co/gpt2/resolve/main/config.json", f"file://{secret}"):
+        with pytest.raises(urllib.error.HTTPError, match=r"40\d|500"):
+            urllib.request.urlopen(f"{url}/gradio_api/file={link}", timeout=10)
+    assert not asked
+
+
+def test_what_was_uploaded_is_answered_through_the_api_too(server, tmp_path):
+    """So that the refusals above are not those of a wrong call."""
+    import httpx
+
+    url, folder = server
+    with write_wav(tmp_path / "noise.wav", seconds=1.0).open("rb") as file:
+        (path,) = httpx.post(f"{url}/gradio_api/upload", files={"files": ("api.wav", file)}).json()
+    message = answer_of(url, {"path": path, "meta": {"_type": "gradio.FileData"}})
+    assert message["success"] and "api.wav" in json.dumps(message["output"])
+    assert "api.wav" not in left_uploads(folder)
+
+
+def answer_of(url, data):
+    """What the server says at the end to a visitor who asks for an answer to this recording."""
+    import httpx
+
+    session = secrets.token_hex(5)
+    settings = httpx.get(f"{url}/config").json()
+    listening = next(entry["id"] for entry in settings["dependencies"] if len(entry["inputs"]) == 1)
+    asked = {"data": [data], "fn_index": listening, "session_hash": session}
+    assert httpx.post(f"{url}/gradio_api/queue/join", json=asked).status_code == 200
+    with httpx.stream("GET", f"{url}/gradio_api/queue/data", params={"session_hash": session}, timeout=60) as lines:
+        for line in lines.iter_lines():
+            if line.startswith("data:") and (message := json.loads(line[5:]))["msg"] == "process_completed":
+                return message
+
+
 def test_each_upload_is_a_file_of_its_own_and_none_is_too_large(server):
     import httpx
 
@@ -280,3 +364,54 @@ def test_each_upload_is_a_file_of_its_own_and_none_is_too_large(server):
     assert len(set(paths)) == 2 and all(folder in Path(path).parents for path in paths)
     assert httpx.post(upload, files={"files": ("large.wav", bytes(31_000_000))}).status_code == 413
     assert left_uploads(folder).count("same.wav") == 2 and "large.wav" not in left_uploads(folder)
+
+
+def test_an_upload_that_breaks_off_leaves_no_file(server):
+    url, folder = server
+    address, head = urlsplit(url), b'--x\r\nContent-Disposition: form-data; name="files"; filename="cut.wav"\r\n\r\n'
+    with socket.create_connection((address.hostname, address.port)) as visitor:
+        visitor.sendall(b"POST /gradio_api/upload HTTP/1.1\r\nHost: here\r\nContent-Length: 9000000\r\n")
+        visitor.sendall(b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + head + bytes(1_000_000))
+        wait_until(lambda: cut_off_uploads(folder))
+    wait_until(lambda: not cut_off_uploads(folder))
+
+
+def cut_off_uploads(folder):
+    return [path for path in folder.glob("ser-align-*/uploads/*") if path.is_file()]
+
+
+def wait_until(happens, seconds=20):
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_full_queue_says_so_and_keeps_nothing(browser, server, tmp_path):
+    """One recording that takes some seconds is being answered, twenty wait behind it."""
+    import httpx
+
+    url, folder = server
+    page, _ = opened(browser, url)
+    write_wav(tmp_path / "long.wav", seconds=300)
+    with httpx.Client(base_url=url, timeout=30) as http:
+        dependencies = http.get("/config").json()["dependencies"]
+        (function,) = [entry["id"] for entry in dependencies if entry["targets"][0][1] == "upload"]
+
+        def ask(number, name, content):
+            path = http.post("/gradio_api/upload", files={"files": (name, content)}).json()[0]
+            event = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": function}
+            return http.post("/gradio_api/queue/join", json={**event, "session_hash": f"visitor{number}"})
+
+        before = len(left_uploads(folder))
+        assert ask(0, "long.wav", (tmp_path / "long.wav").read_bytes()).is_success
+        time.sleep(0.3)  # until it is taken out of the queue
+        assert all(ask(number, "text.wav", b"no audio").is_success for number in range(1, 21))
+        refused = ask(21, "refused.wav", b"no audio")
+        message = "20 visitors are waiting already, which is the most; give your recording again in a minute"
+        assert (refused.status_code, refused.json()) == (429, {"detail": message})
+        give(page, write_wav(tmp_path / "short.wav"))
+        page.get_by_text(message).wait_for()
+        assert "refused.wav" not in left_uploads(folder)
+    wait_until(lambda: len(left_uploads(folder)) == before)
+    page.context.close()

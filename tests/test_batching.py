@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import write_wav
+from conftest import tiny_model, write_wav
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
-from recipe.augmentation import Augmentation
+from recipe.augmentation import Augmentation, Variant
 from recipe.batching import Collator, DurationSampler, UtterancePreparer
 from recipe.errors import InputError
+from recipe.features import KeptFeatures
 
 
 def test_the_collator_pads_on_the_right():
@@ -31,6 +32,19 @@ def test_each_waveform_is_normalised_on_its_own(tmp_path):
     values = UtterancePreparer(Wav2Vec2FeatureExtractor(do_normalize=True), 400).prepare(path)
     assert values.shape == (4800,) and values.dtype == torch.float32
     assert abs(values.mean().item()) < 1e-5 and abs(values.std(correction=0).item() - 1) < 1e-3
+
+
+def test_an_utterance_whose_input_is_not_finite_is_named(tmp_path):
+    """As of a kept output of the convolutions, which is what training reads."""
+    path = write_wav(tmp_path / "a.wav")
+    kept = KeptFeatures(tmp_path / "kept", tiny_model())
+    preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), 400, features=kept)
+    columns = {"audio": [{"path": str(path)}], "label": [0], "id": ["a"]}
+    kept.write(preparer.kept(path, Variant()), torch.ones(3, 16))
+    assert preparer(columns)["labels"] == [0]
+    kept.write(preparer.kept(path, Variant()), torch.tensor([[1.0, torch.inf]]))
+    with pytest.raises(InputError, match=r"a\.wav becomes values that are not finite numbers"):
+        preparer(columns)
 
 
 @pytest.mark.parametrize("seconds", [0.30, 0.305, 0.31])

@@ -3,15 +3,14 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
-from running import SHORT, environment, lines_of
+from running import SHORT, lines_of, run_anew, run_script
 from sklearn.metrics import balanced_accuracy_score
 
 from recipe.errors import InputError
@@ -22,16 +21,8 @@ OPTIONS = [*SHORT[2:], "--max_steps", "3"]
 CELLS = 6  # two folds: stage 1 and two variants each
 
 
-def command(config, output, *argv):
-    return [sys.executable, "experiment.py", "--config", str(config), "--output_dir", str(output), *map(str, argv)]
-
-
 def run(config, output, *argv, expect=0):
-    result = subprocess.run(
-        command(config, output, *argv), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600
-    )
-    assert result.returncode == expect, result.stderr[-3000:]
-    return result
+    return run_script("experiment.py", "--config", config, "--output_dir", output, *argv, expect=expect)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +43,10 @@ def experiment(demo, tmp_path_factory):
         "cited": [{"name": "another", "ua": 0.5, "protocol": "ten folds", "source": "someone 2020"}],
     }
     config.write_text(yaml.safe_dump(content), encoding="utf-8")
-    argv = command(config, folder / "out", *OPTIONS, "--data_dir", demo)
-    processes = [
-        subprocess.Popen(argv, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    printed = [process.communicate(timeout=600) for process in processes]
-    assert all(process.returncode == 0 for process in processes), printed
-    return config, folder / "out", [stdout for stdout, _ in printed]
+    argv = ["experiment.py", "--config", config, "--output_dir", folder / "out", *OPTIONS, "--data_dir", demo]
+    with ThreadPoolExecutor(2) as at_once:
+        runs = [at_once.submit(run_anew, *argv) for _ in range(2)]
+    return config, folder / "out", [one.result().stdout for one in runs]
 
 
 def finished(output):
@@ -96,19 +83,16 @@ def test_several_processes_train_one_cell_together(experiment, demo, tmp_path):
     one_fold = tmp_path / "one.yaml"
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
     one_fold.write_text(yaml.safe_dump({**content, "folds": [1]}), encoding="utf-8")
-    argv = command(one_fold, tmp_path / "out", *OPTIONS, "--data_dir", demo)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29614"]
-    result = subprocess.run(
-        [*torchrun, *argv[1:]], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    argv = ["--config", one_fold, "--output_dir", tmp_path / "out", *OPTIONS, "--data_dir", demo]
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29614"]
+    result = run_script("experiment.py", *argv, launcher=torchrun)
     assert len(finished(tmp_path / "out")) == 3 and result.stdout.count("Report: ") == 1
 
 
 def test_list_says_what_is_done_at_once(experiment):
     config, output, _ = experiment
     start = time.perf_counter()
-    lines = run(config, output, "--list").stdout.splitlines()
+    lines = run_anew("experiment.py", "--config", config, "--output_dir", output, "--list").stdout.splitlines()
     assert time.perf_counter() - start < 3
     assert len(lines) == CELLS and lines[0].split() == ["1", "done", "fold", "1,", "seed", "0,", "stage", "1"]
     assert "--cell 7 is not one of the 6 cells" in run(config, output, "--cell", 7, expect=1).stderr

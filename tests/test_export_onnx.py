@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 from conftest import ROOT, tiny_model
-from running import environment, lines_of
+from running import environment, lines_of, run_script
 from sklearn.metrics import balanced_accuracy_score
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
@@ -298,16 +298,8 @@ def test_help_and_mistakes_answer_before_the_slow_imports():
 
 
 def test_a_mistake_is_one_line(tmp_path):
-    command = [
-        sys.executable,
-        "export_onnx.py",
-        "--model",
-        str(tmp_path / "nowhere"),
-        "--output",
-        str(tmp_path / "a.onnx"),
-    ]
-    run = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
-    assert run.returncode == 1 and len(run.stderr.splitlines()) == 1, run.stderr
+    run = run_script("export_onnx.py", "--model", tmp_path / "nowhere", "--output", tmp_path / "a.onnx", expect=1)
+    assert len(run.stderr.splitlines()) == 1, run.stderr
     assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'}: neither a folder with a config.json")
     assert list(tmp_path.iterdir()) == []
 

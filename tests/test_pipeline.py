@@ -126,7 +126,7 @@ def test_scores_are_those_of_the_model_and_its_feature_extractor():
         inputs = extractor(waveform, sampling_rate=RATE, return_tensors="pt")
         expected = model(**inputs).logits.softmax(-1)[0].tolist()
     found = pipeline_of(model, extractor)(waveform)
-    assert [entry["score"] for entry in found] == sorted(expected, reverse=True)
+    assert [entry["score"] for entry in found] == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
     assert list(by_label(found).values()) == pytest.approx([expected[model.config.label2id[e["label"]]] for e in found])
 
 
@@ -154,6 +154,37 @@ def test_batches_lists_and_company_change_no_score(recognize, tmp_path):
             for left, right in zip(one["timeline"], other["timeline"], strict=True):
                 assert left["label"] == right["label"] and left["score"] == pytest.approx(right["score"], abs=1e-5)
     assert alone[0]["timeline"] == alone[3]["timeline"]  # the file and its waveform
+
+
+def test_a_recording_that_cannot_be_read_stops_all_or_stands_in_its_place(recognize, tmp_path):
+    good = [sounds((1, 0.2)), sounds((20, 0.1))]
+    (tmp_path / "text.wav").write_text("not audio")
+    recordings = [good[0], str(tmp_path / "text.wav"), good[1], np.zeros(RATE, np.float32)]
+    with pytest.raises(ValueError, match="cannot be read as audio"):
+        recognize(recordings)
+    found = recognize(recordings, on_error="return")
+    assert [type(answer) for answer in found] == [list, ValueError, list, ValueError]
+    assert "no speech" in str(found[3])
+    for answer, recording in zip(found[::2], good):
+        assert by_label(answer) == pytest.approx(by_label(recognize(recording)), abs=1e-5)
+    with pytest.raises(ValueError, match="on_error='skip' is not one of raise, return"):
+        recognize(good, on_error="skip")
+
+
+def test_recordings_are_read_as_they_are_needed(recognize):
+    """From a generator, of which a consumer that stops early leaves the rest."""
+    given = []
+
+    def recordings():
+        for number in range(1000):
+            given.append(number)
+            yield sounds((1, 0.2))
+
+    answers = recognize(recordings(), batch_size=2)
+    assert len(given) == 1  # the library looks at the first
+    next(answers)
+    answers.close()
+    assert len(given) <= 3 * 8  # two pools of four batches, and what ends the second
 
 
 def test_gain_and_silence_around_it_do_not_change_a_timelines_labels(recognize):

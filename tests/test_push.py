@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny_model
 from datasets import DatasetDict
-from running import FILES, SHORT, train
+from running import FILES, SHORT, run_anew
 from transformers import Wav2Vec2FeatureExtractor
 
 REPO = "someone/ser-align-demo"
-TOKEN = "hf_dummy"
+TOKEN = "hf_FAKEnotReallyASecret0123456789"
 # Files of a stage folder that never leave the machine.
 PRIVATE = ("arguments.json", "tensorboard", "checkpoints")
 
@@ -45,6 +45,15 @@ def scores(where, **pinned):
     return [logits[0].tolist(), *[{a["label"]: a["score"] for a in answer} for answer in answers]]
 
 print("RESULT" + json.dumps([scores(repo, revision=revision), scores(folder)]))
+"""
+
+
+# train.py, stopped when the training is over and nothing is scored yet.
+STOPPED_AT_THE_END = """
+import sys
+import train
+train.save_and_score = lambda *_: sys.exit(9)
+train.main(train.parse_arguments(sys.argv[2:], description=""))
 """
 
 
@@ -193,15 +202,18 @@ def test_a_pushed_model_is_complete_private_and_loads_at_its_revision(trained, d
     online(monkeypatch, hub.url, tmp_path / "hf")
     hub.busy = ["/repos/create", "/preupload/", "/info/lfs/", "/commit/"]
     push = [*SHORT, "--data_dir", demo, "--output_dir", trained, "--push_to_hub", REPO]
-    run = train(*push, offline="0")
+    run = run_anew("train.py", *push, online=True)
     assert "Pushed to" in run.stdout and not hub.busy  # each kind of call was refused once
     assert hub.created[0]["visibility"] == "private"
-    files, pinned = hub.files, hub.main
+    files, (pinned, _) = hub.files, hub.commits
+    assert set(hub.commits[pinned]) == set(files) - {"README.md"}
     assert set(files) >= FILES | {"README.md", "results.json", "last/model.safetensors", "last/config.json"}
     assert not any(name.startswith(PRIVATE) for name in files)
     card = files["README.md"].decode()
-    assert card.count(f'"{REPO}"') == 3 and f"predict.py speech.wav --model {REPO}" in card
+    assert card.count(f'"{REPO}", revision="{pinned}", trust_remote_code=True') == 3
+    assert f"predict.py speech.wav --model {REPO} --revision {pinned}" in card
     assert_names_no_place(files, trained, demo)
+    assert_no_token(run, trained, files)
 
     hub.commits["f" * 40] = {}  # what comes later does not matter to who names a revision
     np.save(tmp_path / "audio.npy", np.random.default_rng(0).normal(size=24000).astype("f4"))
@@ -220,6 +232,32 @@ def test_a_pushed_model_is_complete_private_and_loads_at_its_revision(trained, d
     pulled, local = json.loads(loaded.stdout.split("RESULT")[1])
     assert len(pulled) == 1 + len(tasks) and pulled == local
     assert (tmp_path / "hf" / "hub" / "models--someone--ser-align-demo" / "snapshots" / pinned).is_dir()
+
+
+def assert_no_token(run, folder, files):
+    """Nothing that a run has printed, written or pushed holds the token that it was given."""
+    assert TOKEN not in run.stdout + run.stderr
+    written = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert written and not [path for path, content in {**written, **files}.items() if TOKEN.encode() in content]
+
+
+def test_a_run_that_is_given_a_token_keeps_it_to_itself(hostile_csv, hub, tmp_path, monkeypatch):
+    """In the checkpoints of an interruption and the TensorBoard log too, and where the Hub refuses it."""
+    online(monkeypatch, hub.url, tmp_path / "hf")
+    monkeypatch.setenv("HF_TOKEN", f"{TOKEN}wrong")
+    argv = [*SHORT, "--stage", 1, "--max_steps", 1, "--corpus", "folder", "--csv", hostile_csv, "--tensorboard"]
+    argv += ["--output_dir", tmp_path / "run"]
+    stopped = run_anew("train.py", *argv, launcher=["-c", STOPPED_AT_THE_END], online=True, expect=9)
+    assert list((tmp_path / "run").glob("stage1/checkpoints/checkpoint-1/training_args.bin"))
+    assert list((tmp_path / "run").glob("stage1/tensorboard/**/events*"))
+    assert_no_token(stopped, tmp_path / "run", {})
+    failed = run_anew("train.py", *argv, "--push_to_hub", REPO, online=True, expect=1)
+    assert (
+        "could not be pushed" in failed.stderr
+        and "401" in failed.stderr
+        and "results.json" in os.listdir(tmp_path / "run" / "stage1")
+    )
+    assert_no_token(failed, tmp_path / "run", {})
 
 
 def assert_names_no_place(files, *places):
@@ -257,7 +295,7 @@ def test_a_hub_out_of_reach_is_one_line_with_a_command_that_pushes_the_same_file
 ):
     online(monkeypatch, "http://127.0.0.1:9", tmp_path / "hf")  # nobody listens there
     push = [*SHORT, "--data_dir", demo, "--output_dir", trained, "--push_to_hub", REPO]
-    run = train(*push, "--tensorboard", offline="0", expect=1)
+    run = run_anew("train.py", *push, "--tensorboard", online=True, expect=1)
     errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "could not be pushed" in errors[0] and "Traceback" not in run.stderr
     assert f"the model is complete in {trained / 'stage2'}" in errors[0]

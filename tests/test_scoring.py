@@ -5,10 +5,15 @@ import json
 import evaluate
 import numpy as np
 import pytest
-from conftest import ROOT
+import torch
+from conftest import ROOT, tiny_model, write_wav
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+from transformers import Wav2Vec2FeatureExtractor
 
-from recipe.scoring import score_file, write_lines
+from recipe.batching import UtterancePreparer, shortest_utterance
+from recipe.corpora.rows import make_rows
+from recipe.errors import InputError
+from recipe.scoring import never_predicted, predict, score_file, write_lines
 
 
 @pytest.fixture
@@ -50,3 +55,25 @@ def test_scores_come_from_the_predictions_file(tmp_path):
     assert scores["validation"]["ua"] == 1.0 and scores["validation"]["num_utterances"] == 1
     assert scores["test"]["ua"] == 0.75 and scores["test"]["wa"] == pytest.approx(2 / 3)
     assert scores["test"]["labels"] == ["b", "a"] and scores["test"]["confusion_matrix"] == [[1, 0], [1, 1]]
+
+
+def test_a_class_that_is_never_predicted_is_known(metric):
+    """c is taken for a; d has no utterance, so that nobody can expect it."""
+    scores = metric.compute(predictions=[0, 1, 0], references=[0, 1, 2], num_classes=4)
+    assert never_predicted({**scores, "labels": list("abcd")}) == ["c"]
+
+
+def test_a_model_is_not_scored_on_labels_in_another_order_or_with_answers_that_are_not_numbers(tmp_path):
+    model = tiny_model()
+    preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), shortest_utterance(model.config))
+    row = {"id": "a", "audio": write_wav(tmp_path / "a.wav"), "label": "sad", "speaker": "anna"}
+    right, other = (make_rows([row], labels) for labels in (["angry", "happy", "sad"], ["happy", "angry", "sad"]))
+    assert predict(model, right, preparer, 1)[0]["label"] == "sad"
+    with pytest.raises(
+        InputError, match="knows angry, happy, sad, in this order, and the utterances have happy, angry"
+    ):
+        predict(model, other, preparer, 1)
+    with torch.no_grad():
+        model.classifier.bias[0] = torch.nan
+    with pytest.raises(InputError, match="the model's answer to a is not finite"):
+        predict(model, right, preparer, 1)

@@ -133,6 +133,14 @@ def test_a_class_that_is_not_tested_is_said(capsys):
     assert "no test utterance is labelled 'angry'; UA is over the other classes" in capsys.readouterr().err
 
 
+def test_a_label_that_is_no_class_is_named():
+    """-1 is how datasets marks an utterance without a label; Python would take it for the last class."""
+    data = rows(list("abc"))
+    marked = data.map(lambda row: {"label": -1 if row["id"] == "b-0-0" else row["label"]})
+    with pytest.raises(InputError, match="utterance 'b-0-0' has label -1, which is none of the 3 classes"):
+        check_split(DatasetDict(train=_part(marked, "a"), validation=_part(marked, "b"), test=_part(marked, "c")))
+
+
 def _part(data, speakers):
     return data.filter(lambda row: row["speaker"] in speakers)
 

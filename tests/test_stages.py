@@ -1,5 +1,7 @@
 """What each stage starts from."""
 
+import math
+
 import pytest
 import torch
 from conftest import TINY_ENCODERS, assert_same_encoder, tiny_model
@@ -7,7 +9,7 @@ from datasets import ClassLabel, Features, Value
 
 from recipe.arguments import parse_arguments
 from recipe.errors import InputError
-from recipe.stages import build_model
+from recipe.stages import build_model, training_arguments
 
 
 class Rows:
@@ -44,6 +46,40 @@ def test_stage_2_can_keep_the_classifier_and_train_the_feature_encoder(stage1):
     assert torch.equal(kept.classifier.weight, first.classifier.weight)
     unfrozen = second_model(folder, "--freeze_feature_encoder", "false")
     assert all(p.requires_grad for p in unfrozen.encoder.feature_extractor.parameters())
+
+
+def test_other_labels_in_stage_1_are_said_and_its_classifier_is_then_refused(stage1, capsys, monkeypatch):
+    folder, _ = stage1
+    second_model(folder)
+    assert "warning" not in capsys.readouterr().err
+    monkeypatch.setitem(Rows.features, "label", ClassLabel(names=["happy", "angry", "sad"]))
+    second_model(folder)
+    line = f"{folder} was trained on angry, happy, sad, in this order, and the utterances have happy, angry, sad"
+    assert f"warning: {line}; only its encoder goes on\n" in capsys.readouterr().err
+    with pytest.raises(
+        InputError, match=r"--init_classifier stage1: .* was trained on angry, happy, sad, in this order"
+    ):
+        second_model(folder, "--init_classifier", "stage1")
+
+
+def test_weights_that_are_not_numbers_are_refused_before_training(stage1):
+    folder, first = stage1
+    with torch.no_grad():
+        first.encoder.encoder.layers[0].attention.k_proj.bias[3] = math.inf
+    first.save_pretrained(folder)
+    with pytest.raises(
+        InputError, match=r"weights of encoder\.encoder\.layers\.0\.attention\.k_proj\.bias are not finite"
+    ):
+        second_model(folder)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="bfloat16 is there")
+def test_what_the_trainer_refuses_is_one_line(tmp_path):
+    with pytest.raises(
+        InputError, match="these options cannot be trained with: Your setup doesn't support bf16"
+    ) as error:
+        training_arguments(tmp_path, parse_arguments(["--bf16"], "")[1])
+    assert "\n" not in str(error.value)
 
 
 def test_stage_2_cannot_reshape_the_encoder(stage1):

@@ -1,6 +1,7 @@
 """train.py as its users run it: two stages, complete folders, interruption, two processes, mistakes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from transformers import AutoFeatureExtractor
 
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.audio import read_audio
+from recipe.checkpoints import checkpoints_in
 from recipe.scoring import score_file
 
 
@@ -83,16 +85,20 @@ def test_a_killed_run_goes_on_to_exactly_the_same_weights(demo, tmp_path):
     )
     checkpoints = tmp_path / "killed" / "stage1" / "checkpoints"
     deadline = time.time() + 300
-    while not list(checkpoints.glob("checkpoint-*/trainer_state.json")) and time.time() < deadline:
+    while len(list(checkpoints.glob("checkpoint-*/files.json"))) < 2 and time.time() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)  # into the next epoch
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "killed" / "stage1" / "results.json").exists()
-    (checkpoints / "checkpoint-99999").mkdir()  # and a checkpoint that a kill cut short
+    (checkpoints / "checkpoint-99999").mkdir()  # as if a kill had come while it was written
+    complete, newest = checkpoints_in(checkpoints)[:2]
+    os.truncate(newest / "optimizer.pt", 1000)
 
     resumed = train(*argv, "--output_dir", tmp_path / "killed")
-    assert "going on from" in resumed.stdout
+    assert f"{newest} was cut short" in resumed.stdout and f"going on from {complete}\n" in resumed.stdout
+    assert json.loads((tmp_path / "killed" / "stage1" / "results.json").read_text())["resumed"] is True
+    assert json.loads((tmp_path / "whole" / "stage1" / "results.json").read_text())["resumed"] is False
     for name in ("model.safetensors", "last/model.safetensors"):
         whole, again = (load_file(tmp_path / run / "stage1" / name) for run in ("whole", "killed"))
         assert all(torch.equal(whole[key], again[key]) for key in whole), name
@@ -103,6 +109,7 @@ def test_two_processes_train_log_and_score_as_one(demo, tmp_path):
     # Each process would draw its own dropout, SpecAugment and speeds.
     still = {"conformer_conv_dropout": 0.0, "hidden_dropout": 0.0, "mask_time_prob": 0.0}
     argv = [*SHORT, "--data_dir", demo, "--encoder_config", json.dumps(still), "--speed_factors", "1.0"]
+    argv += ["--gradient_accumulation_steps", 2]
     train(*argv, "--output_dir", tmp_path / "one")
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29613"]
     train(*argv, "--output_dir", tmp_path / "two", launcher=torchrun)
@@ -110,9 +117,12 @@ def test_two_processes_train_log_and_score_as_one(demo, tmp_path):
         one, two = tmp_path / "one" / stage, tmp_path / "two" / stage
         for expected, found in zip(lines_of(one / "training_log.jsonl"), lines_of(two / "training_log.jsonl")):
             assert expected.keys() == found.keys()
-            for name in ("loss", "ce_loss", "eal_loss", "fual_loss", "eval_ua", "eval_wa"):
-                if name in expected:
-                    assert found[name] == pytest.approx(expected[name], abs=1e-3), (stage, name)
+            same = {name for name in expected if not name.endswith(("_runtime", "_per_second", "_flos"))}
+            expected, found = ({name: line[name] for name in same} for line in (expected, found))
+            assert found == pytest.approx(expected, rel=1e-5, abs=1e-6), stage
+            if "loss" in expected:
+                parts = {f"learning_rate/{part}" for part in ("encoder", "pooling", "classifier")}
+                assert same >= {"grad_norm", "ce_loss", *parts}
         expected, found = lines_of(one / "predictions.jsonl"), lines_of(two / "predictions.jsonl")
         assert [line["id"] for line in expected] == [line["id"] for line in found]
         difference = [
@@ -120,7 +130,7 @@ def test_two_processes_train_log_and_score_as_one(demo, tmp_path):
             for a, b in zip(expected, found)
             for label in a["probabilities"]
         ]
-        assert max(difference) < 0.02
+        assert max(difference) < 1e-5
 
 
 def test_a_run_on_a_folder_of_my_own(tmp_path):
@@ -205,6 +215,14 @@ def test_a_folder_that_is_not_of_a_run_is_left_alone(demo, tmp_path):
     (tmp_path / "stage1" / "thesis.txt").write_text("years of work")
     run = train(*SHORT, "--data_dir", demo, "--output_dir", tmp_path, "--overwrite", expect=1)
     assert "no run made it" in run.stderr and (tmp_path / "stage1" / "thesis.txt").exists()
+
+
+def test_a_run_that_was_killed_before_it_said_what_it_is_is_started_again(tmp_path):
+    from train import finished_before
+
+    (tmp_path / "stage1" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "stage1" / "arguments.json.unfinished").write_text("{")
+    assert finished_before(tmp_path / "stage1", {}, overwrite=False) is None
 
 
 def test_watching_the_test_part_changes_nothing_and_is_what_the_last_weights_score(short_run, demo, tmp_path):

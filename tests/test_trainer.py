@@ -29,11 +29,18 @@ def make_trainer(tmp_path, model=None, averaging=0.0, **arguments):
         for index, values in enumerate(utterances(model, DURATIONS))
     ]
     defaults = {"per_device_train_batch_size": 2, "logging_steps": 1, "report_to": [], "remove_unused_columns": False}
-    defaults |= {"max_steps": 2, "logging_nan_inf_filter": False, "use_cpu": True, "disable_tqdm": True}
+    defaults |= {
+        "max_steps": 2,
+        "logging_nan_inf_filter": False,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "save_strategy": "no",
+    }
     return SERAlignTrainer(
         model=model,
-        args=TrainingArguments(output_dir=str(tmp_path), save_strategy="no", **{**defaults, **arguments}),
+        args=TrainingArguments(output_dir=str(tmp_path), **{**defaults, **arguments}),
         train_dataset=rows,
+        eval_dataset=rows,
         data_collator=Collator("input_values"),
         durations=DURATIONS,
         duration_pool=2,
@@ -66,7 +73,7 @@ def test_the_average_is_that_of_the_updates_and_is_what_is_evaluated(tmp_path):
     metrics = trainer.evaluate(trainer.train_dataset)
     with torch.no_grad():
         losses = [
-            model.eval()(**trainer.data_collator(trainer.train_dataset)).loss for model in (averaged, trainer.model)
+            model.eval()(**Collator("input_values")(trainer.train_dataset)).loss for model in (averaged, trainer.model)
         ]
     assert metrics["eval_loss"] == pytest.approx(losses[0].item(), abs=1e-5)
     assert abs(losses[1] - losses[0]) > 1e-3  # training goes on from its own weights
@@ -94,7 +101,8 @@ def test_encoder_pooling_and_classifier_have_their_own_learning_rates(tmp_path):
 def expected_logs(trainer, accumulation):
     """What each update must log: the mean over its batches, from the model called directly."""
     order = list(trainer._get_train_sampler())
-    batches = [trainer.data_collator([trainer.train_dataset[i] for i in order[s : s + 2]]) for s in range(0, 8, 2)]
+    collate = Collator("input_values")
+    batches = [collate([trainer.train_dataset[i] for i in order[s : s + 2]]) for s in range(0, 8, 2)]
     with torch.no_grad():
         outputs = [trainer.model(**batch) for batch in batches]
     logs = []
@@ -119,21 +127,40 @@ def test_loss_and_its_parts_are_logged_correctly_under_gradient_accumulation(tmp
         assert line["loss"] == pytest.approx(parts, rel=1e-5)
 
 
-def test_two_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path):
-    norms = []
+def test_two_accumulated_batches_log_what_one_large_batch_logs(tmp_path):
+    """Loss, its parts, gradient norm and the learning rate of each part, over updates that move the weights."""
+    logs = []
     for batch_size, accumulation in ((4, 1), (2, 2)):
         trainer = make_trainer(
             tmp_path,
             per_device_train_batch_size=batch_size,
             gradient_accumulation_steps=accumulation,
-            max_steps=1,
-            max_grad_norm=1e9,
+            learning_rate=1e-4,
+            max_steps=4,
         )
-        # The same four utterances, whatever the batch size.
-        trainer._get_train_sampler = lambda train_dataset=None: [0, 1, 2, 3]
+        trainer._get_train_sampler = lambda train_dataset=None: range(8)  # alike, whatever the batch size
         trainer.train()
-        norms.append(next(line["grad_norm"] for line in trainer.state.log_history if "grad_norm" in line))
-    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+        logs.append([line for line in trainer.state.log_history if "loss" in line])
+    for step, (large, accumulated) in enumerate(zip(*logs, strict=True)):
+        assert large == pytest.approx(accumulated, rel=1e-5, abs=1e-6)
+        falling = 1 - step / 4
+        rates = {"encoder": 1e-4, "pooling": 3e-3, "classifier": 4e-3}
+        assert {name: large[f"learning_rate/{name}"] for name in rates} == pytest.approx(
+            {name: rate * falling for name, rate in rates.items()}
+        )
+
+
+def test_the_gradient_norm_is_that_of_the_loss(tmp_path):
+    trainer = make_trainer(tmp_path, max_steps=1, gradient_accumulation_steps=2, max_grad_norm=0.01)
+    batch = Collator("input_values")([trainer.train_dataset[i] for i in list(trainer._get_train_sampler())[:4]])
+    trainer.model(**batch).loss.backward()
+    squares = sum(
+        np.square(p.grad.numpy().astype(np.float64)).sum() for p in trainer.model.parameters() if p.grad is not None
+    )
+    trainer.model.zero_grad()
+    trainer.train()
+    line = next(line for line in trainer.state.log_history if "loss" in line)
+    assert line["grad_norm"] == pytest.approx(math.sqrt(squares), rel=1e-5)
 
 
 def test_a_part_that_is_switched_off_is_not_logged(tmp_path):
@@ -143,9 +170,33 @@ def test_a_part_that_is_switched_off_is_not_logged(tmp_path):
     assert "eal_loss" not in line and "ce_loss" in line and "fual_loss" in line
 
 
-def test_a_loss_that_is_not_a_number_stops_training_with_advice(tmp_path):
+def test_a_loss_that_is_not_a_number_stops_training_and_names_its_utterances(tmp_path):
+    """Two batches later all losses are so; the line names the first ones."""
+    trainer = make_trainer(tmp_path, max_steps=4, logging_steps=4, max_grad_norm=0)
+    order = [str(index) for index in trainer._get_train_sampler()]
+    broken = trainer.train_dataset[int(order[3])]
+    broken["input_values"] = broken["input_values"] * math.inf
+    with pytest.raises(
+        InputError,
+        match=f"training loss is nan at update 2, on utterances {order[2]}, {order[3]}, whose audio is finite",
+    ):
+        trainer.train()
+
+
+def test_a_gradient_that_is_not_a_number_is_not_blamed_on_the_next_utterances(tmp_path):
+    trainer = make_trainer(tmp_path, max_steps=4, logging_steps=4, gradient_accumulation_steps=2)
+    order = [str(index) for index in trainer._get_train_sampler()]
+    weight = trainer.model.classifier.weight
+    weight.register_hook(lambda gradient: gradient * math.nan)
+    with pytest.raises(
+        InputError, match=f"training gradient is nan at update 1, on utterances {', '.join(order[:4])},"
+    ):
+        trainer.train()
+
+
+def test_answers_that_are_not_numbers_choose_no_checkpoint(tmp_path):
     trainer = make_trainer(tmp_path)
     with torch.no_grad():
         trainer.model.classifier.bias.fill_(math.nan)
-    with pytest.raises(InputError, match="training loss is nan at update 1: lower --learning_rate"):
-        trainer.train()
+    with pytest.raises(InputError, match="answers to validation utterances are not finite"):
+        trainer.evaluate(trainer.train_dataset)

@@ -7,8 +7,16 @@ import difflib
 import math
 from typing import Any
 
+import transformers
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+
+try:
+    from transformers.configuration_utils import SubConfigSpec
+except ImportError:
+    raise ImportError(
+        f"this model needs transformers 5.20.0 or newer, and {transformers.__version__} is installed: "
+        "pip install --upgrade transformers"
+    ) from None
 
 WAVEFORM_ENCODERS = (
     "wav2vec2",
@@ -163,6 +171,13 @@ class SERAlignConfig(PreTrainedConfig):
         self.label2id = {str(label): int(index) for index, label in (self.id2label or {}).items()}
         self.validate()
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "SERAlignConfig":
+        """As in transformers, but what stands in a file does not choose code that would be fetched and run."""
+        for part in (config_dict, config_dict.get("encoder_config")):
+            refuse_attention_code(part if isinstance(part, dict) else {})
+        return super().from_dict(config_dict, **kwargs)
+
     def validate(self) -> None:
         """Check every field; also run by the model and before saving. Raises ValueError."""
         super().validate()  # type: ignore[misc]  # added to the base class by a decorator
@@ -250,3 +265,10 @@ def _refuse_misspelt(unknown: dict[str, Any]) -> None:
 
 
 SERAlignConfig.register_for_auto_class()
+
+
+def refuse_attention_code(config_dict: dict[str, Any]) -> None:
+    """The library fetches and runs an attention implementation that is called owner/name, without asking."""
+    for name, value in config_dict.items():
+        if "attn_implementation" in name and "/" in str(value):
+            raise ValueError(f"{name}={value!r} is code from the Hub, which is not run: remove it from config.json")

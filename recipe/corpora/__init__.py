@@ -49,12 +49,15 @@ def load_corpus(
     csv: str | None = None,
     partial: bool = False,
     hub_options: dict[str, Any] | None = None,
+    allow_outside: bool = False,
 ) -> Dataset:
     """Rows of a corpus; the columns are in `recipe.corpora.rows`.
 
     Args:
         partial: a copy of a published corpus that lacks utterances is taken as it is, with a warning.
         hub_options: of `recipe.corpora.hub.load`; the `data_dir` of the corpus hub is a name on the Hub or a folder.
+
+        allow_outside: a list of the corpora folder and hub may name audio outside their directory.
 
     Raises:
         InputError: it cannot be read.
@@ -64,16 +67,16 @@ def load_corpus(
     if corpus == "demo":
         return demo.load(data_dir or "data/demo")
     if csv is not None:
-        return folder.load_csv(csv, data_dir or Path(csv).parent)
+        return folder.load_csv(csv, data_dir or Path(csv).parent, allow_outside)
     if data_dir is None:
         what = "a name on the Hub or a folder" if corpus == "hub" else "the directory that holds it"
         raise InputError(f"--corpus {corpus} needs --data_dir, {what}")
     if corpus == "folder":
-        return folder.load(data_dir)
+        return folder.load(data_dir, allow_outside)
     if corpus == "hub":
         for option in hub_options or {}:
             if option not in HUB_OPTIONS:
                 raise InputError(f"hub_options: {option!r} is not one of {', '.join(HUB_OPTIONS)}")
         cache_dir = Path(HF_DATASETS_CACHE) / "ser_align" / data_dir.strip("/").replace("/", "--")
-        return hub.load(data_dir, cache_dir, **(hub_options or {}))
+        return hub.load(data_dir, cache_dir, **(hub_options or {}), allow_outside=allow_outside)
     return PUBLISHED[corpus].load(data_dir, partial)

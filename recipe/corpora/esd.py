@@ -20,14 +20,13 @@ Communication 137, 1-18. https://arxiv.org/abs/2105.14762
 
 import codecs
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
 from datasets import Dataset
 
 from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
-from recipe.errors import InputError
+from recipe.errors import InputError, warn
 
 LICENSE = "other"
 DESCRIPTION = (
@@ -125,10 +124,9 @@ def _sentences(path: Path, language: str) -> dict[str, str]:
         sentences[name] = sentence if last in EMOTION_WORDS else rest
     if damaged:
         others = f" (and {len(damaged) - 1} more lines)" if len(damaged) > 1 else ""
-        print(
-            f"warning: {path} line {damaged[0]}{others} is not 'id, sentence, emotion' separated by tabs; "
-            "such an utterance has no text",
-            file=sys.stderr,
+        warn(
+            f"{path} line {damaged[0]}{others} is not 'id, sentence, emotion' separated by tabs; such an utterance has "
+            "no text"
         )
     return sentences
 

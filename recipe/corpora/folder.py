@@ -2,21 +2,21 @@
 
 A folder for each label: `DATA_DIR/angry/a.wav`, `DATA_DIR/happy/b.flac`. A CSV: columns `path` (relative
 to the CSV's directory or to --data_dir), `label`, and optionally `speaker`, `split` (train, validation,
-test), `gender` and `id`. Give speakers wherever you know them: without, the same voice can stand in
+test), `gender` and `id`. A path, or a link, that leads out of that directory is refused unless it is allowed. Give
+speakers wherever you know them: without, the same voice can stand in
 training and test data, and scores come out too high.
 """
 
 import csv
 import os
-import sys
 from io import StringIO
 from pathlib import Path
 
 from datasets import Dataset
 
 from recipe.audio import AUDIO_SUFFIXES
-from recipe.corpora.rows import UNKNOWN_SPEAKER, audio_files, make_rows
-from recipe.errors import InputError
+from recipe.corpora.rows import UNKNOWN_SPEAKER, audio_files, make_rows, refuse_outside
+from recipe.errors import InputError, warn
 
 LICENSE = "other"
 DESCRIPTION = "The recordings are the user's own; their licence decides how the model may be used."
@@ -24,11 +24,12 @@ COLUMNS = ("path", "label", "speaker", "split", "gender", "id")
 SPLITS = ("train", "validation", "test")
 
 
-def load(data_dir: str | Path) -> Dataset:
+def load(data_dir: str | Path, allow_outside: bool = False) -> Dataset:
     """Rows of a directory with one folder for each label.
 
     Raises:
-        InputError: the directory is missing, or holds audio in fewer than two folders.
+        InputError: the directory is missing, holds audio in fewer than two folders, or links to audio elsewhere
+            although that is not allowed.
     """
     root = Path(data_dir)
     if not root.is_dir():
@@ -36,15 +37,18 @@ def load(data_dir: str | Path) -> Dataset:
     rows = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for path in audio_files(folder, AUDIO_SUFFIXES):
+            if not allow_outside:
+                refuse_outside(path, [root], str(data_dir))
             rows.append({"id": path.relative_to(root).as_posix(), "audio": path, "label": folder.name})
     return _checked(rows, str(data_dir))
 
 
-def load_csv(csv_path: str | Path, root: str | Path) -> Dataset:
+def load_csv(csv_path: str | Path, root: str | Path, allow_outside: bool = False) -> Dataset:
     """Rows of a CSV file; relative paths start at `root`.
 
     Raises:
-        InputError: the file or a column is missing, or a line is incomplete (named by its number).
+        InputError: the file or a column is missing, a line is incomplete, or its path leads out of `root` although
+            that is not allowed (named by its number).
     """
     if not Path(csv_path).is_file():
         raise InputError(f"{csv_path}: no such CSV file")
@@ -72,7 +76,10 @@ def load_csv(csv_path: str | Path, root: str | Path) -> Dataset:
                 raise InputError(
                     f"{csv_path}, line {reader.line_num}: gender={values['gender']!r} is not female, male or empty"
                 )
-            rows.append({"audio": Path(root) / values["path"], "id": values.pop("path"), **values})
+            audio = Path(root) / values["path"]
+            if not allow_outside:
+                refuse_outside(audio, [Path(root)], f"{csv_path}, line {reader.line_num}")
+            rows.append({"audio": audio, "id": values.pop("path"), **values})
     _leave_out_directories(rows)
     return _checked(rows, str(csv_path))
 
@@ -92,10 +99,9 @@ def _checked(rows: list[dict], source: str) -> Dataset:
         found = f"only the label {labels[0]!r}" if labels else "no audio"
         raise InputError(f"{source} holds {found}; at least two labels are needed, a folder of audio for each")
     if "speaker" not in rows[0]:
-        print(
-            f"warning: {source} names no speakers. One voice can stand in training and test data, so the scores "
-            "may be too high; a CSV with a speaker column mends that.",
-            file=sys.stderr,
+        warn(
+            f"{source} names no speakers. One voice can stand in training and test data, so the scores may be too "
+            "high; a CSV with a speaker column mends that."
         )
         for row in rows:
             row["speaker"] = UNKNOWN_SPEAKER + row["id"]

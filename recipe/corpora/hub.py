@@ -20,7 +20,6 @@ Licence and citation are the dataset's own: they stand on its page.
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,13 +37,16 @@ from datasets import (
     load_dataset_builder,
     load_from_disk,
 )
+from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetsError
 from filelock import FileLock
+from huggingface_hub.constants import HF_HUB_CACHE
 from tqdm import tqdm
 
 from recipe.audio import AUDIO_SUFFIXES
-from recipe.corpora.rows import UNKNOWN_SPEAKER, make_rows
-from recipe.errors import InputError
+from recipe.corpora.rows import UNKNOWN_SPEAKER, make_rows, refuse_outside
+from recipe.errors import InputError, warn
+from recipe.escaping import printable
 
 LICENSE = "other"
 DESCRIPTION = (
@@ -66,13 +68,14 @@ class _Part:
     label_column: str
     speaker_column: str | None
     cache_dir: Path
+    allow_outside: bool
 
     @property
     def columns(self) -> list[str]:
         return [name for name in (self.audio_column, self.label_column, self.speaker_column) if name]
 
     def __str__(self) -> str:
-        return f"{self.source} ({self.name})"
+        return printable(f"{self.source} ({self.name})")
 
 
 def load(
@@ -85,6 +88,7 @@ def load(
     split: str | None = None,
     streaming: bool = False,
     limit: int | None = None,
+    allow_outside: bool = False,
 ) -> Dataset:
     """Rows of a dataset.
 
@@ -97,17 +101,19 @@ def load(
         streaming: read the rows one by one and keep nothing but the audio, instead of fetching the whole dataset
             first. What `save_to_disk` wrote is on disk already and read as without.
         limit: at most so many rows of each part, the first ones.
+        allow_outside: rows may name audio that is neither in the dataset nor beside it: anywhere on this machine, or
+            on a server.
 
     Raises:
-        InputError: the dataset cannot be opened or read, a column is missing, a row holds no audio, or fewer than
-            two labels occur.
+        InputError: the dataset cannot be opened or read, a column is missing, a row holds no audio, names audio
+            outside although that is not allowed, or fewer than two labels occur.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} is no number of rows: give 1 or more, or leave it out for all")
     rows: list[dict[str, Any]] = []
     order: list[str] = []
     for part_name, data in _open(name, config, split, streaming).items():
-        part = _Part(data, name, part_name, audio_column, label_column, speaker_column, Path(cache_dir))
+        part = _Part(data, name, part_name, audio_column, label_column, speaker_column, Path(cache_dir), allow_outside)
         part = _with_these_columns(part)
         if isinstance(part.data, IterableDataset):
             found = _read_stream(part, _journal(part, config), limit)
@@ -195,7 +201,7 @@ def _journal(part: _Part, config: str | None) -> Path:
         state = load_dataset_builder(part.source, config).cache_dir
     except FAILURES as error:
         raise InputError(f"{part.source} cannot be opened as a dataset ({_reason(error)})") from None
-    key = hashlib.sha256(json.dumps([state, part.name, part.columns]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([state, part.name, part.columns, part.allow_outside]).encode()).hexdigest()
     return part.cache_dir / "streams" / f"{key[:32]}.jsonl"
 
 
@@ -268,14 +274,36 @@ def _audio_path(part: _Part, value: Any, where: str) -> str:
         )
     path, content = value.get("path") or "", value.get("bytes")
     if content is None and "://" in path:  # in an archive or on a server
+        if not part.allow_outside:
+            _check_source(part, path, where)
         with fsspec.open(path, "rb") as file:
             content = file.read()
     if content is not None:
         return str(_written(content, Path(path).suffix.lower(), part.cache_dir / "audio"))
-    for candidate in (Path(path), Path(part.source) / path):
+    for candidate in (Path(part.source) / path, Path(path)):
         if candidate.is_file():
+            if not part.allow_outside:
+                refuse_outside(candidate, _directories(part), where)
             return str(candidate.absolute())
-    raise InputError(f"{where}: {path}: no such audio file, from here or from {part.source}")
+    raise InputError(f"{where}: {path}: no such audio file, from {part.source} or from here")
+
+
+def _directories(part: _Part) -> list[Path]:
+    """Where a row may name a file: beside the dataset, or where the library keeps what it has fetched."""
+    fetched = [Path(HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
+    return [Path(part.source), *fetched] if Path(part.source).is_dir() else fetched
+
+
+def _check_source(part: _Part, url: str, where: str) -> None:
+    """Raise InputError for audio of a server or of an archive (`zip://a.wav::place`) that is not the dataset's own."""
+    place = url.rpartition("::")[2]
+    if place.startswith("hf://"):
+        if not place.startswith((f"hf://datasets/{part.source}/", f"hf://datasets/{part.source}@")):
+            raise InputError(f"{where}: {url} is of another dataset: --allow_outside_paths if you trust this one")
+    elif "://" in place:
+        raise InputError(f"{where}: {url} is no file of the dataset: --allow_outside_paths if you trust it")
+    else:
+        refuse_outside(Path(place), _directories(part), where)
 
 
 def _written(content: bytes, suffix: str, directory: Path) -> Path:
@@ -294,7 +322,7 @@ def _labelled(rows: list[dict[str, Any]], order: list[str], name: str) -> tuple[
     """The rows that have a label, and the labels: in the order of the dataset, or else sorted."""
     labelled = [row for row in rows if row["label"]]
     if len(labelled) < len(rows):
-        _warn(f"{name}: {len(rows) - len(labelled)} of {len(rows)} rows have no label and are left out")
+        warn(f"{name}: {len(rows) - len(labelled)} of {len(rows)} rows have no label and are left out")
     present = {row["label"] for row in labelled}
     if len(present) < 2:
         found = f"only the label {min(present)!r}" if present else "no label"
@@ -302,7 +330,7 @@ def _labelled(rows: list[dict[str, Any]], order: list[str], name: str) -> tuple[
     labels = [word for word in dict.fromkeys(order) if word in present]
     others = present - set(labels)
     if others and all(word.isdecimal() for word in others):
-        _warn(f"{name} numbers its classes without naming them: they are called {', '.join(sorted(others, key=int))}")
+        warn(f"{name} numbers its classes without naming them: they are called {', '.join(sorted(others, key=int))}")
         return labelled, labels + sorted(others, key=int)
     return labelled, labels + sorted(others)
 
@@ -313,7 +341,7 @@ def _with_speakers(rows: list[dict[str, Any]], name: str, speaker_column: str | 
         what = (
             f"{speaker_column!r} is empty in {unknown} of {len(rows)} rows" if speaker_column else "no speaker column"
         )
-        _warn(f"{name}: {what}. One voice can stand in training and test data, so the scores may be too high.")
+        warn(f"{name}: {what}. One voice can stand in training and test data, so the scores may be too high.")
     return [{**row, "speaker": row["speaker"] or UNKNOWN_SPEAKER + row["id"]} for row in rows]
 
 
@@ -327,11 +355,7 @@ def _with_split(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     shared = sum(map(len, speakers.values())) - len(set().union(*speakers.values()))
     if len(speakers) > 1 and (shared or not {"train", "test"} <= set(speakers) <= set(SPLITS.values())):
         why = f"share {shared} speakers" if shared else "are not train, validation and test"
-        _warn(f"{name}: its parts ({', '.join(speakers)}) {why}, so they become official_split, which training ignores")
+        warn(f"{name}: its parts ({', '.join(speakers)}) {why}, so they become official_split, which training ignores")
         column = "official_split"
     own = [{name: value for name, value in row.items() if name != "part"} for row in rows]
     return own if len(speakers) == 1 else [{**new, column: row["part"]} for new, row in zip(own, rows)]
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

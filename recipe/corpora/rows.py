@@ -1,7 +1,8 @@
 """Rows: what every corpus gives, as a `datasets.Dataset`.
 
 Columns of every corpus: `id` (unique utterance id), `audio` (path, never decoded here), `label` (ClassLabel),
-`speaker`, `gender` ("female", "male" or ""), `session` ("" where there is none), `duration` (seconds).
+`speaker`, `gender` ("female", "male" or ""), `session` ("" where there is none), `duration` (seconds, from the
+file's header; NaN where that cannot be read: `recipe.broken` leaves such rows out).
 
 Where a corpus has them: `text`; `style` ("improvised" or "scripted"); `intensity`; `label_distribution` (share
 of the annotators' votes for each label, in the order of the labels; empty without votes); `valence`,
@@ -9,7 +10,7 @@ of the annotators' votes for each label, in the order of the labels; empty witho
 validation, test: the published split, where it shares no speaker); `official_split` (where it does share them).
 """
 
-import sys
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 from datasets import Audio, ClassLabel, Dataset
 
 from recipe.audio import audio_duration
-from recipe.errors import InputError
+from recipe.errors import InputError, warn
+from recipe.escaping import printable
 
 # Where a corpus names no speakers, each utterance counts as one of its own, marked so.
 UNKNOWN_SPEAKER = "utterance:"
@@ -32,7 +34,7 @@ def make_rows(rows: list[dict[str, Any]], labels: list[str]) -> Dataset:
         labels: class names in the order of their indices.
 
     Raises:
-        InputError: no row, one id twice, or an audio file that cannot be read.
+        InputError: no row, one id twice, or a file name that is no UTF-8.
     """
     if not rows:
         raise InputError("the corpus has no utterance")
@@ -40,11 +42,33 @@ def make_rows(rows: list[dict[str, Any]], labels: list[str]) -> Dataset:
     if twice:
         raise InputError(f"utterance id {twice[0]!r} occurs more than once; ids must be unique")
     defaults: dict[str, Any] = {"gender": "", "session": ""}
-    filled = [{**defaults, **row, "duration": audio_duration(row["audio"])} for row in rows]
+    filled = [{**defaults, **row, "duration": _duration(row["audio"])} for row in rows]
     columns = {name: [row[name] for row in filled] for name in filled[0]}
     columns["audio"] = [str(path) for path in columns["audio"]]
-    dataset = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
-    return dataset.cast_column("label", ClassLabel(names=labels))
+    try:
+        dataset = Dataset.from_dict(columns)
+    except UnicodeEncodeError as error:  # a table holds Unicode alone
+        raise InputError(f"{printable(error.object)} has a name that is no UTF-8: rename it") from None
+    return dataset.cast_column("audio", Audio(decode=False)).cast_column("label", ClassLabel(names=labels))
+
+
+def _duration(path: str | Path) -> float:
+    try:
+        return audio_duration(path)
+    except InputError:  # said where it is left out
+        return math.nan
+
+
+def refuse_outside(path: Path, directories: Iterable[Path], where: str) -> None:
+    """Raise InputError for a file that lies in none of the directories, links followed.
+
+    A list made by others could have any file of this machine read.
+    """
+    if not any(path.resolve().is_relative_to(directory.resolve()) for directory in directories):
+        raise InputError(
+            f"{where}: {path} lies outside the corpus: put it there, give the --data_dir that holds all recordings, or "
+            "--allow_outside_paths if you trust the list"
+        )
 
 
 def differing_counts(found: Mapping[str, int], published: Mapping[str, int], what: str = "") -> list[str]:
@@ -70,7 +94,7 @@ def report_differences(corpus: str, data_dir: str | Path, differences: list[str]
             f"{data_dir} differs from the published {corpus}: {shown}. Complete it, or take it as it is with "
             "--partial_corpus"
         )
-    print(f"warning: {data_dir} differs from the published {corpus}: {shown}", file=sys.stderr)
+    warn(f"{data_dir} differs from the published {corpus}: {shown}")
 
 
 def audio_files(directory: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 
 import datasets
 import numpy as np
@@ -10,6 +11,7 @@ import soundfile
 from conftest import write_wav
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, IterableDataset, concatenate_datasets
 
+from recipe.broken import why_broken
 from recipe.corpora import hub
 from recipe.corpora.rows import UNKNOWN_SPEAKER
 from recipe.errors import InputError
@@ -140,17 +142,51 @@ def test_csv_with_paths_from_its_own_directory(tmp_path, streaming):
     write_wav(root / "wav" / "a.wav")
     elsewhere = write_wav(tmp_path / "elsewhere" / "b.wav")
     root.joinpath("train.csv").write_text(f"file,label\nwav/a.wav,sad\n{elsewhere},angry\n")
-    rows = hub.load(str(root), tmp_path / "cache", audio_column="file", streaming=streaming)
+    options = {"audio_column": "file", "streaming": streaming}
+    rows = hub.load(str(root), tmp_path / "cache", **options, allow_outside=True)
     assert [audio["path"] for audio in rows["audio"]] == [str(root / "wav" / "a.wav"), str(elsewhere)]
+    with pytest.raises(
+        InputError, match=r"table \(train\), row 2: .*b\.wav lies outside the corpus: .*--allow_outside"
+    ):
+        hub.load(str(root), tmp_path / "cache", **options)
     root.joinpath("train.csv").write_text("file,label\nwav/a.wav,sad\nlost.wav,angry\n")
     with pytest.raises(InputError, match=r"table \(train\), row 2: lost.wav: no such audio file"):
-        hub.load(str(root), tmp_path / "cache", audio_column="file", streaming=streaming)
+        hub.load(str(root), tmp_path / "cache", **options)
 
 
 def test_a_path_with_a_protocol_is_fetched(tmp_path):
     path = write_wav(tmp_path / "a.wav")
     Dataset.from_dict({"audio": [f"file://{path}"] * 2, "label": ["x", "y"]}).save_to_disk(tmp_path / "urls")
-    assert stored(hub.load(str(tmp_path / "urls"), tmp_path / "cache"))[0] == path.read_bytes()
+    rows = hub.load(str(tmp_path / "urls"), tmp_path / "cache", allow_outside=True)
+    assert stored(rows)[0] == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("../a.wav", "{outside}", "link.wav", "file://{outside}", "http://127.0.0.1:9/a.wav"),
+        *("zip://a.wav::../a.zip", "zip://a.wav::https://127.0.0.1:9/a.zip", "hf://datasets/other/name/a.wav"),
+    ],
+)
+def test_a_row_that_leads_out_of_the_dataset_is_refused(tmp_path, path):
+    outside = write_wav(tmp_path / "a.wav")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "link.wav").symlink_to(outside)
+    path = path.format(outside=outside)
+    Dataset.from_dict({"audio": [path] * 2, "label": ["x", "y"]}).save_to_disk(tmp_path / "own")
+    with pytest.raises(InputError, match=r"own \(train\), row 1: .*--allow_outside_paths") as error:
+        hub.load(str(tmp_path / "own"), tmp_path / "cache")
+    assert "\n" not in str(error.value) and not (tmp_path / "cache" / "audio").exists()
+
+
+def test_an_archive_within_the_dataset_is_read(tmp_path):
+    path = write_wav(tmp_path / "a.wav")
+    (tmp_path / "own").mkdir()
+    with zipfile.ZipFile(tmp_path / "own" / "a.zip", "w") as archive:
+        archive.write(path, "a.wav")
+    url = f"zip://a.wav::{tmp_path}/own/a.zip"
+    Dataset.from_dict({"audio": [url] * 2, "label": ["x", "y"]}).save_to_disk(tmp_path / "own")
+    assert stored(hub.load(str(tmp_path / "own"), tmp_path / "cache"))[0] == path.read_bytes()
 
 
 def test_numbers_without_names_are_their_own_names(tmp_path, capsys):
@@ -311,5 +347,6 @@ def test_labels_that_are_no_classes_are_refused(tmp_path):
 
 def test_a_file_that_is_no_audio_is_named(tmp_path):
     Dataset.from_dict({"audio": [b"text", b"words"], "label": NAMES}).save_to_disk(tmp_path / "broken")
-    with pytest.raises(InputError, match="cannot be read as audio"):
-        hub.load(str(tmp_path / "broken"), tmp_path / "cache")
+    rows = hub.load(str(tmp_path / "broken"), tmp_path / "cache")
+    for row in rows:
+        assert "cannot be read as audio" in why_broken(row["audio"]["path"])

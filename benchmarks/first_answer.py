@@ -1,0 +1,62 @@
+"""How soon the first answer comes, in a new process.
+
+    python benchmarks/first_answer.py --repetitions 5
+
+predict.py and train.py with --help, and predict.py on a short file with the model that ships, against the bare time of
+importing torch and transformers and a forward pass of the library's own encoder of that shape; in turn. Writes
+docs/results/first_answer.json; prints the ratio last.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[0] = str(ROOT)
+
+import soundfile
+
+from benchmarks.clips import clips
+from benchmarks.measuring import in_turn, medians
+from recipe.audio import SAMPLING_RATE
+from recipe.reporting import library_versions, write_json
+
+MODEL = ROOT / "models" / "ser-align-mini"
+RESULT = ROOT / "docs" / "results" / "first_answer.json"
+BARE = f"""
+import json, torch, transformers
+config = transformers.AutoConfig.for_model(**json.load(open({str(MODEL / "config.json")!r}))["encoder_config"])
+model = transformers.AutoModel.from_config(config).eval()
+with torch.inference_mode():
+    model(torch.zeros(1, 100, config.feature_projection_input_dim))
+"""
+
+
+def main(repetitions: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/clip.wav"
+        soundfile.write(path, clips(1)[0], SAMPLING_RATE)
+        commands = {
+            "bare": ["-c", BARE],
+            "first answer": ["predict.py", path],
+            "predict.py --help": ["predict.py", "--help"],
+            "train.py --help": ["train.py", "--help"],
+        }
+        seconds = medians(in_turn({name: partial(run, words) for name, words in commands.items()}, repetitions))
+    ratio = seconds["first answer"] / seconds["bare"]
+    write_json(RESULT, {"repetitions": repetitions, "seconds": seconds, "ratio": ratio, "versions": library_versions()})
+    print({name: round(value, 2) for name, value in seconds.items()})
+    print(f"ratio {ratio:.2f}")
+
+
+def run(words: list[str]) -> None:
+    subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=5)
+    main(parser.parse_args().repetitions)

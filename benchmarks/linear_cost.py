@@ -1,0 +1,122 @@
+"""Whether cost grows linearly: long recordings through predict.py, large corpora through train.py's preparation.
+
+    python benchmarks/linear_cost.py --minutes 1 4 16 60 --rows 1000 10000 100000
+
+Recordings are bursts of noise with pauses, answered by the model that ships, each by a predict.py of its own; time is
+what predict.py itself reports after loading. Corpora are CSV files of clips, hard links to one file each second of
+which is decoded; preparation is reading, checking, splitting and the order of the first epoch. Medians of three; peak
+memory is that of the process. Writes docs/results/linear_cost.json.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path[0] = str(ROOT)
+
+import numpy as np
+import soundfile
+
+from recipe.audio import SAMPLING_RATE
+from recipe.reporting import library_versions, write_json
+
+RESULT = ROOT / "docs" / "results" / "linear_cost.json"
+REPETITIONS = 3
+MOST_LINKS = 50_000  # to one file; file systems allow 65,000
+# Runs a script, and says how much memory it took.
+MEASURED = """
+import runpy, sys
+sys.argv.pop(0)
+sys.path.insert(0, "")
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    from benchmarks.measuring import peak_megabytes
+    print("PEAK", peak_megabytes())
+"""
+PREPARATION = """
+import json, sys, time
+start = time.perf_counter()
+import train
+from recipe.arguments import DataArguments
+from recipe.batching import DurationSampler
+imported = time.perf_counter()
+data = DataArguments(corpus="folder", data_dir=sys.argv[1], csv=sys.argv[2])
+split = train.split_of(data, train.rows_of(data))
+next(iter(DurationSampler(split["train"]["duration"][:], 32, data.duration_pool, 0)))
+print("RESULT", json.dumps({"import": imported - start, "preparation": time.perf_counter() - imported}))
+"""
+
+
+def main(minutes: list[int], rows: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        recordings = [recording(Path(folder), length) for length in minutes]
+        corpora = [corpus(Path(folder), count) for count in rows]
+    write_json(RESULT, {"recordings": recordings, "corpora": corpora, "versions": library_versions()})
+
+
+def recording(folder: Path, minutes: int) -> dict[str, Any]:
+    path = folder / f"{minutes}.wav"
+    burst, pause = int(4.2 * SAMPLING_RATE), int(0.8 * SAMPLING_RATE)
+    rng = np.random.default_rng(0)
+    minute = np.concatenate([part for _ in range(12) for part in (0.2 * rng.standard_normal(burst), np.zeros(pause))])
+    with soundfile.SoundFile(path, "w", SAMPLING_RATE, 1) as file:
+        for _ in range(minutes):
+            file.write(minute)
+    runs = [run(["predict.py", str(path), "--quiet"]) for _ in range(REPETITIONS)]
+    told = [float(re.findall(r"([\d.]+) s of compute for a minute", output)[0]) for output, _ in runs]
+    found = {"minutes": minutes, "seconds_a_minute": median(told), "peak_megabytes": median(mb for _, mb in runs)}
+    print(found, flush=True)
+    return found
+
+
+def corpus(folder: Path, count: int) -> dict[str, Any]:
+    directory = folder / str(count)
+    directory.mkdir()
+    second = 0.1 * np.random.default_rng(0).standard_normal(SAMPLING_RATE)
+    lines = ["path,label,speaker"]
+    for index in range(count):
+        original = directory / f"{index - index % MOST_LINKS}.wav"
+        if original.exists():
+            os.link(original, directory / f"{index}.wav")
+        else:
+            soundfile.write(original, second, SAMPLING_RATE)
+        lines.append(f"{index}.wav,{('angry', 'sad')[index % 2]},speaker {index // 2 % 50}")
+    (directory / "corpus.csv").write_text("\n".join(lines), encoding="utf-8")
+    script = directory / "prepare.py"
+    script.write_text(PREPARATION, encoding="utf-8")
+    command = [str(script), str(directory), str(directory / "corpus.csv")]
+    runs = [run(command) for _ in range(REPETITIONS)]
+    told = [json.loads(output.split("RESULT")[1].splitlines()[0]) for output, _ in runs]
+    found = {
+        "rows": count,
+        "ms_a_row": 1000 * median(part["preparation"] for part in told) / count,
+        "import_seconds": median(part["import"] for part in told),
+        "peak_megabytes": median(mb for _, mb in runs),
+    }
+    print(found, flush=True)
+    return found
+
+
+def run(command: list[str]) -> tuple[str, float]:
+    """What a script of Python prints, and its peak memory in megabytes."""
+    done = subprocess.run([sys.executable, "-c", MEASURED, *command], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: {' '.join(command)} failed:\n{done.stderr}")
+    return done.stdout + done.stderr, float(done.stdout.split("PEAK")[1])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", nargs="+", type=int, default=[1, 4, 16, 60])
+    parser.add_argument("--rows", nargs="+", type=int, default=[1000, 10_000, 100_000])
+    given = parser.parse_args()
+    main(given.minutes, given.rows)
