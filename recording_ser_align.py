@@ -8,8 +8,10 @@ Part of the model as it travels on the Hugging Face Hub: imports nothing of the 
 
 import io
 import os
+import re
 import shutil
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +32,10 @@ FRAME, HOP = 2048, 512  # samples: levels are measured over 128 ms, every 32 ms
 SILENCE_DB = -80.0  # relative to full scale: a recording that never exceeds it holds no speech
 # Ours, on validation actors, clean and in noise: where speech ends, in dB below the loudest, or above the noise.
 SPEECH_RANGE_DB, LEAST_RANGE_DB, ABOVE_NOISE_DB = 40.0, 20.0, 6.0
+# What ffmpeg may take a file for: containers that hold their sound themselves, and no playlists that name other files.
+FFMPEG_FORMATS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,webm,wv"
+)
 SHORTEST_PHRASE = 0.1  # seconds: a click is no phrase
 
 
@@ -204,19 +210,24 @@ def _soundfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[np.ndarr
 
 
 def _ffmpeg_blocks(path: str) -> Iterator[np.ndarray]:
-    """Any format that ffmpeg knows; its channels are mixed by ffmpeg."""
-    arguments = ["-nostdin", "-v", "error", "-i", f"file:{path}", "-map", "a:0", "-ac", "1", "-ar", str(SAMPLING_RATE)]
-    with subprocess.Popen(
-        ["ffmpeg", *arguments, "-f", "f32le", "pipe:1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
+    """Any of the formats; its channels are mixed by ffmpeg."""
+    source = ["-protocol_whitelist", "file,pipe", "-format_whitelist", FFMPEG_FORMATS, "-i", f"file:{path}"]
+    target = ["-map", "a:0", "-ac", "1", "-ar", str(SAMPLING_RATE), "-f", "f32le", "pipe:1"]
+    command = ["ffmpeg", "-nostdin", "-v", "error", *source, *target]
+    # Into a file, since a pipe that nobody empties stops ffmpeg once a damaged file has made it say 64 kB.
+    with (
+        tempfile.TemporaryFile() as messages,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as process,
+    ):
+        assert process.stdout is not None
         size = 4 * int(BLOCK_SECONDS * SAMPLING_RATE)
         while data := process.stdout.read(size):
             yield np.frombuffer(data, "<f4").reshape(-1, 1)
-        message = process.stderr.read().decode(errors="replace").strip().splitlines()
-    if process.returncode:
-        reason = _one_line(message[-1] if message else "ffmpeg failed")
-        raise ValueError(f"{printable(path)} cannot be read as audio ({reason})")
+        if process.wait():
+            messages.seek(0)
+            said = messages.read().decode(errors="replace").strip().splitlines()
+            reason = re.sub(r"\[[^]]*\]\s*", "", said[-1]) if said else "ffmpeg failed"
+            raise ValueError(f"{printable(path)} cannot be read as audio ({_one_line(reason)})")
 
 
 def _one_line(reason: str) -> str:

@@ -8,12 +8,12 @@ a cause. (Idea: Nasr, Ren and Johnson 2025, arXiv 2511.11691.)
 
 from typing import Any
 
-import librosa
 import numpy as np
 import scipy.signal
 import torch
 
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline, recording_pieces
+from recipe.librosa_loading import load_librosa
 from recording_ser_align import SAMPLING_RATE, name_of, read_blocks
 
 TOP_SHARE = 0.2  # of the frames
@@ -136,7 +136,7 @@ def voice_measures(waveform: np.ndarray) -> dict[str, np.ndarray]:
     loudness = 10 * np.log10(np.maximum((frames**2).mean(axis=1), 1e-12))
     speech = loudness > loudness.max() - SPEECH_DB
 
-    frequency = librosa.yin(
+    frequency = load_librosa().yin(
         waveform, fmin=LOWEST_PITCH, fmax=HIGHEST_PITCH, sr=SAMPLING_RATE, frame_length=2048, hop_length=HOP
     )[: len(frames)]
     frames, loudness, speech = frames[: len(frequency)], loudness[: len(frequency)], speech[: len(frequency)]

@@ -5,10 +5,10 @@ What is refused, and in which words, is decided in recording_ser_align.py, for t
 
 from pathlib import Path
 
-import librosa
 import numpy as np
 
 from recipe.errors import InputError
+from recipe.librosa_loading import load_librosa
 from recording_ser_align import SAMPLING_RATE, check_rate, name_of, open_audio, samples_of
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
@@ -56,7 +56,7 @@ def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
     """
     waveform, rate = read_mono(path)
     if rate != SAMPLING_RATE:
-        waveform = librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLING_RATE, res_type="soxr_hq")
+        waveform = load_librosa().resample(waveform, orig_sr=rate, target_sr=SAMPLING_RATE, res_type="soxr_hq")
     if trim_db is not None and np.abs(waveform).max() > 0:
-        waveform, _ = librosa.effects.trim(waveform, top_db=trim_db)
+        waveform, _ = load_librosa().effects.trim(waveform, top_db=trim_db)
     return np.ascontiguousarray(waveform)

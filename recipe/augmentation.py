@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import librosa
 import numpy as np
 import torch
 
 from recipe.arguments import DataArguments
 from recipe.audio import SAMPLING_RATE
 from recipe.errors import InputError
+from recipe.librosa_loading import load_librosa
 
 MIX_SNRS = (-5.0, 10.0)
 
@@ -30,9 +30,9 @@ class Variant:
     def of(self, waveform: np.ndarray) -> np.ndarray:
         """(samples,) to (samples,), of another length where the speed changes."""
         if self.speed != 1.0:  # pitch and formants move with the speed (Ko et al. 2015): another voice
-            waveform = librosa.resample(waveform, orig_sr=SAMPLING_RATE * self.speed, target_sr=SAMPLING_RATE)
+            waveform = load_librosa().resample(waveform, orig_sr=SAMPLING_RATE * self.speed, target_sr=SAMPLING_RATE)
         if self.pitch_steps:
-            waveform = librosa.effects.pitch_shift(waveform, sr=SAMPLING_RATE, n_steps=self.pitch_steps)
+            waveform = load_librosa().effects.pitch_shift(waveform, sr=SAMPLING_RATE, n_steps=self.pitch_steps)
         if self.noise_snr is not None:
             level = np.sqrt(np.mean(waveform**2)) * 10 ** (-self.noise_snr / 20)
             noise = np.random.default_rng(len(waveform)).standard_normal(len(waveform), dtype=np.float32)

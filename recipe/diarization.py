@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import librosa
 import numpy as np
 import torch
 
 from inference.evidence import top_frames
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
+from recipe.librosa_loading import load_librosa
 from recording_ser_align import SAMPLING_RATE
 
 STEP = 160  # samples: time is counted in steps of 10 ms
@@ -70,7 +70,7 @@ def joined(
 def _recording(utterances: list[tuple[np.ndarray, int]], with_pauses: bool) -> Recording:
     pieces, segments, position = [], [], 0
     for waveform, label in utterances:
-        speech, (start, end) = librosa.effects.trim(waveform, top_db=SPEECH_DB)
+        speech, (start, end) = load_librosa().effects.trim(waveform, top_db=SPEECH_DB)
         piece, first = (waveform, start) if with_pauses else (speech, 0)
         segments.append((position + int(first), position + int(first + end - start), label))
         pieces.append(piece)

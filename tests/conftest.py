@@ -14,6 +14,9 @@ import torch
 
 from configuration_ser_align import SERAlignConfig
 from modeling_ser_align import SERAlignForAudioClassification
+from recipe.librosa_loading import load_librosa
+
+load_librosa()  # also for the tests that import it themselves
 
 CORPORA = "SER_ALIGN_CORPORA"
 LONGEST = ("test_quickstart", "test_experiment_script", "test_train_script")

@@ -4,10 +4,12 @@ import io
 import os
 import re
 import struct
+import subprocess
 import tracemalloc
 import warnings
 from collections import Counter
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import soundfile
@@ -179,6 +181,61 @@ def test_damaged_files_are_read_or_refused(tmp_path):
         counts = Counter(line[reader] for line in found)
         assert counts.keys() == set(OUTCOMES), counts
         assert min(counts.values()) > 15
+
+
+# -------------------------------------------------------------------------------------------- ffmpeg
+
+
+@pytest.fixture
+def ffmpeg(tmp_path, monkeypatch):
+    """ffmpeg on the PATH, as after an installation; calls it."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    return lambda *argv: subprocess.run(["ffmpeg", "-v", "error", *argv], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("name", ["a.m4a", "a.webm", "a.mkv", "two\nlines.mp4", "-a.m4a", "pipe:1.m4a"])
+def test_what_soundfile_cannot_read_is_read_by_ffmpeg(ffmpeg, tmp_path, name):
+    write(tmp_path / "voice.wav", VOICE)
+    ffmpeg("-i", "voice.wav", f"file:{name}")
+    samples = blocks_of(tmp_path / name)
+    assert np.corrcoef(samples[: len(VOICE)], VOICE[: len(samples)])[0, 1] > 0.99
+
+
+PLAYLISTS = {
+    "list.ffconcat": "ffconcat version 1.0\nfile voice.m4a\n",
+    "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:2,\nvoice.m4a\n#EXT-X-ENDLIST\n",
+    "session.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
+}
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+def test_ffmpeg_opens_no_list_that_names_other_files_or_addresses(ffmpeg, tmp_path, name):
+    write(tmp_path / "voice.wav", VOICE)
+    ffmpeg("-i", "voice.wav", "voice.m4a")
+    (tmp_path / name).write_text(PLAYLISTS[name])
+    if name == "list.ffconcat":
+        ffmpeg("-i", name, "copy.wav")  # what it would do by itself
+    with pytest.raises(ValueError, match=f"^{tmp_path}/{name} cannot be read as audio \\([^\n]*\\)$"):
+        blocks_of(tmp_path / name)
+
+
+def test_what_ffmpeg_finds_damaged_is_read_or_refused_in_one_line(ffmpeg, tmp_path):
+    path = tmp_path / "minute.m4a"
+    write(tmp_path / "voice.wav", np.tile(VOICE, 30))
+    ffmpeg("-i", "voice.wav", path.name)
+    whole = path.read_bytes()
+    content, random = bytearray(whole), np.random.default_rng(0)
+    for at in random.integers(1000, len(whole) - 9000, size=1500):  # neither the beginning nor the index at the end
+        content[at] ^= 1 << random.integers(8)
+    path.write_bytes(content)
+    decoded = subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-f", "f32le", "pipe:1"], capture_output=True)
+    assert len(decoded.stderr) > 2**16, "more than fits into a pipe"
+    assert len(blocks_of(path)) == len(decoded.stdout) // 4
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=rf"^{path} cannot be read as audio \([^\n]*\)$"):
+        blocks_of(path)
 
 
 # --------------------------------------------------------------------------------- command and page
