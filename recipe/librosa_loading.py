@@ -5,21 +5,20 @@ new installation, processes that start together could mix up theirs: then they a
 files are deleted (github.com/numba/numba/issues/10128).
 """
 
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from filelock import FileLock
+from huggingface_hub.constants import HF_HOME
 
-USER = os.getuid() if hasattr(os, "getuid") else ""  # a system without user numbers has a folder for each user
-LOCK = Path(tempfile.gettempdir(), f"ser-align-librosa-{USER}.lock")
+LOCK = Path(HF_HOME) / "ser-align-librosa.lock"
 
 
 @cache
 def load_librosa() -> ModuleType:
     """The library with all of its modules that are compiled when they are imported and that this project uses."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(LOCK):
         import librosa.core.pitch
         import librosa.effects

@@ -156,13 +156,19 @@ def _array_blocks(recording: Any) -> tuple[Iterator[np.ndarray], int]:
     return (samples[start : start + size] for start in range(0, len(samples), size)), rate
 
 
+class _UnknownFormat(ValueError):
+    """A file that soundfile cannot read; ffmpeg may."""
+
+
 def _file_blocks(recording: Any) -> tuple[Iterator[np.ndarray], int]:
     try:
         file = open_audio(recording)
-    except ValueError:
-        if isinstance(recording, str | Path) and os.path.isfile(recording) and shutil.which("ffmpeg"):
-            return _ffmpeg_blocks(str(recording)), SAMPLING_RATE
-        raise
+    except _UnknownFormat as error:
+        if not isinstance(recording, str | Path):
+            raise
+        if not shutil.which("ffmpeg"):
+            raise ValueError(f"{error}, or install ffmpeg") from None
+        return _ffmpeg_blocks(str(recording)), SAMPLING_RATE
     return _soundfile_blocks(file, name_of(recording)), file.samplerate
 
 
@@ -180,9 +186,8 @@ def open_audio(recording: str | Path | bytes | bytearray | io.IOBase) -> soundfi
         return soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, TypeError) as error:  # the latter for the name of headerless audio, a.raw
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
-        raise ValueError(
-            f"{name} cannot be read as audio ({_one_line(reason)}); WAV, FLAC, OGG and MP3 can: convert it, or "
-            "install ffmpeg"
+        raise _UnknownFormat(
+            f"{name} cannot be read as audio ({_one_line(reason)}); WAV, FLAC, OGG and MP3 can: convert it"
         ) from None
 
 
@@ -214,7 +219,7 @@ def _ffmpeg_blocks(path: str) -> Iterator[np.ndarray]:
     source = ["-protocol_whitelist", "file,pipe", "-format_whitelist", FFMPEG_FORMATS, "-i", f"file:{path}"]
     target = ["-map", "a:0", "-ac", "1", "-ar", str(SAMPLING_RATE), "-f", "f32le", "pipe:1"]
     command = ["ffmpeg", "-nostdin", "-v", "error", *source, *target]
-    # Into a file, since a pipe that nobody empties stops ffmpeg once a damaged file has made it say 64 kB.
+    # A damaged file makes ffmpeg say more than a pipe holds, and it would wait for ever.
     with (
         tempfile.TemporaryFile() as messages,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as process,
