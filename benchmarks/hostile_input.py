@@ -34,6 +34,7 @@ ATTACKS = {
     "Names and labels in the page": ("tests/test_app.py", "names_and_labels"),
     "Paths and links that lead out of a folder or a CSV": ("tests/test_corpora.py", "leads_out or link_to"),
     "Paths, links and addresses that lead out of a dataset": ("tests/corpora/test_hub_corpus.py", "leads_out"),
+    "Playlists that would have ffmpeg open other files or addresses": ("tests/test_bad_audio.py", "names_other_files"),
     "The token in what a run prints, writes or pushes": ("tests/test_push.py", "token or complete_private"),
     "The page's server asked for its files, or to fetch addresses, through its API": (
         "tests/test_app.py",

@@ -35,6 +35,7 @@ from recipe.reporting import library_versions, write_json
 OUTPUT = ROOT / "docs" / "results" / "reliability" / "page_load.json"
 BEHAVIOURS = ("short",) * 6 + ("slow", "hangs up", "leaves", "large")  # of every ten visitors
 TOO_LARGE = 31_000_000  # bytes
+PATIENCE = 180.0  # seconds after which a visitor counts as not answered
 PAUSE = 2.0  # seconds between a visitor's answer and the next recording
 ANSWERED_IN = re.compile(r"answered in [\d.]+")
 
@@ -83,13 +84,13 @@ class Page:
             return None
         messages = self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": session})
         try:
-            async with asyncio.timeout(patience), messages as stream:
+            async with asyncio.timeout(patience or PATIENCE), messages as stream:
                 async for line in stream.aiter_lines():
                     message = json.loads(line.removeprefix("data:")) if line else {}
                     if message.get("msg") == "process_completed":
                         return message["output"]["data"][1]
         except TimeoutError:
-            self.seen["left while waiting"] += 1
+            self.seen["left while waiting" if patience else f"error: no answer in {PATIENCE:g} s"] += 1
             return None
         raise ConnectionError("no answer")
 
