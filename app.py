@@ -89,7 +89,7 @@ import safehttpx
 import soundfile
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
-from gradio import route_utils
+from gradio import queueing, route_utils
 from starlette.requests import ClientDisconnect
 
 from inference.evidence import explain
@@ -105,7 +105,8 @@ MOST_MEGABYTES, MOST_MINUTES = 30, 10
 VALID = f"valid are recordings of up to {MOST_MEGABYTES} MB and {MOST_MINUTES} minutes"
 MOST_WAITING = 20  # visitors in the queue; the next one is told to come again
 FULL = f"{MOST_WAITING} visitors are waiting already, which is the most; give your recording again in a minute"
-LONGEST_KEPT = 900  # seconds; older uploads go: of visitors who left before their turn
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of mallopt, in malloc.h
+LONGEST_KEPT = 900  # seconds; older uploads go: those for which no answer was asked
 # Inches and dots per inch, so that the text has the size of the page's on a computer and on a phone.
 WIDE, NARROW = ((7.0, 2.8), 160), ((3.3, 2.8), 220)
 EXAMPLES = {  # of synthetic voices: speaker and manner, one after the other
@@ -130,6 +131,7 @@ LEARNED_ELSEWHERE = (
 
 def main(options: argparse.Namespace) -> None:
     """Serve the page until the process is told to end. Raises InputError."""
+    keep_memory_low()
     recognize = load_pipeline(options.model)
     examples = make_examples(Path(FOLDER) / "examples")
     answered(recognize, read_limited(str(examples["Low and loud"])), "")  # what is slow the first time is done now
@@ -151,6 +153,7 @@ def main(options: argparse.Namespace) -> None:
             pwa=False,
             run_history=False,  # would keep recordings in the browser
             max_file_size=MOST_MEGABYTES * 10**6,
+            state_session_capacity=1,  # it would keep the answers of so many visitors, which nothing reads again
             allowed_paths=[],
             footer_links=[],
             theme=THEME,
@@ -251,14 +254,31 @@ def delete_older(folder: Path, seconds: float) -> None:
                 shutil.rmtree(path)
 
 
-async def refuse_to_queue(request: Request, error: HTTPException) -> Response:
-    """Says the limit in words, where Gradio says that it is busy, and deletes what the visitor sent."""
-    with contextlib.suppress(KeyError, TypeError, ValueError):  # whatever is no upload, such as what a button sends
-        (given,) = (await request.json())["data"]
+def forget_given(data: Any) -> None:
+    """Delete the upload that a visitor has sent with a request, if there is one: a button sends none."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        (given,) = data
         path = Path(given["path"]).resolve()
         if Path(UPLOADS).resolve() in path.parents:
             forget(str(path))
+
+
+async def refuse_to_queue(request: Request, error: HTTPException) -> Response:
+    """Says the limit in words, where Gradio says that it is busy, and deletes what the visitor sent."""
+    forget_given((await request.json()).get("data"))
     return JSONResponse({"detail": FULL}, status_code=429)
+
+
+async def leave_queue(queue: queueing.Queue, *, session_hash: str | None = None, event_id: str | None = None) -> None:
+    """Gradio's own, called when a visitor is gone; it leaves what the visitor sent."""
+    waiting = [event for part in queue.event_queue_per_concurrency_id.values() for event in part.queue]
+    await LEAVE_QUEUE(queue, session_hash=session_hash, event_id=event_id)
+    for event in waiting:
+        if (event.session_hash == session_hash or event._id == event_id) and event.data is not None:
+            forget_given(event.data.data)
+
+
+LEAVE_QUEUE, queueing.Queue.clean_events = queueing.Queue.clean_events, leave_queue  # type: ignore[method-assign]
 
 
 async def say_nothing(request: Request, error: ClientDisconnect) -> Response:
@@ -287,8 +307,19 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
         give_memory_back()
 
 
+def keep_memory_low() -> None:
+    """Whatever is large gets pages of its own, which are free again with it: glibc's heaps of many threads keep them.
+
+    Other systems do without.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**16)
+        libc.mallopt(M_ARENA_MAX, 2)
+
+
 def give_memory_back() -> None:
-    """glibc keeps for each thread what it has freed, and Gradio answers in many threads; other systems need nothing."""
+    """What glibc's heaps keep of what was freed; other systems need nothing."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -180,7 +180,7 @@ async def load(url: str, folder: Path, server: psutil.Process, clients: int, sec
         watching = asyncio.create_task(watch())
         await asyncio.gather(*(visit(page, number, recordings, expected, end) for number in range(clients)))
         watching.cancel()
-    await asyncio.sleep(5)
+    await asyncio.sleep(15)  # Gradio looks every ten seconds who has left
     return {"page": page, "before": before, "peak": peak[0], "after": megabytes(), "left": left()}
 
 
@@ -202,7 +202,7 @@ def rows(found: dict[str, Any]) -> list[dict[str, str]]:
         {"what": "largest difference of a score to the single visitor's", "measured": f"{max(page.differences):g}"},
         {"what": "wait for the answer to a short voice, median / 95th percentile", "measured": wait},
         {"what": "memory before / peak / after", "measured": f"{memory} MB"},
-        {"what": "temporary files left, which go after 15 minutes", "measured": str(found["left"])},
+        {"what": "temporary files left", "measured": str(found["left"])},
     ]
 
 

@@ -415,3 +415,29 @@ def test_a_full_queue_says_so_and_keeps_nothing(browser, server, tmp_path):
         assert "refused.wav" not in left_uploads(folder)
     wait_until(lambda: len(left_uploads(folder)) == before)
     page.context.close()
+
+
+def test_a_visitor_who_leaves_the_queue_leaves_no_file(server, tmp_path):
+    """Two long recordings are before one that waits and the one that leaves, which is behind it."""
+    import httpx
+
+    url, folder = server
+    write_wav(tmp_path / "long.wav", seconds=590)
+    with httpx.Client(base_url=url, timeout=60) as http:
+        dependencies = http.get("/config").json()["dependencies"]
+        (function,) = [entry["id"] for entry in dependencies if entry["targets"][0][1] == "upload"]
+
+        def ask(session, name, content):
+            path = http.post("/gradio_api/upload", files={"files": (name, content)}).json()[0]
+            event = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": function}
+            http.post("/gradio_api/queue/join", json={**event, "session_hash": session}).raise_for_status()
+
+        for number in range(2):
+            ask(f"long{number}", "long.wav", (tmp_path / "long.wav").read_bytes())
+        ask("waiting", "waiting.wav", b"no audio")
+        ask("leaving", "leaving.wav", b"no audio")
+        with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": "leaving"}) as messages:
+            next(messages.iter_lines())
+        wait_until(lambda: "leaving.wav" not in left_uploads(folder))
+        assert "waiting.wav" in left_uploads(folder)
+    wait_until(lambda: "waiting.wav" not in left_uploads(folder), seconds=60)
