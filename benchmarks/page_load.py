@@ -166,10 +166,11 @@ async def load(url: str, folder: Path, server: psutil.Process, clients: int, sec
         uploads = [entry["id"] for entry in config["dependencies"] if entry["targets"][0][1] == "upload"]
         alone = Page(http, uploads[0])
         expected = {}
-        for name, content in recordings.items():
-            path = await alone.upload(name, content)
-            assert path is not None
-            expected[name] = await alone.answer(path, "single") or ""
+        for turn in range(4):  # what is slow or large the first time is done before memory is measured
+            for name, content in recordings.items():
+                path = await alone.upload(name, content)
+                assert path is not None
+                expected[name] = await alone.answer(path, f"single{turn}") or ""
         before, peak, page, end = megabytes(), [0.0], Page(http, uploads[0]), time.monotonic() + seconds
 
         async def watch() -> None:
