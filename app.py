@@ -79,6 +79,7 @@ import shutil
 import signal
 import threading
 import time
+import warnings
 import weakref
 from pathlib import Path
 from typing import Any
@@ -297,11 +298,18 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
     if path is None:
         return gr.skip(), ""
     name = Path(path).name
+
+    def in_words(message: object) -> str:
+        return html.escape(" ".join(str(message).replace(name_of(path), name_of(name)).split()))
+
     try:
-        return gr.skip(), answered(recognize, read_limited(path), name)
+        with warnings.catch_warnings(record=True) as caught:  # of a clipped recording
+            warnings.simplefilter("always")
+            waveform = read_limited(path)
+        note = "".join(f'<p class="wrong">{in_words(warning.message)}</p>' for warning in caught)
+        return gr.skip(), answered(recognize, waveform, name, note)
     except (ValueError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).replace(name_of(path), name_of(name)).split())
-        return None, f'<p class="wrong" role="alert">{html.escape(reason)}</p>'
+        return None, f'<p class="wrong" role="alert">{in_words(error)}</p>'
     finally:
         forget(path)
         give_memory_back()

@@ -81,5 +81,6 @@ def flush(folder: Path) -> None:
 
 
 def _sizes(checkpoint: Path) -> dict[str, int]:
-    """Of each file, in bytes."""
-    return {str(path.relative_to(checkpoint)): path.stat().st_size for path in checkpoint.rglob("*") if path.is_file()}
+    """Of each file but the list of them, in bytes."""
+    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != FILES]
+    return {str(path.relative_to(checkpoint)): path.stat().st_size for path in files}

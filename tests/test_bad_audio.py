@@ -280,6 +280,7 @@ def test_the_page_answers_in_one_line(recognize, tmp_path, name):
     _, page = app.answer_upload(recognize, str(path))
     if name in READ:
         assert "Sounds most like" in page
+        assert ("clipped.wav is clipped: " in page) == (name == "clipped.wav") and str(tmp_path) not in page
     else:
         (said,) = re.findall(r'<p class="wrong" role="alert">([^<]*)</p>', page)
         assert said and str(tmp_path) not in said and said.isprintable()
