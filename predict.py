@@ -7,10 +7,10 @@
     ffmpeg -v error -i call.mp4 -f wav - | python predict.py -        one JSON line a second
     accelerate launch --num_processes 4 predict.py interviews/ --output emotions.jsonl
 
-Reads WAV, FLAC, OGG, MP3 and, where ffmpeg is installed, whatever it reads; any rate, any length. What people say
-between two pauses is scored as an utterance. A file that cannot be read is one line on standard error and a record
-with the reason, and the others go on; the exit status is then 1. With --output, the same command again goes on after
-an interruption.
+Reads WAV, FLAC, OGG, MP3 and, where ffmpeg is installed, MP4, M4A, WebM, Matroska, AAC, WMA, AMR and the like; any
+rate, any length. What people say between two pauses is scored as an utterance. A file that cannot be read is one line
+on standard error and a record with the reason, and the others go on; the exit status is then 1. With --output, the
+same command again goes on after an interruption.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Which share of the model's files and of the recipe the tests run, by lines and branches, in all of their processes.
 
-    pip install coverage==7.17.3
+    pip install coverage==7.17.3 pytest-randomly==5.1.0
     python benchmarks/coverage_of_tests.py
 
 Writes docs/results/reliability/coverage.json.
@@ -46,7 +46,7 @@ def main() -> None:
         def run(*arguments: str) -> None:
             subprocess.run([*coverage, *arguments], cwd=ROOT, env=environment, check=True)
 
-        run("run", "-m", "pytest", *sys.argv[1:])
+        run("run", "-m", "pytest", "-p", "randomly")
         run("combine", "--quiet")
         run("json", "--quiet", "-o", f"{folder}/report.json")
         files = json.loads(Path(folder, "report.json").read_text())["files"]
@@ -55,7 +55,7 @@ def main() -> None:
         "command": COMMAND,
         "rows": rows({name: found["summary"] for name, found in files.items()}),
         "notes": "Lines and branches that at least one test takes, in the process of the tests or in one that it "
-        "starts.",
+        "starts. The files' tests ran in random order, two files at a time.",
         "versions": library_versions(),
     }
     for row in report["rows"]:

@@ -387,6 +387,19 @@ def wait_until(happens, seconds=20):
         time.sleep(0.02)
 
 
+def upload_function(http):
+    """Number of the function that answers an upload."""
+    dependencies = http.get("/config").json()["dependencies"]
+    return next(entry["id"] for entry in dependencies if entry["targets"][0][1] == "upload")
+
+
+def ask(http, session, name, content):
+    """Uploads a file and joins the queue of those who wait for an answer."""
+    path = http.post("/gradio_api/upload", files={"files": (name, content)}).json()[0]
+    event = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": upload_function(http)}
+    return http.post("/gradio_api/queue/join", json={**event, "session_hash": session})
+
+
 def test_a_full_queue_says_so_and_keeps_nothing(browser, server, tmp_path):
     """One recording that takes some seconds is being answered, twenty wait behind it."""
     import httpx
@@ -395,19 +408,11 @@ def test_a_full_queue_says_so_and_keeps_nothing(browser, server, tmp_path):
     page, _ = opened(browser, url)
     write_wav(tmp_path / "long.wav", seconds=300)
     with httpx.Client(base_url=url, timeout=30) as http:
-        dependencies = http.get("/config").json()["dependencies"]
-        (function,) = [entry["id"] for entry in dependencies if entry["targets"][0][1] == "upload"]
-
-        def ask(number, name, content):
-            path = http.post("/gradio_api/upload", files={"files": (name, content)}).json()[0]
-            event = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": function}
-            return http.post("/gradio_api/queue/join", json={**event, "session_hash": f"visitor{number}"})
-
         before = len(left_uploads(folder))
-        assert ask(0, "long.wav", (tmp_path / "long.wav").read_bytes()).is_success
+        assert ask(http, "first", "long.wav", (tmp_path / "long.wav").read_bytes()).is_success
         time.sleep(0.3)  # until it is taken out of the queue
-        assert all(ask(number, "text.wav", b"no audio").is_success for number in range(1, 21))
-        refused = ask(21, "refused.wav", b"no audio")
+        assert all(ask(http, f"visitor{number}", "text.wav", b"no audio").is_success for number in range(20))
+        refused = ask(http, "last", "refused.wav", b"no audio")
         message = "20 visitors are waiting already, which is the most; give your recording again in a minute"
         assert (refused.status_code, refused.json()) == (429, {"detail": message})
         give(page, write_wav(tmp_path / "short.wav"))
@@ -424,18 +429,10 @@ def test_a_visitor_who_leaves_the_queue_leaves_no_file(server, tmp_path):
     url, folder = server
     write_wav(tmp_path / "long.wav", seconds=590)
     with httpx.Client(base_url=url, timeout=60) as http:
-        dependencies = http.get("/config").json()["dependencies"]
-        (function,) = [entry["id"] for entry in dependencies if entry["targets"][0][1] == "upload"]
-
-        def ask(session, name, content):
-            path = http.post("/gradio_api/upload", files={"files": (name, content)}).json()[0]
-            event = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": function}
-            http.post("/gradio_api/queue/join", json={**event, "session_hash": session}).raise_for_status()
-
         for number in range(2):
-            ask(f"long{number}", "long.wav", (tmp_path / "long.wav").read_bytes())
-        ask("waiting", "waiting.wav", b"no audio")
-        ask("leaving", "leaving.wav", b"no audio")
+            assert ask(http, f"long{number}", "long.wav", (tmp_path / "long.wav").read_bytes()).is_success
+        for session in ("waiting", "leaving"):
+            assert ask(http, session, f"{session}.wav", b"no audio").is_success
         with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": "leaving"}) as messages:
             next(messages.iter_lines())
         wait_until(lambda: "leaving.wav" not in left_uploads(folder))
