@@ -49,8 +49,10 @@ FILES = {
     ),
     "feature_extraction_ser_align.py": (8, "feature_extraction properties shipped_model hub features"),
 }
-KINDS = ("Binary", "Comparison", "Unary", "AddNot", "True", "False", "AndWithOr", "OrWithAnd", "Break", "Continue")
-KINDS += ("Number", "ZeroIteration")
+KINDS = (
+    *("Binary", "Comparison", "Unary", "AddNot", "AndWithOr", "OrWithAnd"),
+    *("True", "False", "Number", "Break", "Continue", "ZeroIteration"),
+)
 ANNOTATIONS = "BitOr"  # `str | None`: whatever replaces it fails when the file is imported, which shows nothing
 PATIENCE = 600  # seconds for the tests of one mutant; without a mistake they take less than two minutes
 
