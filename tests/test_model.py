@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_ENCODERS, batch, tiny_model, utterances
+from transformers import AutoModel
 
 from configuration_ser_align import ENCODERS, SERAlignConfig
 from modeling_ser_align import SERAlignForAudioClassification
@@ -278,3 +279,19 @@ def test_wrong_inputs_say_what_is_valid():
     left_padded = torch.tensor([[0] * 4000 + [1] * 4000])
     with pytest.raises(ValueError, match="pad on the right"):
         tiny_model()(torch.randn(1, 8000), attention_mask=left_padded)
+
+
+def test_an_encoder_whose_configuration_was_taken_over_gets_its_fast_attention_back():
+    encoder = AutoModel.from_config(tiny_model("wav2vec2-layer").config.encoder_config)
+    config = SERAlignConfig(encoder_config=encoder.config)
+    assert encoder.config._attn_implementation is None  # else there would be nothing to do
+    model = SERAlignForAudioClassification(config, encoder)
+    assert model.encoder.config._attn_implementation == "sdpa"
+
+
+def test_flash_attention_is_refused_by_nothing_but_its_missing_package():
+    config = SERAlignConfig(
+        encoder_config=dict(TINY_ENCODERS["wav2vec2-group"]), attn_implementation="flash_attention_2"
+    )
+    with pytest.raises(ImportError, match="the package for FlashAttention2"):
+        SERAlignForAudioClassification(config)

@@ -188,7 +188,7 @@ def assert_predictions_are_those_of_the_folder(stage_dir, data_dir):
             "'layer_drop' is not a setting of wav2vec2-bert; did you mean",
         ),
         ([*SHORT, "--encoder_config", '{"hidden_act": "gelo"}'], "the model of stage 1 cannot be built"),
-        ([*SHORT, "--attn_implementation", "flash_attention_2"], "the model of stage 1 cannot be built"),
+        ([*SHORT, "--attn_implementation", "flash_attention_2"], "does not support Flash Attention 2"),
         (["--push_to_hub", "my model"], "--push_to_hub 'my model'"),
         (["--stage", "2", "--init_from", "OUT/stage2"], "is the folder that stage 2 writes"),
         (["--fold", "9"], "--fold 9 is not one of the 5 folds of demo"),
