@@ -281,6 +281,19 @@ def test_wrong_inputs_say_what_is_valid():
         tiny_model()(torch.randn(1, 8000), attention_mask=left_padded)
 
 
+@pytest.mark.parametrize(("frames", "masks"), [(9, False), (10, True), (40, True)])
+def test_spans_of_time_are_masked_in_training_where_one_fits(frames, masks):
+    model = tiny_model().train()
+    settings = model.encoder.config
+    settings.mask_time_prob, settings.mask_time_length, settings.mask_time_min_masks = 0.9, 10, 1
+    samples = model.config.receptive_field + 320 * (frames - 1)
+    output = model(torch.randn(2, samples), labels=torch.tensor([0, 1]))
+    assert output.frame_mask.shape[1] == frames
+    output.loss.backward()
+    gradient = model.encoder.masked_spec_embed.grad  # of what a masked frame is replaced by
+    assert masks == (gradient is not None and bool(gradient.abs().max() > 0))
+
+
 def test_an_encoder_whose_configuration_was_taken_over_gets_its_fast_attention_back():
     encoder = AutoModel.from_config(tiny_model("wav2vec2-layer").config.encoder_config)
     config = SERAlignConfig(encoder_config=encoder.config)
