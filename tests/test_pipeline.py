@@ -87,6 +87,30 @@ def test_smoothing_is_an_average_over_speech_alone():
     assert far[1]["score"] == pytest.approx(0.55)
 
 
+def test_segments_that_become_equal_keep_the_beginning_of_the_first():
+    """Classes 2, 0, 1, 0, a second each but for the 0.5 s of class 1, which joins what follows."""
+    starts, ends = np.array([0.0, 1.0, 2.0, 2.5]), np.array([1.0, 2.0, 2.5, 4.5])
+    found = timeline(starts, ends, np.arange(4), np.eye(3)[[2, 0, 1, 0]])
+    assert [s["label"] for s in found] == [2, 0, 1, 0]
+    found = timeline(starts, ends, np.zeros(4), np.eye(3)[[2, 0, 1, 0]], min_duration=0.8)
+    assert [(s["label"], s["start"], s["end"]) for s in found] == [(2, 0.0, 1.0), (0, 1.0, 4.5)]
+
+
+@pytest.mark.parametrize("smoothing", [0.3, 0.5, 1.1])
+def test_smoothing_weighs_by_a_hann_window_of_this_width(smoothing):
+    """Against a sum over the steps of 0.1 s: a score of 0.9 after one of 0.6, both of the same class."""
+    scores = np.repeat([0.6, 0.9], [10, 10])
+    reach = round(smoothing / 0.1 / 2)
+    weights = {d: 0.5 + 0.5 * np.cos(np.pi * d / (reach + 1)) for d in range(-reach, reach + 1)}
+    smooth = []
+    for at in range(20):
+        near = {at + d: weight for d, weight in weights.items() if 0 <= at + d < 20}
+        smooth.append(sum(weight * scores[i] for i, weight in near.items()) / sum(near.values()))
+    values = np.array([[0.6, 0.4], [0.9, 0.1]])
+    (found,) = timeline(np.array([0.0, 1.0]), np.array([1.0, 2.0]), np.array([0, 1]), values, smoothing=smoothing)[:1]
+    assert found["score"] == pytest.approx(np.mean(smooth[:10]))
+
+
 def test_nothing_heard_gives_no_timeline():
     assert timeline(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 3)), smoothing=1.0) == []
 
@@ -113,6 +137,12 @@ def test_a_long_recording_is_its_phrases_alone():
     for with_phrases in (True, False):
         pieces = list(recording_pieces(iter([waveform]), with_phrases))
         assert {piece["phrase"] for piece in pieces} == {0, 1}
+
+
+def test_fifteen_seconds_are_an_utterance_and_more_are_not():
+    blocks = [sounds((15, 0.3)), sounds((1, 0.3))]
+    assert next(recording_pieces(iter(blocks[:1]), True))["phrase"] == -1
+    assert {piece["phrase"] for piece in recording_pieces(iter(blocks), True)} == {0}
 
 
 # -------------------------------------------------------------------------------------------- calls
@@ -215,6 +245,15 @@ def test_parameters_are_checked_and_those_of_the_pipeline_are_defaults(recognize
     for silent in (np.zeros(RATE, np.float32), np.zeros(0, np.float32)):
         with pytest.raises(ValueError, match="holds no speech: it is empty or silent"):
             recognize(silent)
+
+
+def test_what_is_not_said_is_as_documented(recognize):
+    """And the duration is that of the recording, to the sample."""
+    waveform = sounds((5.5, 0.3))
+    found = recognize(waveform, return_timeline=True)
+    assert found == recognize(waveform, return_timeline=True, pause=0.25, window=2.0, smoothing=0.0, min_duration=0.3)
+    assert found["duration"] == 5.5
+    assert (recognize._batch_size, pipeline_of(tiny_model())._batch_size) == (16, 1)
 
 
 def test_memory_does_not_grow_with_the_recording(recognize, tmp_path):
