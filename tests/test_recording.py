@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from recording_ser_align import (
+    HOP,
     SAMPLING_RATE,
     frame_levels,
     loud_intervals,
@@ -83,6 +84,13 @@ def test_a_channel_that_is_not_there_and_a_file_cut_short(tmp_path):
     (tmp_path / "b.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:60])
     with pytest.raises(ValueError, match=r"b\.flac"):
         read(tmp_path / "b.flac")
+
+
+@pytest.mark.parametrize("length", [1, HOP - 1, 4 * HOP, 4 * HOP + 1])
+def test_levels_are_measured_at_the_times_at_which_librosa_measures(length):
+    waveform = np.random.default_rng(0).standard_normal(length)
+    squares = librosa.feature.rms(y=waveform, frame_length=2048, hop_length=HOP)[0] ** 2
+    np.testing.assert_allclose(frame_levels(waveform), 10 * np.log10(squares), atol=1e-6)
 
 
 @pytest.mark.parametrize("top_db", [20, 30, 45])
