@@ -173,3 +173,15 @@ def test_endless_speech_is_cut_where_it_is_quietest_in_bounded_memory():
     assert position == 600 * SAMPLING_RATE
     assert all(start % 30 == pytest.approx(20.1, abs=0.15) for start in starts[1:])
     assert peak < 100e6  # ten minutes of samples are 38 MB, their squares and levels many times that
+
+
+def test_a_minute_without_a_pause_is_cut():
+    minute = voice(60)
+    found = list(phrases(iter(np.split(minute, 2)), pause=0.25))
+    assert len(found) == 2 and sum(len(phrase.waveform) for phrase in found) == len(minute)
+
+
+def test_samples_of_32_bit_integers_are_read_and_larger_ones_are_not():
+    assert read(np.array([2.0**31, -(2.0**31)], np.float32)).max() == 2.0**31
+    with pytest.raises(ValueError, match=r"holds samples of 4.3e\+09; valid are -1 to 1"):
+        read(np.array([0.0, 2.0**32], np.float32))
