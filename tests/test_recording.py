@@ -175,10 +175,12 @@ def test_endless_speech_is_cut_where_it_is_quietest_in_bounded_memory():
     assert peak < 100e6  # ten minutes of samples are 38 MB, their squares and levels many times that
 
 
-def test_a_minute_without_a_pause_is_cut():
+def test_a_minute_without_a_pause_is_cut_where_it_is_quietest():
     minute = voice(60)
-    found = list(phrases(iter(np.split(minute, 2)), pause=0.25))
-    assert len(found) == 2 and sum(len(phrase.waveform) for phrase in found) == len(minute)
+    minute[45 * SAMPLING_RATE : 45 * SAMPLING_RATE + 3200] *= 0.9
+    first, second = phrases(iter(np.split(minute, 2)), pause=0.25)
+    assert (len(first.waveform) / SAMPLING_RATE, second.start) == (pytest.approx(45.1, abs=0.1), len(first.waveform))
+    assert len(first.waveform) + len(second.waveform) == pytest.approx(len(minute), abs=HOP)
 
 
 def test_samples_of_32_bit_integers_are_read_and_larger_ones_are_not():

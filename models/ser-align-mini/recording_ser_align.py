@@ -334,6 +334,6 @@ def _cut(buffer: np.ndarray, offset: int, spans: list[list[int]]) -> Iterator[Ph
 
 def _quietest(buffer: np.ndarray) -> int:
     """Where to cut what has no pause: the quietest place of its second half, in samples."""
-    levels = frame_levels(buffer)
+    levels = frame_levels(buffer)[: -FRAME // 2 // HOP]  # the last ones are measured beyond its end
     half = len(levels) // 2
-    return int((half + np.argmin(levels[half:-1])) * HOP)
+    return int((half + np.argmin(levels[half:])) * HOP)
