@@ -71,3 +71,8 @@ def test_the_encoder_keeps_its_kind(encoder, tmp_path):
     assert loaded.encoder_config.model_type == TINY_ENCODERS[encoder]["model_type"]
     assert loaded.encoder_config.hidden_size == 32
     assert loaded.receptive_field == (1 if encoder == "wav2vec2-bert" else 400)
+
+
+@pytest.mark.parametrize("fields", [{"eal_margin": -1.0}, {"eal_margin": 2.0}, {"label_smoothing": 1.0}])
+def test_the_ends_of_a_range_are_valid(fields):
+    assert SERAlignConfig(**fields).to_dict().items() >= fields.items()
