@@ -76,3 +76,8 @@ def test_the_encoder_keeps_its_kind(encoder, tmp_path):
 @pytest.mark.parametrize("fields", [{"eal_margin": -1.0}, {"eal_margin": 2.0}, {"label_smoothing": 1.0}])
 def test_the_ends_of_a_range_are_valid(fields):
     assert SERAlignConfig(**fields).to_dict().items() >= fields.items()
+
+
+@pytest.mark.parametrize(("encoder", "seconds"), [("wav2vec2-group", 0.02), ("wav2vec2-bert", 0.02)])
+def test_seconds_from_one_frame_to_the_next(encoder, seconds):
+    assert tiny_model(encoder).config.frame_seconds == pytest.approx(seconds)
