@@ -279,7 +279,8 @@ async def leave_queue(queue: queueing.Queue, *, session_hash: str | None = None,
             forget_given(event.data.data)
 
 
-LEAVE_QUEUE, queueing.Queue.clean_events = queueing.Queue.clean_events, leave_queue  # type: ignore[method-assign]
+LEAVE_QUEUE = queueing.Queue.clean_events
+queueing.Queue.clean_events = leave_queue  # type: ignore[method-assign, assignment]
 
 
 async def say_nothing(request: Request, error: ClientDisconnect) -> Response:
