@@ -472,13 +472,12 @@ def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:
         InputError: the Hub cannot be reached or refuses; it says how to push by hand. The folder stays complete.
     """
     results = read_results(stage_dir)
-    if results is not None:
-        write_model_card(stage_dir, results, args, where=repo_id)
 
-    def write_card(commit: str) -> None:
+    def write_card(commit: str = "") -> None:
         if results is not None:
             write_model_card(stage_dir, results, args, where=repo_id, revision=commit)
 
+    write_card()
     for seconds in (*RETRY_AFTER, None):
         try:
             url = upload(stage_dir, repo_id, not args.trainer.hub_public, write_card)

@@ -17,10 +17,9 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from recipe.reporting import library_versions, write_json
+from benchmarks.studies import RELIABILITY, write_study
 
-RESULTS = ROOT / "docs" / "results" / "reliability" / "coverage.json"
-COMMAND = "python benchmarks/coverage_of_tests.py"
+RESULTS = RELIABILITY / "coverage.json"
 # Processes that the tests start or fork are measured too, also those that end by a signal.
 SETTINGS = """
 [run]
@@ -50,20 +49,20 @@ def main() -> None:
         run("combine", "--quiet")
         run("json", "--quiet", "-o", f"{folder}/report.json")
         files = json.loads(Path(folder, "report.json").read_text())["files"]
-    report = {
-        "title": "What the tests run",
-        "command": COMMAND,
-        "rows": rows({name: found["summary"] for name, found in files.items()}),
-        "notes": "Lines and branches that at least one test takes, in the process of the tests or in one that it "
-        "starts. The files' tests ran in random order, two files at a time.",
-        "versions": library_versions(),
-    }
-    for row in report["rows"]:
+    measured = rows({name: found["summary"] for name, found in files.items()})
+    for row in measured:
         print(f"{row['measured']:50} {row['what']}")
     for name, found in sorted(files.items()):
         if found["missing_lines"] or found["missing_branches"]:
             print(f"{name}: lines {found['missing_lines']}, branches {found['missing_branches']}")
-    write_json(RESULTS, report)
+    write_study(
+        RESULTS,
+        title="What the tests run",
+        command="python benchmarks/coverage_of_tests.py",
+        rows=measured,
+        notes="Lines and branches that at least one test takes, in the process of the tests or in one that it starts. "
+        "The files' tests ran in random order, two files at a time.",
+    )
 
 
 def rows(files: dict[str, dict[str, Any]]) -> list[dict[str, str]]:

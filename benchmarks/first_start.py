@@ -19,9 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from recipe.reporting import library_versions, write_json
+from benchmarks.studies import RELIABILITY, write_study
 
-RESULTS = ROOT / "docs" / "results" / "reliability" / "first_start.json"
+RESULTS = RELIABILITY / "first_start.json"
 IMPORTS = {
     "import librosa": "import librosa",
     "recipe.librosa_loading": "from recipe.librosa_loading import load_librosa; librosa = load_librosa()",
@@ -64,15 +64,14 @@ def main(rounds: int) -> None:
         measured = f"{first} of {3 * rounds} first processes crash, {later} of {rounds} later ones"
         rows.append({"what": f"`{how}`", "measured": measured})
         print(f"{how}: {measured}")
-    content = {
-        "title": "The first processes on a new installation",
-        "command": f"python benchmarks/first_start.py --rounds {rounds}",
-        "rows": rows,
-        "notes": "Processes that compile librosa's functions at the same time mix up what numba keeps of them (numba "
+    write_study(
+        RESULTS,
+        title="The first processes on a new installation",
+        command=f"python benchmarks/first_start.py --rounds {rounds}",
+        rows=rows,
+        notes="Processes that compile librosa's functions at the same time mix up what numba keeps of them (numba "
         "issue 10128); this project imports librosa in one process at a time.",
-        "versions": library_versions(),
-    }
-    write_json(RESULTS, content)
+    )
 
 
 if __name__ == "__main__":

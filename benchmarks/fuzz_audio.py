@@ -265,7 +265,7 @@ def by_page(numbers: range) -> Counter[str]:
 
 
 def main(files: int, shown: int) -> None:
-    from recipe.reporting import library_versions, write_json  # slow, and not for the processes that read
+    from benchmarks.studies import write_study  # slow, and not for the processes that read
 
     batches = [range(first, min(first + BATCH, files)) for first in range(0, files, BATCH)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -296,19 +296,15 @@ def main(files: int, shown: int) -> None:
             f"{page['answered']} answered, {page['one line']} refused in one line, {otherwise} otherwise"
         ),
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    write_json(
+    write_study(
         RESULT,
-        {
-            "title": "Damaged audio files",
-            "command": f"python benchmarks/fuzz_audio.py --files {files}",
-            "rows": [{"what": what, "measured": value} for what, value in measured.items()],
-            "notes": "Bits flipped, cut short, header fields set to extremes, chunks repeated, deleted or zeroed, in "
-            f"WAV, FLAC and OGG (in half of these the checksums were mended) of many formats. "
-            f"{command['notes of libmpg123']} lines of the command came from libsndfile's MP3 decoder, which cannot be "
-            "told to be quiet.",
-            "versions": library_versions(),
-        },
+        title="Damaged audio files",
+        command=f"python benchmarks/fuzz_audio.py --files {files}",
+        rows=[{"what": what, "measured": value} for what, value in measured.items()],
+        notes="Bits flipped, cut short, header fields set to extremes, chunks repeated, deleted or zeroed, in "
+        f"WAV, FLAC and OGG (in half of these the checksums were mended) of many formats. "
+        f"{command['notes of libmpg123']} lines of the command came from libsndfile's MP3 decoder, which cannot be "
+        "told to be quiet.",
     )
     if wrong or otherwise:
         sys.exit(f"error: {len(wrong)} files had another outcome with a reader, {otherwise} with the page; see {KEPT}")

@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from recipe.reporting import library_versions, write_json
+from benchmarks.studies import RELIABILITY, write_study
 
-RESULTS = ROOT / "docs" / "results" / "reliability" / "security.json"
+RESULTS = RELIABILITY / "security.json"
 # What is attacked, and the tests that do it: a file, and words that pick some of its tests.
 ATTACKS = {
     "Code in a model, an encoder or a checkpoint of others: pickles, Python files, attention kernels": (
@@ -45,16 +45,14 @@ ATTACKS = {
 
 def main() -> None:
     rows = [{"what": what, "measured": counted(path, words)} for what, (path, words) in ATTACKS.items()]
-    content = {
-        "title": "Hostile input",
-        "command": "python benchmarks/hostile_input.py",
-        "rows": rows,
-        "notes": "A test may try several attacks; each asserts that its payload did not run, or that what was refused "
-        "got one line.",
-        "versions": library_versions(),
-    }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    write_json(RESULTS, content)
+    write_study(
+        RESULTS,
+        title="Hostile input",
+        command="python benchmarks/hostile_input.py",
+        rows=rows,
+        notes="A test may try several attacks; each asserts that its payload did not run, or that what was refused got "
+        "one line.",
+    )
     for row in rows:
         print(f"{row['measured']:30} {row['what']}")
 

@@ -28,8 +28,8 @@ sys.path.insert(0, str(ROOT))
 
 import psutil
 
+from benchmarks.studies import write_study
 from recipe.checkpoints import checkpoints_in, is_complete
-from recipe.reporting import library_versions, write_json
 from recipe.scoring import read_lines
 
 ENCODER = {"model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -98,16 +98,13 @@ def main(processes: list[int], seed: int, output: Path) -> None:
         run = Run(folder, processes[0])
         rows += [cut_short(run, name) for name in ("model.safetensors", "optimizer.pt", "trainer_state.json")]
         rows.append(on_a_full_disk(run))
-    write_json(
+    write_study(
         output,
-        {
-            "title": "Training that is killed, cut short or out of room",
-            "command": "python benchmarks/kill_training.py",
-            "rows": rows,
-            "notes": "On a CPU, with --num_workers 0. All processes of a run are killed at once; the phase is that of "
-            "the first one, by the functions that it was in just before.",
-            "versions": library_versions(),
-        },
+        title="Training that is killed, cut short or out of room",
+        command="python benchmarks/kill_training.py",
+        rows=rows,
+        notes="On a CPU, with --num_workers 0. All processes of a run are killed at once; the phase is that of the "
+        "first one, by the functions that it was in just before.",
     )
 
 

@@ -28,9 +28,10 @@ sys.path.insert(0, str(ROOT))
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
-from recipe.reporting import library_versions, read_json, write_json
+from benchmarks.studies import RELIABILITY, write_study
+from recipe.reporting import read_json
 
-RESULTS = ROOT / "docs" / "results" / "reliability" / "mutants.json"
+RESULTS = RELIABILITY / "mutants.json"
 SHIPPED = "models/ser-align-mini"  # its copies of the files are changed alike: a test compares them
 SEED = 20261122
 # Of each file: how many mutants, and the tests that are to notice, fast ones first.
@@ -136,11 +137,11 @@ def main(workers: int) -> None:
         with ThreadPoolExecutor(workers) as pool:
             outcomes = list(pool.map(tested, mutants))
     found = [{"file": m.file, "change": m.change, "outcome": outcome} for m, outcome in zip(mutants, outcomes)]
-    write_json(RESULTS, report(found, {}))
+    report(found, {})
 
 
-def report(outcomes: list[dict[str, str]], looked_at: dict[str, str]) -> dict[str, Any]:
-    """The content of the results; what was found out about a survivor is written into `looked_at` by hand."""
+def report(outcomes: list[dict[str, str]], looked_at: dict[str, str], **more: Any) -> None:
+    """Write the results; what was found out about a survivor is written into `looked_at` by hand."""
 
     def share(file: str) -> str:
         found = [one["outcome"] for one in outcomes if file in ("", one["file"])]
@@ -150,10 +151,11 @@ def report(outcomes: list[dict[str, str]], looked_at: dict[str, str]) -> dict[st
     left = [one["change"] for one in outcomes if one["outcome"] == "survived"]
     since = sum(looked_at.get(change, "").startswith(NOTICED) for change in left)
     after = len(outcomes) - len(left) + since
-    return {
-        "title": "Mistakes that the tests notice",
-        "command": "python benchmarks/mutants.py",
-        "rows": [
+    write_study(
+        RESULTS,
+        title="Mistakes that the tests notice",
+        command="python benchmarks/mutants.py",
+        rows=[
             {"what": "mutants of the model's own files that the tests noticed", "measured": share("")},
             *({"what": file, "measured": share(file)} for file in FILES),
             {
@@ -162,12 +164,12 @@ def report(outcomes: list[dict[str, str]], looked_at: dict[str, str]) -> dict[st
             },
             *({"what": f"`{change}`", "measured": looked_at.get(change, "not looked at")} for change in left),
         ],
-        "outcomes": outcomes,
-        "looked_at": looked_at,
-        "notes": "One mistake each, in places drawn at random. Those that were not noticed stand with their line "
+        outcomes=outcomes,
+        looked_at=looked_at,
+        **more,
+        notes="One mistake each, in places drawn at random. Those that were not noticed stand with their line "
         "before and after, and what became of them.",
-        "versions": library_versions(),
-    }
+    )
 
 
 if __name__ == "__main__":
@@ -177,6 +179,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.report:
         known = read_json(RESULTS)
-        write_json(RESULTS, {**report(known["outcomes"], known["looked_at"]), "versions": known["versions"]})
+        report(known["outcomes"], known["looked_at"], versions=known["versions"])
     else:
         main(options.workers)

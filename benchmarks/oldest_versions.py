@@ -19,10 +19,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from recipe.reporting import OLDEST, library_versions, write_json
+from benchmarks.studies import RELIABILITY, write_study
+from recipe.reporting import OLDEST
 
 MODEL = ROOT / "models" / "ser-align-mini"
-RESULTS = ROOT / "docs" / "results" / "reliability" / "versions.json"
+RESULTS = RELIABILITY / "versions.json"
 TOLERANCE = 1e-5
 # The environment of each row: the oldest of all, and with one library of the release before.
 TRIED = [OLDEST, {**OLDEST, "transformers": "5.19.0"}, {**OLDEST, "torch": "2.5.1"}]
@@ -50,17 +51,15 @@ def main() -> None:
     if expected is None:
         sys.exit(f"error: {said}")
     rows = [{"what": named(versions), "measured": tried(versions, expected)} for versions in TRIED]
-    content = {
-        "title": "Oldest versions that a model's own files run on",
-        "command": "python benchmarks/oldest_versions.py",
-        "rows": rows,
-        "notes": "Largest difference to the versions below, over the logits of AutoModel and "
+    write_study(
+        RESULTS,
+        title="Oldest versions that a model's own files run on",
+        command="python benchmarks/oldest_versions.py",
+        rows=rows,
+        notes="Largest difference to the versions below, over the logits of AutoModel and "
         "AutoModelForAudioClassification and the scores of both pipelines. The recipe itself runs on the pinned "
         "versions alone.",
-        "versions": library_versions(),
-    }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    write_json(RESULTS, content)
+    )
     print(json.dumps(rows, indent=2))
 
 

@@ -28,11 +28,11 @@ import numpy as np
 import psutil
 import soundfile
 
+from benchmarks.studies import RELIABILITY, write_study
 from docs.app_screenshot import serving
 from recipe.corpora.demo import EMOTIONS, make_speaker, synthesise
-from recipe.reporting import library_versions, write_json
 
-OUTPUT = ROOT / "docs" / "results" / "reliability" / "page_load.json"
+OUTPUT = RELIABILITY / "page_load.json"
 BEHAVIOURS = ("short",) * 6 + ("slow", "hangs up", "leaves", "large")  # of every ten visitors
 TOO_LARGE = 31_000_000  # bytes
 PATIENCE = 180.0  # seconds after which a visitor counts as not answered
@@ -213,13 +213,12 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=5.0, help="default: 5")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="default: where docs/RELIABILITY.md finds it")
     options = parser.parse_args()
-    report = {
-        "title": "The demo page under load",
-        "command": f"python benchmarks/page_load.py --clients {options.clients} --minutes {options.minutes:g}",
-        "rows": rows(measure(options.clients, 60 * options.minutes)),
-        "notes": "One process answers one recording at a time on two CPU cores, which the visitors' own side shares.",
-        "versions": library_versions(),
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.output, report)
-    print(json.dumps(report["rows"], indent=2))
+    measured = rows(measure(options.clients, 60 * options.minutes))
+    write_study(
+        options.output,
+        title="The demo page under load",
+        command=f"python benchmarks/page_load.py --clients {options.clients} --minutes {options.minutes:g}",
+        rows=measured,
+        notes="One process answers one recording at a time on two CPU cores, which the visitors' own side shares.",
+    )
+    print(json.dumps(measured, indent=2))
