@@ -152,7 +152,8 @@ def write_readme(data_dir: str) -> None:
     ua, low, high = (f"{100 * float(row[f'best_pooled_ua{end}']):.0f}" for end in ("", "_low", "_high"))
     caption = (
         f"Six utterances of actor {actor} of RAVDESS, whom the model has not heard, in a row: the ribbon is what it "
-        "makes of them, above it what was acted. Chosen so that about as many are right as in general."
+        "makes of them, above it what was acted. Chosen so that about as many are right as in general. RAVDESS is no "
+        "part of this project: give a recording of your own in place of six.wav."
     )
     introduction = (
         f"A small model ships with the project: {millions:.1f} M parameters, {megabytes:.1f} MB, trained from scratch "
