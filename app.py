@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 
-from recipe.errors import InputError, error_line
+from core.errors import InputError, error_line
 
 SHIPPED = "models/ser-align-mini"
 
@@ -93,9 +93,9 @@ from fastapi.responses import JSONResponse
 from gradio import queueing, route_utils
 from starlette.requests import ClientDisconnect
 
+from core.loading import load_pipeline
 from inference.evidence import explain
 from inference.figure import colours, draw
-from inference.loading import load_pipeline
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.corpora.demo import EMOTIONS, make_speaker, synthesise
 from recording_ser_align import SAMPLING_RATE, name_of, read_blocks

@@ -19,9 +19,9 @@ import time
 from statistics import median
 from typing import Any
 
+from core.errors import InputError, error_line
+from experiments.cells import Cell, Experiment, read_experiment
 from recipe.arguments import first_difference, parse_arguments
-from recipe.errors import InputError, error_line
-from recipe.experiments import Cell, Experiment, read_experiment
 
 
 def read_command_line(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -64,13 +64,15 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 from transformers import AutoFeatureExtractor
 
-import train
+from core.json_files import read_json, write_json
+from experiments.diarization_report import add_recordings, measure
+from experiments.embeddings import embed
+from experiments.report import write_report
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.batching import UtterancePreparer, shortest_utterance
-from recipe.embeddings import embed
-from recipe.experiment_report import write_report
-from recipe.recordings_report import add_recordings, measure
-from recipe.reporting import read_json, read_results, write_json
+from recipe.data import read_rows, rows_of, split_of
+from recipe.results import read_results
+from recipe.run import quiet_libraries, train_stages
 
 
 def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
@@ -96,8 +98,8 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
         PartialState().print(f"\n{progress(experiment, cell)}")
         try:
             arguments = parse_arguments(experiment.command_line(cell), description="")
-            rows = rows or train.read_rows(arguments[1])
-            train.train_stages(arguments, *rows)
+            rows = rows or read_rows(arguments[1])
+            train_stages(arguments, *rows)
         except InputError as error:
             raise InputError(f"{error} [cell {experiment.cells().index(cell) + 1}: {cell}]") from error
         finally:
@@ -192,7 +194,7 @@ def joined_recordings(experiment: Experiment) -> dict[int, dict[str, Any]]:
         if not kept.is_file() or read_json(kept)["settings"] != settings:
             args = parse_arguments(experiment.command_line(cell), description="")[2]
             try:
-                test = train.split_of(args.data, train.rows_of(args.data))["test"]
+                test = split_of(args.data, rows_of(args.data))["test"]
             except InputError as error:
                 print(f"no timeline: {error}")
                 return {}
@@ -203,7 +205,7 @@ def joined_recordings(experiment: Experiment) -> dict[int, dict[str, Any]]:
 
 def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.ndarray]:
     args = parse_arguments(experiment.command_line(cell), description="")[2]
-    test = train.split_of(args.data, train.rows_of(args.data))["test"]
+    test = split_of(args.data, rows_of(args.data))["test"]
     stage_dir = experiment.stage_dir(cell)
     model = SERAlignForAudioClassification.from_pretrained(stage_dir, dtype=torch.float32).to(PartialState().device)
     feature_extractor = AutoFeatureExtractor.from_pretrained(stage_dir)
@@ -212,7 +214,7 @@ def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.nd
 
 
 def main(experiment: Experiment, number: int | None, report_only: bool) -> None:
-    train.quiet_libraries()
+    quiet_libraries()
     cells = experiment.cells()
     # The first state of a process decides for all that follow.
     PartialState(cpu=parse_arguments(experiment.command_line(cells[0]), description="")[1].trainer.use_cpu)

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from recipe.errors import InputError, error_line
+from core.errors import InputError, error_line
 
 REQUIREMENTS = "requirements-onnx.txt"
 
@@ -67,10 +67,10 @@ from torch import Tensor, nn
 from transformers import SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 from transformers.utils.logging import disable_progress_bar
 
+from core.audio import SAMPLING_RATE
+from core.loading import load_model
 from feature_extraction_ser_align import DECIBELS_PER_UNIT, FFT, HOP, WINDOW, SERAlignFeatureExtractor, mel_filters
-from inference.loading import load_model
 from modeling_ser_align import SERAlignForAudioClassification, length_mask
-from recipe.audio import SAMPLING_RATE
 from recipe.batching import shortest_utterance
 
 OPSET = 20

@@ -17,9 +17,9 @@ import argparse
 import os
 import sys
 
+from core.errors import InputError, error_line
+from core.escaping import printable
 from inference.outputs import FORMATS, output_format
-from recipe.errors import InputError, error_line
-from recipe.escaping import printable
 
 
 def read_command_line(argv: list[str]) -> argparse.Namespace:
@@ -104,9 +104,9 @@ from typing import Any
 from accelerate import PartialState
 from tqdm import tqdm
 
+from core.loading import load_pipeline
 from inference.evidence import explain
 from inference.live import live_answers, open_stream
-from inference.loading import load_pipeline
 from inference.outputs import TRACKS, Record, track_paths, write_table, write_track
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import open_audio

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recipe.audio import SAMPLING_RATE
+from core.audio import SAMPLING_RATE
 
 MEDIAN, PERCENTILE_95, SHORTEST, LONGEST = 3.58, 11.1, 0.6, 34.0  # seconds
 Z_95 = 1.6449

@@ -21,8 +21,9 @@ import soundfile
 
 from benchmarks.clips import clips
 from benchmarks.measuring import in_turn, medians
-from recipe.audio import SAMPLING_RATE
-from recipe.reporting import library_versions, write_json
+from core.audio import SAMPLING_RATE
+from core.json_files import write_json
+from recipe.results import library_versions
 
 MODEL = ROOT / "models" / "ser-align-mini"
 RESULT = ROOT / "docs" / "results" / "first_answer.json"

@@ -33,15 +33,15 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from benchmarks.clips import clips
 from benchmarks.measuring import in_turn, medians
 from configuration_ser_align import SERAlignConfig
-from inference.loading import load_pipeline
-from inference.speed import check_dtype
+from core.audio import SAMPLING_RATE, read_audio
+from core.errors import InputError
+from core.json_files import read_json, read_lines, write_json
+from core.loading import load_pipeline
+from core.speed import check_dtype
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import LONGEST_UTTERANCE, SpeechEmotionRecognitionPipeline
-from recipe.audio import SAMPLING_RATE, read_audio
 from recipe.corpora import load_corpus
-from recipe.errors import InputError
-from recipe.reporting import library_versions, read_json, write_json
-from recipe.scoring import read_lines
+from recipe.results import library_versions
 
 RESULT = ROOT / "docs" / "results" / "inference_speed.json"
 LABELS = dict(enumerate(("angry", "happy", "neutral", "sad")))

@@ -25,8 +25,9 @@ sys.path[0] = str(ROOT)
 import numpy as np
 import soundfile
 
-from recipe.audio import SAMPLING_RATE
-from recipe.reporting import library_versions, write_json
+from core.audio import SAMPLING_RATE
+from core.json_files import write_json
+from recipe.results import library_versions
 
 RESULT = ROOT / "docs" / "results" / "linear_cost.json"
 REPETITIONS = 3
@@ -45,12 +46,12 @@ finally:
 PREPARATION = """
 import json, sys, time
 start = time.perf_counter()
-import train
+from recipe.data import rows_of, split_of
 from recipe.arguments import DataArguments
 from recipe.batching import DurationSampler
 imported = time.perf_counter()
 data = DataArguments(corpus="folder", data_dir=sys.argv[1], csv=sys.argv[2])
-split = train.split_of(data, train.rows_of(data))
+split = split_of(data, rows_of(data))
 next(iter(DurationSampler(split["train"]["duration"][:], 32, data.duration_pool, 0)))
 print("RESULT", json.dumps({"import": imported - start, "preparation": time.perf_counter() - imported}))
 """

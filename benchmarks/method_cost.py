@@ -25,9 +25,10 @@ from torch import Tensor
 from benchmarks.clips import MEDIAN
 from benchmarks.measuring import in_turn, medians, peak_megabytes
 from configuration_ser_align import SERAlignConfig
+from core.audio import SAMPLING_RATE
+from core.json_files import write_json
 from modeling_ser_align import SERAlignForAudioClassification
-from recipe.audio import SAMPLING_RATE
-from recipe.reporting import library_versions, write_json
+from recipe.results import library_versions
 
 RESULT = ROOT / "docs" / "results" / "method_cost.json"
 SYSTEMS: dict[str, dict[str, Any]] = {

@@ -28,13 +28,13 @@ from sklearn.metrics import balanced_accuracy_score
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
+from core.audio import SAMPLING_RATE, read_audio
+from core.errors import InputError
+from core.json_files import read_json, read_lines, write_json
+from core.loading import load_model
 from export_onnx import export, padded, quantize
-from inference.loading import load_model
-from recipe.audio import SAMPLING_RATE, read_audio
 from recipe.corpora import load_corpus
-from recipe.errors import InputError
-from recipe.reporting import library_versions, read_json, write_json
-from recipe.scoring import read_lines
+from recipe.results import library_versions
 
 RESULT = ROOT / "docs" / "results" / "onnx.json"
 NUM_TIMED, PASSES = 20, 21  # utterances in a pass

@@ -39,11 +39,12 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from benchmarks.clips import MEDIAN, clips, durations
 from benchmarks.measuring import matrix_peak, medians
 from configuration_ser_align import SERAlignConfig
+from core.audio import SAMPLING_RATE
+from core.json_files import read_json, write_json
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.arguments import DataArguments
-from recipe.audio import SAMPLING_RATE
 from recipe.batching import Collator, DurationSampler
-from recipe.reporting import library_versions, read_json, write_json
+from recipe.results import library_versions
 from recipe.trainer import SERAlignTrainer
 
 RESULT = ROOT / "docs" / "results" / "training_speed.json"

@@ -26,7 +26,8 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from benchmarks.clips import clips
 from benchmarks.training_speed import arguments, epoch_seconds, normalize, ours
-from recipe.reporting import library_versions, write_json
+from core.json_files import write_json
+from recipe.results import library_versions
 
 RESULT = ROOT / "docs" / "results" / "two_processes.json"
 NO_DROPOUT = dict.fromkeys(

@@ -12,8 +12,8 @@ import numpy as np
 import scipy.signal
 import torch
 
+from core.librosa_loading import load_librosa
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline, recording_pieces
-from recipe.librosa_loading import load_librosa
 from recording_ser_align import SAMPLING_RATE, name_of, read_blocks
 
 TOP_SHARE = 0.2  # of the frames

@@ -3,8 +3,8 @@
 import glob
 from pathlib import Path
 
-from recipe.audio import AUDIO_SUFFIXES
-from recipe.errors import InputError
+from core.audio import AUDIO_SUFFIXES
+from core.errors import InputError
 
 # What a folder is searched for: what soundfile reads, and what ffmpeg reads where it is installed.
 SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".mka", ".mkv", ".mov", ".3gp")

@@ -8,8 +8,8 @@ from typing import IO, Any
 import numpy as np
 import soxr
 
+from core.errors import InputError
 from pipeline_ser_align import PAUSE, WINDOW, SpeechEmotionRecognitionPipeline
-from recipe.errors import InputError
 from recording_ser_align import SAMPLING_RATE, SHORTEST_PHRASE, check_rate, frame_levels, phrase_spans, speech_threshold
 
 MEMORY = 30  # seconds that are kept, to tell speech from pauses

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recipe.errors import InputError
-from recipe.escaping import csv_cell, printable
+from core.errors import InputError
+from core.escaping import csv_cell, printable
 
 Record = dict[str, Any]
 # One file for all recordings, and one file for each.

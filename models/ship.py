@@ -27,14 +27,15 @@ import torch
 from scipy.signal import sawtooth
 from transformers import pipeline
 
-import train
+from core.audio import read_audio
+from core.errors import InputError, error_line
+from core.json_files import read_json, write_json
+from core.loading import load_pipeline
+from docs.build.readme import replace_in_readme
 from inference.figure import draw, save
-from inference.loading import load_pipeline
 from recipe.arguments import parse_arguments
-from recipe.audio import read_audio
-from recipe.errors import InputError, error_line
-from recipe.readme import replace_in_readme
-from recipe.reporting import read_json, write_json, write_model_card
+from recipe.model_card import write_model_card
+from recipe.run import run
 from recording_ser_align import SAMPLING_RATE, trimmed
 
 MODEL = ROOT / "models" / "ser-align-mini"
@@ -88,7 +89,7 @@ def main(argv: list[str]) -> None:
     config = ["--config", str(ROOT / "run_configs" / "ravdess" / "mini.yaml"), "--use_cpu"]
     options = [*config, *SPLIT, "--data_dir", own.data_dir, "--output_dir", OUTPUT, *rest]
     arguments = parse_arguments(options, description="")
-    train.main(arguments)
+    run(arguments)
     stage_dir = Path(arguments[2].trainer.output_dir) / "stage2"
     write_model_card(stage_dir, read_json(stage_dir / "results.json"), arguments[2], "models/ser-align-mini", notes())
     ship(stage_dir)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
-from recipe.errors import InputError
+from core.errors import InputError
 
 
 def argument(default: Any, help: str, minimum: float | None = None) -> Any:

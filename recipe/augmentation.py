@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.audio import SAMPLING_RATE
+from core.errors import InputError
+from core.librosa_loading import load_librosa
 from recipe.arguments import DataArguments
-from recipe.audio import SAMPLING_RATE
-from recipe.errors import InputError
-from recipe.librosa_loading import load_librosa
 
 MIX_SNRS = (-5.0, 10.0)
 

@@ -14,11 +14,11 @@ from torch.utils.data import Sampler
 from transformers import SequenceFeatureExtractor
 
 from configuration_ser_align import SERAlignConfig
+from core.audio import SAMPLING_RATE, read_audio
+from core.errors import InputError
 from feature_extraction_ser_align import HOP, WINDOW
-from recipe.audio import SAMPLING_RATE, read_audio
 from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mixed
-from recipe.errors import InputError
-from recipe.features import KeptFeatures
+from recipe.feature_cache import KeptFeatures
 
 # What was read and prepared, shared by all preparers of a process: stages and runs that follow each other read a
 # file once. Waveforms of each variant, and the encoder's inputs made from them.

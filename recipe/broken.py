@@ -5,8 +5,8 @@ from accelerate import PartialState
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from recipe.audio import read_mono
-from recipe.errors import InputError, warn
+from core.audio import read_mono
+from core.errors import InputError, warn
 from recording_ser_align import SILENCE_DB, name_of
 
 MOST_NAMED = 10

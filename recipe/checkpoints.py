@@ -13,8 +13,8 @@ from accelerate import PartialState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from recipe.errors import InputError
-from recipe.reporting import read_json, write_json
+from core.errors import InputError
+from core.json_files import read_json, write_json
 
 CHECKPOINTS = "checkpoints"  # folder of a stage until it is finished
 FILES = "files.json"

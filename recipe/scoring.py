@@ -1,7 +1,6 @@
 """Scoring: model and rows -> predictions.jsonl -> UA, WA, macro-F1. All scores come from that file."""
 
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from core.errors import InputError
+from core.json_files import read_lines
 from recipe.batching import Collator, UtterancePreparer, prepared
-from recipe.errors import InputError, writing
 
 METRIC = Path(__file__).parent.parent / "metrics" / "ser_scores"
 
@@ -77,28 +77,6 @@ def in_batches(rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> I
     dataset = prepared(rows, preparer)
     for start in range(0, len(rows), batch_size):
         yield [dataset[index] for index in range(start, min(start + batch_size, len(rows)))]
-
-
-def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    """A JSON Lines file."""
-    with writing(path):
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """A JSON Lines file. Raises InputError naming the line that is cut short."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing: remove {path.parent} and run the experiment again")
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            raise InputError(
-                f"{path}, line {number} is cut short: remove {path.parent} and run the experiment again, which trains "
-                "this cell alone"
-            ) from None
-    return lines
 
 
 def score_file(path: Path) -> dict[str, dict[str, Any]]:

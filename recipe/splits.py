@@ -11,8 +11,8 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from sklearn.model_selection import StratifiedGroupKFold
 
+from core.errors import InputError
 from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
-from recipe.errors import InputError
 
 # Test actors of each RAVDESS fold, as EmoBox defines them (Ma et al. 2024).
 RAVDESS_TEST_ACTORS = (

@@ -19,11 +19,11 @@ from transformers import (
 )
 
 from configuration_ser_align import SERAlignConfig
+from core.errors import InputError, warn
 from feature_extraction_ser_align import SERAlignFeatureExtractor
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.arguments import Arguments, ModelArguments
 from recipe.checkpoints import CHECKPOINTS
-from recipe.errors import InputError, warn
 
 # So that a stage folder gives its own extractor back without running the code that lies beside it.
 AutoFeatureExtractor.register(SERAlignConfig, SERAlignFeatureExtractor)

@@ -17,9 +17,9 @@ from torch.utils.data import Sampler
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
+from core.errors import InputError, writing
 from recipe.batching import DurationSampler
 from recipe.checkpoints import delete_older, folder_at, mark_complete
-from recipe.errors import InputError, writing
 from recipe.scoring import load_metric
 
 AVERAGED = "averaged"  # folder of a checkpoint

@@ -13,8 +13,8 @@ import soundfile
 import torch
 
 from configuration_ser_align import SERAlignConfig
+from core.librosa_loading import load_librosa
 from modeling_ser_align import SERAlignForAudioClassification
-from recipe.librosa_loading import load_librosa
 
 load_librosa()  # also for the tests that import it themselves
 
@@ -135,6 +135,6 @@ def short_run(demo, tmp_path_factory):
 def recognize():
     """The pipeline of the model that ships, for the demo page."""
     pytest.importorskip("gradio", reason="the demo page: pip install -r requirements-app.txt")
-    from inference.loading import load_pipeline
+    from core.loading import load_pipeline
 
     return load_pipeline(str(ROOT / "models" / "ser-align-mini"), device="cpu")

@@ -6,6 +6,7 @@ from typing import Any
 from datasets import Dataset
 from datasets.config import HF_DATASETS_CACHE
 
+from core.errors import InputError
 from recipe.corpora import (
     cremad,
     demo,
@@ -21,7 +22,6 @@ from recipe.corpora import (
     tess,
     urdu,
 )
-from recipe.errors import InputError
 
 # Read from a directory in the layout in which they are published.
 PUBLISHED = {

@@ -17,9 +17,9 @@ import soundfile
 from datasets import Dataset
 from scipy.signal import lfilter
 
-from recipe.audio import SAMPLING_RATE
+from core.audio import SAMPLING_RATE
+from core.errors import InputError
 from recipe.corpora.rows import make_rows
-from recipe.errors import InputError
 
 LICENSE = "apache-2.0"
 DESCRIPTION = (

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from core.errors import InputError
 from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
-from recipe.errors import InputError
 
 LICENSE = "cc0-1.0"
 DESCRIPTION = (

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from core.errors import InputError, warn
 from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
-from recipe.errors import InputError, warn
 
 LICENSE = "other"
 DESCRIPTION = (

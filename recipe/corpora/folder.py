@@ -14,9 +14,9 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from recipe.audio import AUDIO_SUFFIXES
+from core.audio import AUDIO_SUFFIXES
+from core.errors import InputError, warn
 from recipe.corpora.rows import UNKNOWN_SPEAKER, audio_files, make_rows, refuse_outside
-from recipe.errors import InputError, warn
 
 LICENSE = "other"
 DESCRIPTION = "The recordings are the user's own; their licence decides how the model may be used."

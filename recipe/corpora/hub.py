@@ -43,10 +43,10 @@ from filelock import FileLock
 from huggingface_hub.constants import HF_HUB_CACHE
 from tqdm import tqdm
 
-from recipe.audio import AUDIO_SUFFIXES
+from core.audio import AUDIO_SUFFIXES
+from core.errors import InputError, warn
+from core.escaping import printable
 from recipe.corpora.rows import UNKNOWN_SPEAKER, make_rows, refuse_outside
-from recipe.errors import InputError, warn
-from recipe.escaping import printable
 
 LICENSE = "other"
 DESCRIPTION = (

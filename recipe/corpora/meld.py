@@ -31,8 +31,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from core.errors import InputError
 from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
-from recipe.errors import InputError
 
 LICENSE = "gpl-3.0"
 DESCRIPTION = (

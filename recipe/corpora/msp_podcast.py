@@ -29,8 +29,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from core.errors import InputError
 from recipe.corpora.rows import UNKNOWN_SPEAKER, audio_files, make_rows, report_differences
-from recipe.errors import InputError
 
 LICENSE = "other"
 DESCRIPTION = (

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from core.errors import InputError
 from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
-from recipe.errors import InputError
 
 LICENSE = "cc-by-nc-sa-4.0"
 DESCRIPTION = (

@@ -18,9 +18,9 @@ from typing import Any
 
 from datasets import Audio, ClassLabel, Dataset
 
-from recipe.audio import audio_duration
-from recipe.errors import InputError, warn
-from recipe.escaping import printable
+from core.audio import audio_duration
+from core.errors import InputError, warn
+from core.escaping import printable
 
 # Where a corpus names no speakers, each utterance counts as one of its own, marked so.
 UNKNOWN_SPEAKER = "utterance:"

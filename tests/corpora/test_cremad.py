@@ -6,8 +6,8 @@ import random
 import pytest
 from conftest import write_wav
 
+from core.errors import InputError
 from recipe.corpora import cremad
-from recipe.errors import InputError
 
 DEMOGRAPHICS = (
     '"ActorID","Age","Sex","Race","Ethnicity"\r\n'

@@ -6,8 +6,8 @@ from itertools import product
 import pytest
 from conftest import write_wav
 
+from core.errors import InputError
 from recipe.corpora import emodb
-from recipe.errors import InputError
 
 
 @pytest.fixture

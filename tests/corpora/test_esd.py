@@ -5,8 +5,8 @@ import os
 import pytest
 from conftest import write_wav
 
+from core.errors import InputError
 from recipe.corpora import esd
-from recipe.errors import InputError
 
 MANDARIN = "0001_000001\t今天天气很好。\t中立\r\n0001_000351\t今天天气很好。\t生气\r\n"
 ENGLISH = "0011_000001\tThe kettle is on.\tNeutral\r\n0011_000351\tThe kettle's on.\tAngry\r\n"

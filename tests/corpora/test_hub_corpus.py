@@ -11,10 +11,10 @@ import soundfile
 from conftest import write_wav
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, IterableDataset, concatenate_datasets
 
+from core.errors import InputError
 from recipe.broken import why_broken
 from recipe.corpora import hub
 from recipe.corpora.rows import UNKNOWN_SPEAKER
-from recipe.errors import InputError
 from recipe.splits import make_split
 
 NAMES = ["sad", "angry"]

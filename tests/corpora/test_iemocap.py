@@ -6,11 +6,11 @@ from collections import Counter
 import pytest
 from conftest import ROOT, write_wav
 
+from core.errors import InputError
 from recipe.arguments import parse_arguments
 from recipe.corpora import iemocap, load_corpus
 from recipe.corpora.rows import class_counts
-from recipe.errors import InputError
-from recipe.selection import selected
+from recipe.relabelling import selected
 from recipe.splits import make_split
 
 IMPRO = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]

@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from conftest import write_wav
 
+from core.errors import InputError
 from recipe.corpora import meld
-from recipe.errors import InputError
 
 HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
 TIMES = '"00:16:16,059","00:16:21,731"'

@@ -5,8 +5,8 @@ import os
 import pytest
 from conftest import write_wav
 
+from core.errors import InputError
 from recipe.corpora import savee
-from recipe.errors import InputError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from string import ascii_lowercase
 import pytest
 from conftest import write_wav
 
+from core.errors import InputError
 from recipe.corpora import tess
-from recipe.errors import InputError
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "ps", "sad")
 

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 from conftest import write_wav
 
+from core.errors import InputError
 from recipe.corpora import urdu
-from recipe.errors import InputError
 
 # Utterances of each speaker in the published folders, in the order of their numbers.
 PUBLISHED = {

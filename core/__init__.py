@@ -1,0 +1,1 @@
+"""What inference and training share: errors, escaping, audio, loading, speed."""

@@ -1,0 +1,60 @@
+"""A model made ready to answer fast: the same function of the same weights, no longer to be trained or saved."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from core.errors import InputError
+
+BFLOAT16_CPU = ("avx512_bf16", "amx_bf16", "bf16")  # names of the instructions, the last one on Arm
+
+
+def check_dtype(dtype: str, device: torch.device) -> None:
+    """Raise InputError where bfloat16 would be emulated, which is slower than float32."""
+    if dtype != "bfloat16":
+        return
+    if device.type == "cuda":
+        has_it, needed = torch.cuda.is_bf16_supported(including_emulation=False), "a GPU from Ampere on"
+    else:
+        has_it = device.type == "mps" or any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16_CPU)
+        needed = "a processor with AVX-512 BF16 or AMX"
+    if not has_it:
+        raise InputError(
+            f"--dtype bfloat16 needs {needed}, and {device} is none: leave it out, or export the model with "
+            "export_onnx.py --int8"
+        )
+
+
+class PackedLinear(nn.Module):
+    """A linear layer whose weights lie in the order in which oneDNN multiplies.
+
+    nn.Linear multiplies by MKL and packs its weights anew in each call. `torch.compile` uses these operators too.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, "none", [], "")
+
+
+def make_fast(model: nn.Module, dtype: torch.dtype) -> None:
+    """Compute weights that are products of others once, convert, and on a CPU pack the linear layers; in place."""
+    for module in model.modules():
+        for name in list(getattr(module, "parametrizations", ())):
+            parametrize.remove_parametrizations(module, name)
+    model.to(dtype)
+    if next(model.parameters()).device.type == "cpu" and hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        pack_linear(model)
+
+
+def pack_linear(module: nn.Module) -> None:
+    if type(module).__name__ == "WavLMAttention":  # reads the weights of its layers instead of calling them
+        return
+    for name, child in module.named_children():
+        if type(child) is nn.Linear:
+            setattr(module, name, PackedLinear(child))
+        else:
+            pack_linear(child)

@@ -1,0 +1,1 @@
+"""Many runs of the recipe: cells, tables, figures."""

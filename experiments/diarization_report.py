@@ -1,0 +1,139 @@
+"""The part of an experiment's report on recordings: when an emotion occurs, and whether the weights tell why."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from scipy import stats
+
+from core.audio import read_audio
+from core.loading import load_pipeline
+from experiments.diarization import deletion_drops, diarization_errors, joined
+from experiments.report import report_environment, write_csv
+from recording_ser_align import SAMPLING_RATE, trimmed
+
+TEMPLATE = Path(__file__).parent / "diarization_template.md"
+
+CONDITIONS = {"pauses": "as recorded, with their pauses", "no_pauses": "speech alone, without pauses"}
+NAMES = {
+    "timeline": "**timeline: phrases between pauses (ours)**",
+    "frame_logits": "frame logits of the whole file",
+    "whole_file": "one label for the whole file",
+    "true_boundaries": "(true boundaries given, same classifier)",
+}
+DROPS = {
+    "top": "with the highest weights",
+    "random": "anywhere",
+    "shifted": "in the same pattern, elsewhere",
+}
+NUM_RESAMPLES = 9999
+
+
+def measure(stage_dir: Path, rows: Dataset, trim_db: float | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """Diarization errors and deletion drops of each speaker, summed over recordings and listed over utterances."""
+    recognize = load_pipeline(str(stage_dir))
+    recognize.model.config.trim_db = trim_db
+    errors: dict[str, Any] = {}
+    drops: dict[str, Any] = {}
+    for speaker in sorted(set(rows["speaker"])):
+        own = rows.filter(lambda name, speaker=speaker: name == speaker, input_columns="speaker")
+        utterances = [(read_audio(row["audio"]["path"]), row["label"]) for row in own]
+        rng = np.random.default_rng(0)
+        errors[speaker] = {
+            condition: _summed_errors(recognize, joined(utterances, settings["utterances"], pauses, rng), settings)
+            for condition, pauses in (("pauses", True), ("no_pauses", False))
+        }
+        drops[speaker] = [deletion_drops(recognize, trimmed(waveform, trim_db)[1], rng) for waveform, _ in utterances]
+    return {"errors": errors, "drops": drops}
+
+
+def _summed_errors(recognize: Any, recordings: list[Any], settings: dict[str, Any]) -> dict[str, list[float]]:
+    each = [diarization_errors(recognize, recording, settings["windows"]) for recording in recordings]
+    seconds = sum(len(recording.waveform) for recording in recordings) / SAMPLING_RATE
+    return {name: [*np.sum([counts[name] for counts in each], axis=0).tolist(), seconds] for name in each[0]}
+
+
+def add_recordings(report: Path, measured: dict[int, dict[str, Any]]) -> None:
+    """Append two sections to report.md, and write diarization.csv and deletion.csv beside it."""
+    errors = {speaker: counts for fold in measured.values() for speaker, counts in fold["errors"].items()}
+    drops = {speaker: listed for fold in measured.values() for speaker, listed in fold["drops"].items()}
+    tables = {condition: diarization_table(errors, condition) for condition in CONDITIONS}
+    deletion = deletion_table(drops)
+    write_csv(report.parent / "diarization.csv", [row for rows in tables.values() for row in rows])
+    write_csv(report.parent / "deletion.csv", deletion)
+    section = (
+        report_environment()
+        .from_string(TEMPLATE.read_text(encoding="utf-8"))
+        .render(
+            tables=tables,
+            deletion=deletion,
+            utterances=next(iter(measured.values()))["settings"]["utterances"],
+            speakers=len(errors),
+            conditions=CONDITIONS,
+            names=defaultdict(str, NAMES),
+            cuts=DROPS,
+        )
+    )
+    report.write_text(f"{report.read_text(encoding='utf-8').rstrip()}\n\n{section}\n", encoding="utf-8")
+
+
+def diarization_table(errors: dict[str, Any], condition: str) -> list[dict[str, Any]]:
+    """A row for each method: its rates over all speakers, its cost, and the timeline's advantage with an interval."""
+    names = list(next(iter(errors.values()))[condition])
+    counts = {name: np.array([errors[speaker][condition][name] for speaker in errors]) for name in names}
+    rows = []
+    for name in names:
+        missed, false, confused, spoken, encoded, seconds = counts[name].sum(axis=0)
+        rows.append(
+            {
+                "condition": condition,
+                "method": name,
+                "error": float((missed + false + confused) / spoken),
+                **{k: float(v / spoken) for k, v in (("missed", missed), ("false", false), ("confused", confused))},
+                "cost": float(encoded / seconds),
+                **_advantage(counts["timeline"], counts[name]),
+            }
+        )
+    return rows
+
+
+def _advantage(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """Error of theirs minus ours, and the 95 % bootstrap interval over speakers: (speakers, counts) twice."""
+
+    def difference(speakers: np.ndarray, axis: int) -> np.ndarray:
+        rates = [counts[speakers][..., :3].sum(axis=(-2, -1)) / counts[speakers][..., 3].sum(-1) for counts in both]
+        return rates[1] - rates[0]
+
+    both = (ours, theirs)
+    speakers = np.arange(len(ours))
+    value = float(difference(speakers, -1))
+    if len(ours) < 2 or np.array_equal(ours[:, :4], theirs[:, :4]):
+        return {"advantage": value, "low": value, "high": value}
+    interval = stats.bootstrap(
+        (speakers,), difference, vectorized=True, n_resamples=NUM_RESAMPLES, batch=500, method="percentile", rng=0
+    ).confidence_interval
+    return {"advantage": value, "low": float(interval.low), "high": float(interval.high)}
+
+
+def deletion_table(drops: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
+    """Mean loss of probability for each kind of cut, and how much less than the top frames', over speakers."""
+    means = {kind: np.array([np.mean([drop[kind] for drop in listed]) for listed in drops.values()]) for kind in DROPS}
+    rows = []
+    for kind, values in means.items():
+        difference = means["top"] - values
+        interval = (float(difference.mean()),) * 2
+        if len(values) > 1 and kind != "top":
+            found = stats.bootstrap((difference,), np.mean, n_resamples=NUM_RESAMPLES, method="percentile", rng=0)
+            interval = (float(found.confidence_interval.low), float(found.confidence_interval.high))
+        rows.append(
+            {
+                "cut": kind,
+                "drop": float(values.mean()),
+                "less": float(difference.mean()),
+                "low": interval[0],
+                "high": interval[1],
+            }
+        )
+    return rows

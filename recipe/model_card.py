@@ -1,0 +1,228 @@
+"""The model card of a stage folder, filled from what was measured."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from sklearn.metrics import precision_recall_fscore_support
+
+from core.escaping import markdown_text
+from core.json_files import read_lines
+from recipe.arguments import FREE_TO_CHANGE, Arguments
+from recipe.corpora import DESCRIPTIONS, LICENSES
+from recipe.corpora.rows import speakers_known
+from recipe.results import checkpoint_name, fold_of
+from recipe.statistics import ENOUGH_SPEAKERS, METRICS, gender_scores, speaker_confusions, speaker_interval
+
+TEMPLATE = Path(__file__).parent / "model_card_template.md"
+# Test speakers that a model card lists by name.
+MOST_NAMES = 24
+METRIC_NAMES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}
+# What the files of a model run on at least, alone in their folder: tried by studies/oldest_versions.py.
+OLDEST = {"transformers": "5.20.0", "torch": "2.6.0", "numpy": "1.26.4"}
+
+# Both ends, or None where it cannot be given.
+Interval = tuple[float, float] | None
+
+
+def write_model_card(
+    stage_dir: Path, results: dict[str, Any], args: Arguments, where: str, notes: str = "", revision: str = ""
+) -> None:
+    """README.md of a stage folder, from its results and its predictions.jsonl.
+
+    Args:
+        where: the name that its snippets load, a Hub name or the folder.
+        notes: Markdown that stands between the use and the data.
+        revision: commit on the Hub whose code the snippets run; for a folder there is none.
+    """
+    corpus, labels = args.data.corpus, results["labels"]
+    tested = args.data.test_corpus or corpus
+    lines = {"best": _test_lines(stage_dir), "last": _test_lines(stage_dir / "last")}
+    intervals = {name: _intervals(lines[name], labels) for name in lines}
+    changed, unchanged = hyper_parameters(args)
+    card = ModelCard.from_template(
+        _card_data(results, args, intervals["best"]),
+        template_path=str(TEMPLATE),
+        title=f"SER-Align on {corpus}, stage {results['stage']}",
+        stage=results["stage"],
+        labels=[markdown_text(label) for label in labels],
+        frame_ms=f"{1000 * results['frame_seconds']:g}",
+        arguments=args.without_paths(),
+        weights=[checkpoint_name(results, name) for name in lines],
+        score_rows=_score_rows(results, intervals),
+        chance=f"{1 / len(labels):.3f}",
+        interval_sentence=_interval_sentence(results["speakers"]["test"]),
+        split_sentence=_split_sentence(results),
+        where=where,
+        revision=revision,
+        pinned=f'revision="{revision}", ' if revision else "",
+        oldest=", ".join(f"{name} {number}" for name, number in OLDEST.items()),
+        notes=notes,
+        trim_db=args.data.trim_db and f"{args.data.trim_db:g}",
+        data_sentence=DESCRIPTIONS[corpus] + (f" Tested on {tested}." if tested != corpus else ""),
+        license=LICENSES[corpus],
+        class_rows=_class_rows(lines["best"], labels),
+        gender_rows=_gender_rows(lines["best"], labels),
+        confusion_rows=[
+            {"label": markdown_text(label), "percent": [f"{100 * count / max(1, sum(row)):.0f}" for count in row]}
+            for label, row in zip(labels, results["scores"]["best"]["test"]["confusion_matrix"])
+        ],
+        num_parameters=f"{results['num_parameters']:,}",
+        seconds=f"{results['seconds']:.0f} s" + (" since training was resumed" if results["resumed"] else ""),
+        device=results["device"],
+        changed=_yaml(changed),
+        unchanged=_yaml(unchanged),
+        epochs=[_epoch_row(line, results) for line in results["history"]],
+        versions=", ".join(f"{name} {number}" for name, number in results["versions"].items()),
+    )
+    card.save(stage_dir / "README.md")
+
+
+def _card_data(results: dict[str, Any], args: Arguments, intervals: dict[str, Interval]) -> ModelCardData:
+    """What the Hub reads: licence, base model, and the test scores of the best weights with their intervals."""
+    corpus, encoder = args.data.corpus, args.model.encoder
+    tested = args.data.test_corpus or corpus
+    units = "speakers" if speakers_known(results["speakers"]["test"]) else "utterances"
+    return ModelCardData(
+        license=LICENSES[corpus],
+        library_name="transformers",
+        pipeline_tag="audio-classification",
+        base_model=encoder if encoder is not None and not Path(encoder).is_dir() else None,
+        tags=["speech-emotion-recognition", "ser_align", "custom_code"],
+        model_name=f"ser-align-{corpus}",
+        eval_results=[
+            EvalResult(
+                task_type="audio-classification",
+                dataset_type=tested,
+                dataset_name=f"{tested}{fold_of(results)}, test speakers",
+                dataset_split="test",
+                metric_type=metric,
+                metric_name=METRIC_NAMES[metric],
+                metric_value=round(results["scores"]["best"]["test"][metric], 4),
+                metric_args=interval
+                and {
+                    "interval_95": [round(end, 4) for end in interval],
+                    "resampled": units,
+                    "number": len(results["speakers"]["test"]),
+                },
+            )
+            for metric, interval in intervals.items()
+        ],
+    )
+
+
+def _test_lines(folder: Path) -> list[dict[str, Any]]:
+    return [line for line in read_lines(folder / "predictions.jsonl") if line["split"] == "test"]
+
+
+def _intervals(lines: list[dict[str, Any]], labels: list[str]) -> dict[str, Interval]:
+    """95 % interval of each score over the speakers of these predictions."""
+    confusions = np.array(list(speaker_confusions(lines, labels).values()))
+    return {metric: speaker_interval(confusions, metric) for metric in METRICS}
+
+
+def _score_rows(results: dict[str, Any], intervals: dict[str, dict[str, Interval]]) -> list[dict[str, Any]]:
+    """A row for each score, with a cell for score and interval of the best and of the last weights."""
+    rows = []
+    for part in ("test", "validation"):
+        for metric in METRICS:
+            cells = []
+            for name, of_metric in intervals.items():
+                interval = of_metric[metric] if part == "test" else None  # validation chose the epoch
+                cells += [f"{results['scores'][name][part][metric]:.3f}", _interval(interval)]
+            rows.append({"name": f"{part} {METRIC_NAMES[metric]}", "cells": cells})
+    return rows
+
+
+def _interval(interval: Interval) -> str:
+    return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
+def _interval_sentence(speakers: list[str]) -> str:
+    """What the intervals are drawn over, and how little they mean with few speakers."""
+    if not speakers_known(speakers):
+        return (
+            "Intervals are 95 % bootstrap intervals over utterances, since the corpus does not name every speaker: "
+            "utterances of one voice are alike, so the intervals are too narrow."
+        )
+    if len(speakers) == 1:
+        return "One speaker tests, so there is no interval: how much the scores differ between speakers is not known."
+    sentence = f"Intervals are 95 % bootstrap intervals over the {len(speakers)} test speakers"
+    if len(speakers) < ENOUGH_SPEAKERS:
+        return f"{sentence}, who are too few for that: they say little, and the true intervals are wider."
+    return f"{sentence}."
+
+
+def _class_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
+    """Recall, precision, F1 and number of utterances of each class; `-` where a share of nothing is asked for."""
+    columns = precision_recall_fscore_support(
+        [line["label"] for line in lines], [line["prediction"] for line in lines], labels=labels, zero_division=np.nan
+    )
+    return [
+        {"label": markdown_text(label), "shares": [_share(recall), _share(precision), _share(f1)], "utterances": count}
+        for label, precision, recall, f1, count in zip(labels, *columns)
+    ]
+
+
+def _share(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"
+
+
+def _gender_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
+    """Scores of women and men, where the corpus says who is one."""
+    genders = {line["speaker"]: line["gender"] for line in lines}
+    rows = gender_scores(speaker_confusions(lines, labels), genders)
+    # Utterances without a speaker are units of their own, not speakers.
+    known = speakers_known(genders)
+    return [
+        {
+            "name": {"female": "women", "male": "men"}[gender],
+            "speakers": row["speakers"] if known else "-",
+            "utterances": row["utterances"],
+            "ua": f"{row['ua']:.3f}",
+            "interval": _interval(row["interval"]),
+            "wa": f"{row['wa']:.3f}",
+        }
+        for gender, row in rows.items()
+    ]
+
+
+def _split_sentence(results: dict[str, Any]) -> str:
+    parts = results["speakers"]
+    if not speakers_known(parts["test"]):
+        return "The corpus names no speakers: voices may be shared between training and test data."
+    known = {name: [s for s in speakers if speakers_known([s])] for name, speakers in parts.items()}
+    unknown = len(parts["train"]) - len(known["train"])
+    counts = {name: results["scores"]["best"][name]["num_utterances"] for name in ("validation", "test")}
+    names = (
+        markdown_text(", ".join(parts["test"]))
+        if len(parts["test"]) <= MOST_NAMES
+        else f"{len(parts['test'])} speakers"
+    )
+    return (
+        f"No speaker is shared: {len(known['train'])} train, {len(known['validation'])} validate "
+        f"({counts['validation']} utterances), {len(parts['test'])} test ({counts['test']} utterances: {names})."
+        + (f" Of {unknown} training utterances the corpus does not say who speaks." if unknown else "")
+    )
+
+
+def _epoch_row(line: dict[str, float], results: dict[str, Any]) -> dict[str, str]:
+    row = {"epoch": f"{line['epoch']:.3g}", "loss": f"{line['loss']:.3f}"}
+    row |= {"ua": f"{line['ua']:.3f}", "wa": f"{line['wa']:.3f}"}
+    is_best = line["epoch"] == results["epochs"]["best"]
+    return {name: f"**{value}**" if is_best else value for name, value in row.items()}
+
+
+def hyper_parameters(args: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that decide the outcome: those that differ from the defaults, and the others."""
+    defaults = Arguments().flat()
+    values = {name: value for name, value in args.without_paths().items() if name not in FREE_TO_CHANGE}
+    changed = {name: value for name, value in values.items() if value != defaults[name]}
+    return changed, {name: value for name, value in values.items() if name not in changed}
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    """Lines of a run configuration; lists and mappings of plain values stay on one line."""
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110) if values else ""

@@ -1,0 +1,75 @@
+"""A stage folder to the Hugging Face Hub."""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+from core.errors import InputError
+from recipe.arguments import Arguments
+from recipe.checkpoints import CHECKPOINTS
+from recipe.model_card import write_model_card
+from recipe.results import read_results
+
+# Of a stage folder, what only the machine that trained it needs, and what names places on it.
+NOT_PUSHED = ("arguments.json", "tensorboard/*")
+CARD = "README.md"
+# Seconds before a push that the Hub did not answer is tried again. Its client tries only some of its calls again.
+RETRY_AFTER = (1, 2, 4)
+
+
+def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:
+    """The stage folder to the Hub, with a model card that names it there.
+
+    Raises:
+        InputError: the Hub cannot be reached or refuses; it says how to push by hand. The folder stays complete.
+    """
+    results = read_results(stage_dir)
+
+    def write_card(commit: str = "") -> None:
+        if results is not None:
+            write_model_card(stage_dir, results, args, where=repo_id, revision=commit)
+
+    write_card()
+    for seconds in (*RETRY_AFTER, None):
+        try:
+            url = upload(stage_dir, repo_id, not args.trainer.hub_public, write_card)
+            break
+        except (HTTPError, OSError, RuntimeError) as error:  # the last one from the transfer of large files
+            if seconds is None or not is_transient(error):
+                raise InputError(
+                    f"{repo_id} could not be pushed ({' '.join(str(error).split())}); the model is complete in "
+                    f"{stage_dir}, push it later: {push_by_hand(stage_dir, args, repo_id)}"
+                ) from error
+            print(f"warning: the Hub does not answer ({error}); trying again in {seconds} s", file=sys.stderr)
+            time.sleep(seconds)
+    print(f"Pushed to {url}")
+
+
+def upload(stage_dir: Path, repo_id: str, private: bool, write_card: Callable[[str], None]) -> str:
+    """Make the repository, unless it exists, and put the folder into it: first all but the card, which names the
+    commit of the code beside it. Doing it again changes no more than that name."""
+    api = HfApi()
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    ignored = [f"{CHECKPOINTS}/*", CARD, *NOT_PUSHED]
+    write_card(api.upload_folder(repo_id=repo_id, folder_path=stage_dir, ignore_patterns=ignored).oid)
+    return api.upload_file(repo_id=repo_id, path_or_fileobj=stage_dir / CARD, path_in_repo=CARD)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same call may succeed soon: no answer, or one that says so."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    return isinstance(error, HTTPError)
+
+
+def push_by_hand(stage_dir: Path, args: Arguments, repo_id: str) -> str:
+    """The Hub client's own command that pushes the same files."""
+    words = ["hf", "upload", repo_id, str(stage_dir), *([] if args.trainer.hub_public else ["--private"])]
+    for pattern in NOT_PUSHED:
+        words += ["--exclude", pattern]
+    return shlex.join(words)

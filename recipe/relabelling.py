@@ -1,0 +1,120 @@
+"""Selection: which utterances of a corpus count, under which labels, and two corpora as one."""
+
+from typing import Any
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
+
+from core.errors import InputError
+from recipe.corpora.rows import UNKNOWN_SPEAKER, class_counts
+
+
+def selected(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
+    """Rows that count, under the labels that count; an empty mapping changes nothing.
+
+    A label of which `only` leaves no row is dropped: RAVDESS has no neutral speech of strong intensity.
+    """
+    rows = keep_only(rows, only)
+    if label_map:
+        return map_labels(rows, label_map)
+    counts = class_counts(rows)
+    return map_labels(rows, {label: label for label, count in counts.items() if count}) if only else rows
+
+
+def keep_only(rows: Dataset, only: dict[str, Any]) -> Dataset:
+    """Rows whose columns have these values: `{"style": "improvised"}`, or one of several: `{"intensity": [..]}`.
+
+    Raises:
+        InputError: a column or a value that no row has.
+    """
+    for column, value in only.items():
+        if column not in rows.column_names:
+            raise InputError(f"only: the rows have no column {column!r}; they have {', '.join(rows.column_names)}")
+        wanted = [str(word) for word in (value if isinstance(value, list) else [value])]
+        names = getattr(rows.features[column], "names", None)
+        values = [names[index] if names else str(index) for index in rows[column]]
+        absent = [word for word in wanted if word not in values]
+        if absent:
+            there = ", ".join(sorted(set(values))[:20])
+            raise InputError(f"only: no row has {column}={absent[0]!r}; there are {there}")
+        rows = rows.select([index for index, word in enumerate(values) if word in wanted])
+    return rows
+
+
+def map_labels(rows: Dataset, label_map: dict[str, str | None]) -> Dataset:
+    """Rows under new labels: `{"happy": "happy", "excited": "happy", "sad": "sad"}`.
+
+    Labels that the map does not name, or that it maps to null, are left out. The new classes are in the order in
+    which the map first names them. Votes for a class that is left out do not count.
+
+    Raises:
+        InputError: a label that the corpus does not have, or fewer than two labels left.
+    """
+    old = rows.features["label"].names
+    label_map = {str(label): target if target is None else str(target) for label, target in label_map.items()}
+    for label in label_map:
+        if label not in old:
+            raise InputError(f"label_map: the corpus has no label {label!r}; it has {', '.join(old)}")
+    new = list(dict.fromkeys(label for label in label_map.values() if label is not None))
+    if len(new) < 2:
+        raise InputError(f"label_map: {', '.join(new) or 'no label'} is left of {', '.join(old)}; give at least two")
+    index_of = {
+        position: new.index(target)
+        for position, label in enumerate(old)
+        if (target := label_map.get(label)) is not None
+    }
+    kept = rows.select([row for row, label in enumerate(rows["label"]) if label in index_of])
+    columns: dict[str, list[Any]] = {"label": [index_of[label] for label in kept["label"]]}
+    features: dict[str, Any] = {"label": ClassLabel(names=new)}
+    if "label_distribution" in kept.column_names:
+        columns["label_distribution"] = [_merged(votes, index_of, len(new)) for votes in kept["label_distribution"]]
+        features["label_distribution"] = List(Value("float64"))
+    replaced = Dataset.from_dict(columns, features=Features(features))
+    return concatenate_datasets([kept.remove_columns(list(columns)), replaced], axis=1)
+
+
+def _merged(votes: list[float], index_of: dict[int, int], size: int) -> list[float]:
+    """Shares of the new labels; empty if all votes were for labels that are left out."""
+    merged = np.zeros(size)
+    for position, share in enumerate(votes):
+        if position in index_of:
+            merged[index_of[position]] += share
+    return (merged / merged.sum()).tolist() if merged.sum() > 0 else []
+
+
+def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, test_corpus: str) -> Dataset:
+    """Both corpora under the labels that they share, with a `split` column; the first one's own test part is left out.
+
+    Speakers and ids carry the corpus's name, as two corpora may use the same ones.
+
+    Raises:
+        InputError: fewer than two labels are common.
+    """
+    first, second = (rows.features["label"].names for rows in (training, test))
+    common = [label for label in first if label in second]
+    if len(common) < 2:
+        raise InputError(
+            f"{corpus} ({', '.join(first)}) and {test_corpus} ({', '.join(second)}) have "
+            f"{'one label' if common else 'no label'} in common: merge or rename some with label_map and test_label_map"
+        )
+    same = {label: label for label in common}
+    if test_corpus == corpus:  # two folders, say
+        test_corpus = f"{test_corpus} 2"
+    parts = []
+    for rows, name, part in ((training, corpus, "train"), (test, test_corpus, "test")):
+        rows = map_labels(rows, same)
+        split = rows["split"][:] if "split" in rows.column_names and part == "train" else [part] * len(rows)
+        named = {
+            "id": [f"{name}:{utterance}" for utterance in rows["id"]],
+            "speaker": [_of_corpus(speaker, name) for speaker in rows["speaker"]],
+        }
+        rest = rows.select_columns(["audio", "label", "gender", "session", "duration"])
+        marked = concatenate_datasets([rest, Dataset.from_dict({**named, "split": split})], axis=1)
+        parts.append(marked.select([i for i, s in enumerate(split) if part == "test" or s != "test"]))
+    return concatenate_datasets(parts)
+
+
+def _of_corpus(speaker: str, corpus: str) -> str:
+    if speaker.startswith(UNKNOWN_SPEAKER):
+        return f"{UNKNOWN_SPEAKER}{corpus}:{speaker.removeprefix(UNKNOWN_SPEAKER)}"
+    return f"{corpus}:{speaker}"

@@ -1,0 +1,58 @@
+"""results.json of a stage folder, and its scores for the terminal."""
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from core.json_files import read_json, write_json
+from recipe.corpora.rows import speakers_known
+
+VERSIONS = ("torch", "transformers", "datasets", "accelerate")
+
+
+def write_results(stage_dir: Path, results: dict[str, Any]) -> None:
+    """results.json: where it exists, the stage is finished."""
+    write_json(stage_dir / "results.json", results)
+
+
+def read_results(stage_dir: Path) -> dict[str, Any] | None:
+    path = stage_dir / "results.json"
+    return read_json(path) if path.is_file() else None
+
+
+def library_versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}}
+
+
+def score_lines(results: dict[str, Any]) -> list[str]:
+    """The scores of a stage for the terminal."""
+    lines = [f"  {'':22}{'validation UA':>15}{'WA':>8}{'test UA':>12}{'WA':>8}"]
+    for name in ("best", "last"):
+        validation, test = results["scores"][name]["validation"], results["scores"][name]["test"]
+        lines.append(
+            f"  {checkpoint_name(results, name):22}{validation['ua']:>15.3f}{validation['wa']:>8.3f}"
+            f"{test['ua']:>12.3f}{test['wa']:>8.3f}"
+        )
+    return lines
+
+
+def unseen(results: dict[str, Any]) -> str:
+    """Whose scores these are, as far as the corpus lets one know."""
+    if not speakers_known(results["speakers"]["test"]):
+        return "utterances of validation and test (the corpus names no speakers)"
+    if not speakers_known(results["speakers"]["train"]):
+        return "speakers of validation and test (some utterances of training name no speaker)"
+    return "speakers that it has not heard in training"
+
+
+def checkpoint_name(results: dict[str, Any], name: str) -> str:
+    return f"{name} (epoch {results['epochs'][name]:.3g})"
+
+
+def fold_of(results: dict[str, Any]) -> str:
+    """`, fold 2`, with the protocol where it is not the published one; nothing where the corpus has its own split."""
+    if results["fold"] is None:
+        return ""
+    protocol = "" if results["protocol"] == "published" else f" of {results['protocol']}"
+    return f", fold {results['fold']}{protocol}"

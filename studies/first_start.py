@@ -1,0 +1,80 @@
+"""Several processes that are the first ones on a new installation: does what numba compiles for librosa survive?
+
+    python studies/first_start.py --rounds 5
+
+In each round three processes start within three seconds, with nothing compiled, and use librosa; then a fourth one
+does. Once they import librosa as anyone would, once as this project does. Writes
+docs/results/reliability/first_start.json.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from studies.reporting import RELIABILITY, write_study
+
+RESULTS = RELIABILITY / "first_start.json"
+IMPORTS = {
+    "import librosa": "import librosa",
+    "core.librosa_loading": "from core.librosa_loading import load_librosa; librosa = load_librosa()",
+}
+USES = """
+import numpy as np
+noise = np.random.default_rng(0).standard_normal(16000)
+uses = {
+    "trim": lambda: librosa.effects.trim(noise, top_db=30),
+    "yin": lambda: librosa.yin(noise, fmin=60, fmax=400, sr=16000),
+    "shift": lambda: librosa.effects.pitch_shift(noise, sr=16000, n_steps=1.0),
+}
+"""
+ORDERS = (("trim", "yin"), ("yin", "trim"), ("shift", "trim", "yin"), ("trim", "yin", "shift"))
+
+
+def start(how: str, order: tuple[str, ...], folder: str) -> subprocess.Popen[bytes]:
+    """A process that uses librosa in this order and keeps what is compiled in the folder."""
+    script = IMPORTS[how] + USES + "".join(f"uses[{name!r}]()\n" for name in order)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": folder, "HF_HOME": folder}
+    return subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+
+
+def crashes(how: str, pauses: random.Random) -> tuple[int, int]:
+    """How many of three first processes crash, and whether the later one does."""
+    with tempfile.TemporaryDirectory() as folder:
+        processes = []
+        for order in ORDERS[:3]:
+            processes.append(start(how, order, folder))
+            time.sleep(pauses.uniform(0, 1.5))
+        first = sum(process.wait() != 0 for process in processes)
+        return first, int(start(how, ORDERS[3], folder).wait() != 0)
+
+
+def main(rounds: int) -> None:
+    rows = []
+    for how in IMPORTS:
+        pauses = random.Random(0)
+        first, later = (sum(counts) for counts in zip(*(crashes(how, pauses) for _ in range(rounds))))
+        measured = f"{first} of {3 * rounds} first processes crash, {later} of {rounds} later ones"
+        rows.append({"what": f"`{how}`", "measured": measured})
+        print(f"{how}: {measured}")
+    write_study(
+        RESULTS,
+        title="The first processes on a new installation",
+        command=f"python studies/first_start.py --rounds {rounds}",
+        rows=rows,
+        notes="Processes that compile librosa's functions at the same time mix up what numba keeps of them (numba "
+        "issue 10128); this project imports librosa in one process at a time.",
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    main(parser.parse_args().rounds)

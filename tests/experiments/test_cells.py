@@ -1,0 +1,149 @@
+"""Experiments: which cells there are, and that each is a valid command line of train.py."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from core.errors import InputError
+from experiments.cells import Cell, read_experiment
+from recipe.arguments import parse_arguments
+
+TABLES = sorted(p for p in (ROOT / "run_configs").rglob("*.yaml") if "variants:" in p.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def written(tmp_path, **changes):
+    content = {
+        "title": "two ways",
+        "config": "run_configs/quickstart.yaml",
+        "folds": [1, 2],
+        "seeds": [0],
+        "variants": {
+            "plain": {"name": "plain", "seeds": [0, 3], "options": {"pooling": "self_attention", "eal_weight": 0}},
+            "proposed": {"options": {"eal_margin": 0.6}},
+        },
+    }
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump({**content, **changes}), encoding="utf-8")
+    return str(path)
+
+
+def test_stage_1_comes_once_for_each_fold_and_seed_before_its_variants(tmp_path):
+    experiment = read_experiment(written(tmp_path), [])
+    assert [str(cell) for cell in experiment.cells()] == [
+        *("fold 1, seed 0, stage 1", "fold 1, seed 0, plain", "fold 1, seed 0, proposed"),
+        *("fold 2, seed 0, stage 1", "fold 2, seed 0, plain", "fold 2, seed 0, proposed"),
+        *("fold 1, seed 3, stage 1", "fold 1, seed 3, plain"),
+        *("fold 2, seed 3, stage 1", "fold 2, seed 3, plain"),
+    ]
+
+
+def test_a_cell_is_a_command_line_of_train(tmp_path):
+    experiment = read_experiment(written(tmp_path), ["--output_dir", "outputs/x", "--use_cpu", "--max_steps", "5"])
+    stage1, plain = experiment.cells()[6:8]
+    first = parse_arguments(experiment.command_line(stage1), description="")[1]
+    second = parse_arguments(experiment.command_line(plain), description="")[2]
+    assert (first.data.fold, first.trainer.seed, first.trainer.stage) == (1, 3, "1")
+    assert (second.data.fold, second.trainer.seed, second.trainer.stage) == (1, 3, "2")
+    assert second.trainer.init_from == f"{first.trainer.output_dir}/stage1" == "outputs/x/fold1-seed3/stage1"
+    assert Path(second.trainer.output_dir) / "stage2" == experiment.stage_dir(plain)
+    assert second.model.pooling == "self_attention" and second.model.eal_weight == 0
+    assert first.trainer.use_cpu and first.trainer.max_steps == second.trainer.max_steps == 5
+
+
+def test_variants_of_stage_1_are_trained_by_themselves(tmp_path):
+    config = written(tmp_path, stage=1, scored_on="validation", options={"num_validation_speakers": 6, "use_cpu": True})
+    experiment = read_experiment(config, ["--output_dir", "outputs/x"])
+    cells = experiment.cells()
+    assert [str(cell) for cell in cells][:2] == ["fold 1, seed 0, plain", "fold 1, seed 0, proposed"]
+    assert all(experiment.starts_from(cell) is None for cell in cells) and len(cells) == 6
+    assert experiment.stage_dir(cells[1]) == Path("outputs/x/fold1-seed0/proposed/stage1")
+    args = parse_arguments(experiment.command_line(cells[1]), description="")[1]
+    assert (args.trainer.stage, args.trainer.init_from, args.model.eal_margin) == ("1", None, 0.6)
+    assert args.data.num_validation_speakers == 6 and args.trainer.use_cpu
+    assert Path(args.trainer.output_dir) / "stage1" == experiment.stage_dir(cells[1])
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_table_reads_and_shares_its_cells_with_the_others(path):
+    """A folder means one command line, whichever table asks for it."""
+    experiment = read_experiment(str(path), [])
+    assert len(experiment.cells()) == len({experiment.stage_dir(cell) for cell in experiment.cells()})
+    for other in (read_experiment(str(table), []) for table in TABLES if table.parent == path.parent):
+        folders = {other.stage_dir(cell): other.command_line(cell) for cell in other.cells()}
+        for cell in experiment.cells():
+            lines = experiment.command_line(cell), folders.get(experiment.stage_dir(cell))
+            assert lines[1] is None or parse_arguments(lines[0], "") == parse_arguments(lines[1], "")
+
+
+def test_table_3_is_the_papers_five_configurations():
+    for corpus, folds in (("iemocap", 5), ("cremad", 5), ("ravdess", 6)):
+        experiment = read_experiment(f"run_configs/{corpus}/table3.yaml", [])
+        assert len(experiment.folds) == folds
+        args = {
+            v.key: parse_arguments(experiment.command_line(Cell(1, 0, v)), "")[2].model for v in experiment.variants
+        }
+        found = {key: (a.pooling, a.eal_weight, a.fual_weight) for key, a in args.items()}
+        assert found == {
+            "self_attention": ("self_attention", 0, 0),
+            "cls": ("cls", 0, 0),
+            "cls_eal": ("cls", 0.05, 0),
+            "cls_fual": ("cls", 0, 0.05),
+            "cls_eal_fual": ("cls", 0.05, 0.05),
+        }
+        assert args["cls_eal"].eal_margin == args["cls_eal_fual"].eal_margin == 0.8
+
+
+def test_table_4_is_margin_times_weight():
+    experiment = read_experiment("run_configs/iemocap/table4.yaml", [])
+    cells = [v.options for v in experiment.variants if v.options["eal_weight"]]
+    assert sorted((o["eal_margin"], o["eal_weight"]) for o in cells) == [
+        (margin, weight) for margin in (0.4, 0.6, 0.8) for weight in (0.05, 0.10, 0.15)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"fold": [1]}, [], "'fold' is not one of title, config, folds"),
+        ({"folds": [1, "two"]}, [], r"folds=\[1, 'two'\] is not a list of whole numbers"),
+        ({"folds": [1, 1]}, [], r"folds=\[1, 1\] names one of them twice"),
+        ({"baseline": "cls"}, [], "'cls' is not one of its variants, plain, proposed"),
+        ({"stage": 3}, [], "stage=3, scored_on='test'; valid are 1 or 2, and validation or test"),
+        ({"stage": 1, "projected": ["proposed"]}, [], "proposed has no CLS output to project"),
+        ({"variants": {}}, [], "variants must hold 'name: options' lines"),
+        ({"variants": {"stage1": {}}}, [], "variant stage1: its name must be that of a folder other than stage1"),
+        ({"variants": {"a": {"option": {}}}}, [], "variant a: 'option' is not one of name, options"),
+        ({"variants": {"a": {"options": {"eal_margn": 1}}}}, [], "--eal_margn is not an option; did you mean"),
+        ({"variants": {"a": {"options": {"only": {"gender": "male"}}}}}, [], "'only' is the same for all variants"),
+        ({"variants": {"a": {"options": {"seed": 7}}}}, [], "'seed' is the same for all variants"),
+        ({"variants": {"a": {"name": "a | b"}}}, [], "its name stands in Markdown tables: leave out the |"),
+        ({"projected": ["plain"]}, [], "plain has no CLS output to project: take it out of projected"),
+        ({}, ["--fold", "2"], "--fold is set by the experiment"),
+        ({}, ["--eal_margin=0.5"], "--eal_margin is set by the experiment"),
+        ({}, ["--num_epoch", "2"], "--num_epoch is not an option; did you mean --num_epochs"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_trained(tmp_path, changes, options, message):
+    with pytest.raises(InputError, match=message):
+        read_experiment(written(tmp_path, **changes), options)
+
+
+def test_an_empty_list_is_an_option_too(tmp_path):
+    config = written(tmp_path, variants={"clean": {"options": {"noise_snrs": [], "speed_factors": [0.9, 1.1]}}})
+    experiment = read_experiment(config, [])
+    data = parse_arguments(experiment.command_line(experiment.cells()[1]), "")[2].data
+    assert data.noise_snrs == [] and data.speed_factors == [0.9, 1.1]
+
+
+def test_a_missing_file_and_a_run_config_in_its_place_say_what_to_do(tmp_path):
+    with pytest.raises(InputError, match=r"none\.yaml: no such file; there are run_configs/cremad"):
+        read_experiment("none.yaml", [])
+    with pytest.raises(InputError, match="is an experiment of many runs"):
+        parse_arguments(["--config", "run_configs/ravdess/table3.yaml"], "")

@@ -1,0 +1,329 @@
+"""The ONNX files give PyTorch's scores, alone and padded, and need neither torch nor transformers."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import soundfile
+import torch
+from conftest import ROOT, tiny_model
+from running import environment, lines_of, run_script
+from sklearn.metrics import balanced_accuracy_score
+from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
+
+import export_onnx
+from core.audio import read_audio
+from core.errors import InputError
+from core.loading import load_model
+from export_onnx import OUTPUTS, LogMel, NormalizedWaveform, WaveformModel, generated_audio, padded
+from feature_extraction_ser_align import SERAlignFeatureExtractor
+from models.ship import MODEL
+from recipe.corpora import load_corpus
+
+TRIM_DB = 30.0
+LENGTHS = [[16000], [880], [5000, 24017, 1200], [64000, 881, 30000, 30001, 16079]]
+# Runs a script in a process in which torch and transformers cannot be imported.
+WITHOUT_TORCH = """
+import runpy, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers"):
+            raise ImportError(f"{name} is not installed here")
+
+sys.meta_path.insert(0, Blocked())
+sys.argv = sys.argv[1:]
+sys.path.insert(0, ".")
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class Exported:
+    """A model, its feature extractor, and the ONNX file made of both."""
+
+    def __init__(self, model, extractor, path):
+        self.model, self.extractor, self.path = model, extractor, path
+        self.session = session_of(path)
+
+    def pytorch(self, waveform):
+        with torch.no_grad():
+            return self.model(**self.extractor(waveform, sampling_rate=16000, return_tensors="pt"))
+
+
+def session_of(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory):
+    """The model that ships, trimming as in its training; model.int8.onnx lies beside it."""
+    path = tmp_path_factory.mktemp("mini") / "model.onnx"
+    model, extractor = load_model(str(MODEL))
+    model.config.trim_db = TRIM_DB
+    assert export_onnx.export(model, extractor, path) <= 1e-4
+    export_onnx.quantize(path, path.with_suffix(".int8.onnx"))
+    return Exported(model, extractor, path)
+
+
+@pytest.fixture(scope="module")
+def wav2vec2(tmp_path_factory):
+    """A tiny random one whose first convolution is normalised over time, saved and exported by the script's main."""
+    folder = tmp_path_factory.mktemp("wav2vec2")
+    # Louder than fresh weights, so that a difference in the input is seen in the scores.
+    model = tiny_model("wav2vec2-group", temperature=0.1)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    path = folder / "new" / "tiny.onnx"
+    try:
+        export_onnx.main(export_onnx.read_command_line(["--model", str(folder), "--output", str(path)]))
+    finally:
+        logging.disable(logging.NOTSET)
+    return Exported(model, extractor, path)
+
+
+@pytest.fixture(params=["mini", "wav2vec2"])
+def exported(request):
+    return request.getfixturevalue(request.param)
+
+
+def voices(lengths, seed=0):
+    """Noise of another gain and another offset each."""
+    rng = np.random.default_rng(seed)
+    gains = 10.0 ** -np.arange(len(lengths))
+    return [
+        (gain * (rng.standard_normal(length) * np.sin(np.arange(length) / 3000) + 0.3)).astype(np.float32)
+        for gain, length in zip(gains, lengths)
+    ]
+
+
+def torch_batch(waveforms):
+    batch = padded(waveforms)
+    return torch.from_numpy(batch["waveform"]), torch.from_numpy(batch["attention_mask"])
+
+
+# ------------------------------------------------------------------------------------------ scores
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_a_padded_batch_gives_the_scores_of_pytorch_for_each_utterance_alone(exported, lengths):
+    waveforms = voices(lengths)
+    batch = padded(waveforms)
+    batch["waveform"][batch["attention_mask"] == 0] = 7.0  # what stands in the padding must not matter
+    found = dict(zip(OUTPUTS, exported.session.run(OUTPUTS, batch)))
+    for index, waveform in enumerate(waveforms):
+        expected = exported.pytorch(waveform)
+        frames = expected.frame_logits.shape[1]
+        mask = found["frame_mask"][index]
+        assert mask.dtype == bool and mask[:frames].all() and not mask[frames:].any()
+        np.testing.assert_allclose(found["logits"][index], expected.logits[0], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(found["frame_logits"][index, :frames], expected.frame_logits[0], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(found["frame_weights"][index, :frames], expected.frame_weights[0], rtol=0, atol=1e-4)
+        assert not found["frame_weights"][index, frames:].any()
+
+
+def test_real_speech_gets_the_scores_of_pytorch(mini, corpora):
+    rows = load_corpus("ravdess", str(corpora / "ravdess"))
+    for row in rows.select(range(0, 1440, 1440 // 50)).select(range(50)):
+        waveform = read_audio(row["audio"]["path"], TRIM_DB)
+        (logits,) = mini.session.run(["logits"], padded([waveform]))
+        np.testing.assert_allclose(logits[0], mini.pytorch(waveform).logits[0], rtol=0, atol=1e-4)
+
+
+def test_8_bits_keep_the_ua_on_unseen_actors(mini, corpora):
+    stored = {line["id"]: line for line in lines_of(MODEL / "predictions.jsonl") if line["split"] == "test"}
+    rows = load_corpus("ravdess", str(corpora / "ravdess")).filter(lambda name: name in stored, input_columns="id")
+    assert len(rows) == 120
+    waveforms = [read_audio(row["audio"]["path"], TRIM_DB) for row in rows]
+    int8 = session_of(mini.path.with_suffix(".int8.onnx"))
+    logits = {
+        name: np.concatenate([session.run(["logits"], padded([waveform]))[0] for waveform in waveforms])
+        for name, session in (("fp32", mini.session), ("int8", int8))
+    }
+    assert 1e-4 < np.abs(logits["int8"] - logits["fp32"]).max() < 0.1
+    ua = {name: balanced_accuracy_score(rows["label"], values.argmax(axis=1)) for name, values in logits.items()}
+    labels = list(mini.model.config.label2id)
+    of_pytorch = balanced_accuracy_score(
+        rows["label"], [labels.index(stored[name]["prediction"]) for name in rows["id"]]
+    )
+    assert ua["fp32"] == pytest.approx(of_pytorch, abs=1e-6)
+    assert ua["int8"] == pytest.approx(ua["fp32"], abs=0.005)
+
+
+def test_a_long_silence_costs_no_digits(exported):
+    """Sums over time that ONNX Runtime takes in float32 are off by several times as much."""
+    assert export_onnx.largest_difference(exported.path, exported.model, exported.extractor) < 1e-5
+
+
+@pytest.mark.parametrize("do_normalize", [True, False])
+def test_the_waveform_is_normalised_as_the_feature_extractor_does(do_normalize):
+    waveforms = [*voices([4000, 16000, 900]), np.zeros(5000, np.float32)]
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=do_normalize, return_attention_mask=True)
+    expected = extractor(waveforms, sampling_rate=16000, padding=True, return_tensors="pt")
+    found, mask = NormalizedWaveform(extractor)(*torch_batch(waveforms))
+    assert torch.equal(mask.int(), expected["attention_mask"])
+    torch.testing.assert_close(found, expected["input_values"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "dynamic_range": 60.0, "preemphasis": 0.9, "feature_size": 40}])
+def test_the_log_mel_frames_are_those_of_the_feature_extractor(options):
+    waveforms = [*voices([4000, 16000, 900]), np.zeros(5000, np.float32)]
+    waveforms[0][3930:] = 30.0  # after its last full window: only windows that reach into the padding hear it
+    waveforms[1][8000:] = 0.0
+    extractor = SERAlignFeatureExtractor(return_attention_mask=True, **options)
+    expected = extractor(waveforms, sampling_rate=16000, return_tensors="pt")
+    found, mask = LogMel(extractor)(*torch_batch(waveforms))
+    assert torch.equal(mask, expected["attention_mask"].long())
+    torch.testing.assert_close(found, expected["input_features"], rtol=0, atol=5e-4)  # 20 dB are 1
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_the_log_mel_frames_are_traced_for_any_length(stride):
+    """Whether the last frames fill a stack must not be settled by the length that was traced."""
+    front_end = LogMel(SERAlignFeatureExtractor(stride=stride))
+    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    traced = torch.export.export(front_end, torch_batch(voices([64000, 8000])), dynamic_shapes=(free, free)).module()
+    for samples in range(400 + 160 * (2 * stride - 1), 3000, 160):  # from two frames on
+        batch = torch_batch(voices([samples]))
+        torch.testing.assert_close(traced(*batch), front_end(*batch))
+
+
+# ----------------------------------------------------------------------------------------- the files
+
+
+def test_the_metadata_says_what_a_reader_needs(exported):
+    found = {name: json.loads(text) for name, text in exported.session.get_modelmeta().custom_metadata_map.items()}
+    config = exported.model.config
+    assert found == {
+        "labels": list(config.label2id),
+        "sampling_rate": 16000,
+        "shortest_samples": 880 if config.takes_log_mel else 400,
+        "trim_db": config.trim_db,
+        "frame_seconds": 0.04 if config.takes_log_mel else 0.02,
+    }
+    assert found["trim_db"] == (TRIM_DB if config.takes_log_mel else None)
+
+
+def test_one_file_of_the_opset_that_names_no_place_of_this_machine(exported):
+    model = onnx.load(exported.path)
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == 20
+    assert str(ROOT).encode() not in exported.path.read_bytes() and b".py" not in exported.path.read_bytes()
+    assert {path.suffix for path in exported.path.parent.iterdir()} == {".onnx"}
+
+
+def test_8_bits_where_they_do_not_hurt(mini):
+    path = mini.path.with_suffix(".int8.onnx")
+    assert path.stat().st_size < 0.7 * mini.path.stat().st_size
+    nodes = {node.name: node.op_type for node in onnx.load(path).graph.node}
+    quantized = {name for name, kind in nodes.items() if kind == "MatMulInteger"}
+    assert len(quantized) == 31
+    assert not [name for name in quantized if any(part in name for part in export_onnx.KEPT_IN_FLOAT)]
+    assert nodes["front_end/node_matmul"] == "MatMul"
+
+
+def test_a_file_that_differs_from_pytorch_is_not_left(mini, tmp_path, monkeypatch):
+    wrong = onnx.load(mini.path)
+    bias = next(value for value in wrong.graph.initializer if value.name == "model.classifier.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(2e-4), bias.name))
+    monkeypatch.setattr(export_onnx, "_traced", lambda *_: wrong)
+    with pytest.raises(InputError, match=r"differ from PyTorch's by .*: .*model.onnx is not written"):
+        export_onnx.export(mini.model, mini.extractor, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_comparison_sees_what_the_script_prints(mini):
+    found = export_onnx.largest_difference(mini.path.with_suffix(".int8.onnx"), mini.model, mini.extractor)
+    assert 1e-4 < found < 0.1
+    assert min(map(len, generated_audio(880))) == 880
+
+
+# --------------------------------------------------------------------------------------- the example
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """Stereo, 44.1 kHz, half a second of silence before and after."""
+    (noise,) = voices([44100])
+    samples = np.pad(0.3 * noise / np.abs(noise).max(), 22050)
+    soundfile.write(tmp_path / "recording.wav", np.stack([samples, 0.5 * samples], axis=1), 44100)
+    return tmp_path / "recording.wav"
+
+
+def without_torch(*argv):
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, argv)]
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+
+
+def test_the_example_gives_pytorchs_probabilities_without_torch(exported, recording):
+    run = without_torch("examples/onnx_inference.py", exported.path, recording)
+    assert run.returncode == 0, run.stderr
+    found = [(label, float(probability)) for label, probability in map(str.split, run.stdout.splitlines())]
+    waveform = read_audio(recording, exported.model.config.trim_db)
+    seconds = len(waveform) / 16000
+    assert 1 <= seconds < 1.2 if exported.model.config.trim_db else seconds == 2  # the silence is cut, or is not
+    probabilities = exported.pytorch(waveform).logits[0].softmax(dim=-1).tolist()
+    expected = sorted(zip(exported.model.config.label2id, probabilities), key=lambda pair: -pair[1])
+    assert [label for label, _ in found] == [label for label, _ in expected]
+    assert [probability for _, probability in found] == pytest.approx([p for _, p in expected], abs=6e-4)
+
+
+def test_the_example_says_what_is_wrong(mini, tmp_path):
+    soundfile.write(tmp_path / "short.wav", np.ones(500), 16000)
+    run = without_torch("examples/onnx_inference.py", mini.path.with_suffix(".int8.onnx"), tmp_path / "short.wav")
+    assert run.returncode == 1 and run.stderr.strip().splitlines()[-1].endswith("has 500 samples; the model needs 880")
+    assert without_torch("examples/onnx_inference.py").stderr.startswith("error: give a model and a recording")
+
+
+def test_torch_cannot_be_imported_there(tmp_path):
+    (tmp_path / "script.py").write_text("import torch\n", encoding="utf-8")
+    assert "torch is not installed here" in without_torch(tmp_path / "script.py").stderr
+
+
+# -------------------------------------------------------------------------------------------- errors
+
+
+def test_help_and_mistakes_answer_before_the_slow_imports():
+    run = without_torch("export_onnx.py", "--help")
+    assert run.returncode == 0 and "--int8" in run.stdout, run.stderr
+    run = without_torch("export_onnx.py", "--model", MODEL, "--output", "model.pt")
+    assert (run.returncode, run.stderr) == (1, "error: --output model.pt: give a file name that ends in .onnx\n")
+
+
+def test_a_mistake_is_one_line(tmp_path):
+    run = run_script("export_onnx.py", "--model", tmp_path / "nowhere", "--output", tmp_path / "a.onnx", expect=1)
+    assert len(run.stderr.splitlines()) == 1, run.stderr
+    assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'}: neither a folder with a config.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"is of type 'wav2vec2': give one that train\.py wrote"):
+        load_model(str(tmp_path))
+    model = tiny_model("wav2vec2-bert")
+    with pytest.raises(InputError, match="SeamlessM4TFeatureExtractor cannot be exported; models with Wav2Vec2Feature"):
+        WaveformModel(model, SeamlessM4TFeatureExtractor())
+    monkeypatch.setattr(export_onnx, "LARGEST_BYTES", 1000)
+    with pytest.raises(InputError, match="one ONNX file holds 2 GB"):
+        export_onnx.export(model, SERAlignFeatureExtractor(stride=2), tmp_path / "model.onnx")
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setattr(export_onnx, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(InputError, match=r"onnxscript not installed: pip install -r requirements-onnx\.txt"):
+        export_onnx.read_command_line(["--model", "x"])
+
+
+def test_its_requirements_are_pinned_and_tested():
+    lines = (ROOT / "requirements-onnx.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert pins["onnx"] == onnx.__version__ and pins["onnxruntime"] == onnxruntime.__version__
+    assert "-r requirements-onnx.txt" in Path(ROOT / "requirements-dev.txt").read_text(encoding="utf-8")

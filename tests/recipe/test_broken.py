@@ -1,0 +1,123 @@
+"""Broken files of a corpus: found, named, left out and counted, or too many; alike in every process and run."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import write_wav
+from datasets import Dataset
+from running import SHORT, lines_of, train
+
+from core.audio import SAMPLING_RATE
+from core.errors import InputError
+from recipe.broken import broken_files, left_out
+from recipe.corpora import load_corpus
+
+TONE = 0.3 * np.sin(np.arange(2 * SAMPLING_RATE) / 10)
+
+
+def damaged(path):
+    """Its header is whole, its samples are not."""
+    write_wav(path.with_suffix(".flac"), seconds=2.0)
+    path.write_bytes(path.with_suffix(".flac").read_bytes()[:20000])
+    path.with_suffix(".flac").unlink()
+
+
+BROKEN = {
+    "no audio": lambda path: path.write_text("gone"),
+    "damaged": damaged,
+    "not finite": lambda path: soundfile.write(path, TONE * np.nan, SAMPLING_RATE, subtype="FLOAT"),
+    "silent": lambda path: soundfile.write(path, 0.9e-4 * np.sign(TONE), SAMPLING_RATE, subtype="FLOAT"),
+    "no samples": lambda path: soundfile.write(path, [], SAMPLING_RATE),
+    "lost": lambda path: path.symlink_to("nowhere"),
+}
+REASONS = {
+    "no audio": "cannot be read as audio",
+    "damaged": "is damaged",
+    "not finite": "holds samples that are not finite",
+    "silent": "holds no speech: it is silent",
+    "no samples": "holds no audio (0 samples)",
+    "lost": "no such audio file",
+}
+
+
+def test_each_kind_of_broken_file_is_found_and_no_other(tmp_path):
+    for name, make in BROKEN.items():
+        (tmp_path / "a").mkdir(exist_ok=True)
+        make(tmp_path / "a" / f"{name}.wav")
+    soundfile.write(write_wav(tmp_path / "b" / "quiet.wav"), 1.1e-4 * TONE / 0.3, SAMPLING_RATE, subtype="FLOAT")
+    rows = load_corpus("folder", str(tmp_path))
+    broken = broken_files(rows)
+    assert {rows["id"][index].removeprefix("a/").removesuffix(".wav") for index in broken} == set(BROKEN)
+    for index, reason in broken.items():
+        name = rows["id"][index]
+        assert reason.startswith(f"{tmp_path}/{name}") and REASONS[name[2:-4]] in reason and "\n" not in reason
+    shares = [broken_files(rows, first, 3) for first in range(3)]
+    assert {index: reason for share in shares for index, reason in share.items()} == broken
+    assert left_out(rows, broken, 1.0)["id"][:] == ["b/quiet.wav"]
+
+
+@pytest.mark.parametrize(("count", "most", "stops"), [(1, 0.01, False), (2, 0.01, True), (100, 1.0, True)])
+def test_more_than_the_set_share_stops_with_one_line(count, most, stops, capsys):
+    rows = Dataset.from_dict({"id": list(range(100))})
+    broken = {index: f"{index}.wav is damaged" for index in range(count)}
+    if stops:
+        with pytest.raises(InputError, match=rf"^0.wav is damaged \({count} of 100 audio files cannot be used"):
+            left_out(rows, broken, most)
+        assert capsys.readouterr().err == ""
+    else:
+        assert left_out(rows, broken, most)["id"][:] == list(range(1, 100))
+
+
+def test_ten_are_named_and_the_others_counted(capsys):
+    rows = Dataset.from_dict({"id": list(range(100))})
+    left_out(rows, {index: f"{index}.wav is damaged" for index in range(12)}, 0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:10] == [f"warning: {index}.wav is damaged" for index in range(10)]
+    assert lines[10:] == ["warning: 12 of 100 audio files cannot be used and are left out, 2 of them not named"]
+
+
+def test_a_file_that_a_csv_names_and_that_is_not_there_stops_a_small_corpus(tmp_path):
+    write_wav(tmp_path / "a.wav")
+    (tmp_path / "my.csv").write_text("path,label\na.wav,sad\nlost.wav,angry")
+    rows = load_corpus("folder", csv=str(tmp_path / "my.csv"))
+    with pytest.raises(InputError, match=r"lost.wav: no such audio file \(1 of 2 audio files cannot be used"):
+        left_out(rows, broken_files(rows), 0.01)
+
+
+def test_a_file_name_that_no_table_can_hold_is_one_line(tmp_path):
+    write_wav(tmp_path / "sad" / "a.wav")
+    (tmp_path / "angry").mkdir()
+    os.link(tmp_path / "sad" / "a.wav", os.fsencode(tmp_path) + b"/angry/\xff.wav")
+    with pytest.raises(InputError, match=r"angry/\\udcff.wav has a name that is no UTF-8: rename it"):
+        load_corpus("folder", str(tmp_path))
+
+
+def test_training_goes_on_without_them_alike_in_one_process_and_in_two(demo, tmp_path):
+    copy = shutil.copytree(demo, tmp_path / "demo", copy_function=os.link)
+    gone = {}
+    for speaker, (name, make) in enumerate(BROKEN.items(), start=1):
+        path = copy / f"speaker_{speaker:02d}" / "sad_3.wav"
+        path.unlink()
+        make(path)
+        gone[f"speaker_{speaker:02d}/sad_3"] = f"{path}{':' if name == 'lost' else ''} {REASONS[name]}"
+    argv = [*SHORT, "--stage", 1, "--data_dir", copy, "--output_dir", tmp_path / "out"]
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
+    run = train(*argv, launcher=torchrun)
+    warned = [line.removeprefix("warning: ") for line in run.stderr.splitlines() if line.startswith("warning: ")]
+    assert all(line.startswith(expected) for line, expected in zip(warned, gone.values(), strict=False))
+    assert warned[6] == "6 of 768 audio files cannot be used and are left out"
+    assert len([line for line in warned if str(copy) in line]) == 6  # said by one process
+    results = json.loads((tmp_path / "out" / "stage1" / "results.json").read_text(encoding="utf-8"))
+    assert results["broken_files"] == 6
+    assert sum(sum(counts.values()) for counts in results["class_counts"].values()) == 762
+    scored = {line["id"] for line in lines_of(tmp_path / "out" / "stage1" / "predictions.jsonl")}
+    assert len(scored) > 200 and not scored & set(gone)
+
+    assert "Stage 1 is finished already" in train(*argv).stdout  # the same utterances, else it were refused
+    stopped = train(*argv, "--max_broken_share", 0.005, expect=1).stderr
+    assert stopped.startswith(f"error: {gone['speaker_01/sad_3']}") and len(stopped.splitlines()) == 1
+    assert "6 of 768 audio files cannot be used, and --max_broken_share 0.005 allows fewer" in stopped

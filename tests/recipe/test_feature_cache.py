@@ -1,0 +1,135 @@
+"""The frozen convolutions run once: what is kept is what they would give again, and training does not notice."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_ENCODERS, batch, tiny_model, utterances, write_wav
+from running import lines_of, train
+from safetensors.torch import load_file
+from transformers import Wav2Vec2FeatureExtractor
+
+from recipe.augmentation import Variant
+from recipe.batching import Collator, UtterancePreparer, shortest_utterance
+from recipe.feature_cache import KeptFeatures, remove_features
+
+WAVEFORM_ENCODERS = [name for name in TINY_ENCODERS if name != "wav2vec2-bert"]
+
+
+@pytest.mark.parametrize("encoder", WAVEFORM_ENCODERS)
+def test_the_model_takes_what_its_convolutions_made_as_the_waveform(encoder):
+    """Losses and gradients too, padded in a batch, after a batch of other lengths."""
+    model = tiny_model(encoder)
+    inputs = utterances(model, [1.3, 0.4, 0.9])
+    model(**batch(model, utterances(model, [0.7, 0.2], seed=1)))
+    features = [model.extract_features(waveform[None])[0] for waveform in inputs]
+    labels = torch.tensor([0, 1, 2])
+    found = []
+    for given in (inputs, features):
+        model.zero_grad()
+        output = model(**batch(model, given, padding=7.0), labels=labels)
+        output.loss.backward()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        mask = output.frame_mask
+        found.append(
+            [output.logits, output.loss, output.frame_logits[mask], output.frame_weights, mask.float(), gradients]
+        )
+    for left, right in zip(*found):
+        torch.testing.assert_close(left, right, atol=2e-6, rtol=1e-4)
+
+
+def test_an_output_is_found_again_only_for_the_same_audio_treatment_and_weights(tmp_path):
+    model, other = tiny_model(), tiny_model(seed=1)
+    path = write_wav(tmp_path / "a.wav", seed=0)
+    kept = KeptFeatures(tmp_path / "kept", model)
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+
+    def preparer(trim_db=None, max_duration=None, features=kept):
+        shortest = shortest_utterance(model.config)
+        return UtterancePreparer(extractor, shortest, trim_db, max_duration, features=features)
+
+    first = preparer().kept(path, Variant())
+    same = write_wav(tmp_path / "b.wav", seed=0)
+    assert preparer().kept(same, Variant()) == first  # the same bytes under another name
+    others = [
+        preparer().kept(write_wav(tmp_path / "c.wav", seed=1), Variant()),
+        preparer().kept(path, Variant(speed=0.9)),
+        preparer(trim_db=30).kept(path, Variant()),
+        preparer(max_duration=0.2).kept(path, Variant()),
+        preparer(features=KeptFeatures(tmp_path / "kept", other)).kept(path, Variant()),
+    ]
+    assert len({first, *others}) == 6
+    features = model.extract_features(preparer().extract(path, Variant())[None])[0]
+    kept.write(first, features)
+    prepared = preparer().prepare(path)
+    assert torch.equal(prepared, features)
+    collated = Collator("input_values")(
+        [{"input_values": prepared, "labels": 0}, {"input_values": prepared[:9], "labels": 1}]
+    )
+    assert collated["attention_mask"].sum(dim=1).tolist() == [len(prepared), 9]
+    assert [path.suffix for path in kept.folder.iterdir()] == [".npy"]
+
+
+TINY_RUN = [
+    "--corpus", "demo", "--encoder", "none", "--use_cpu", "--num_epochs", "4", "--max_steps", "8",
+    "--batch_size", "8", "--logging_steps", "1", "--speed_factors", "1.0", "1.1",
+    "--encoder_config",
+    '{"model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, '
+    '"intermediate_size": 48, "conv_dim": [16, 16, 16, 16, 16, 16, 16], "num_conv_pos_embeddings": 16, '
+    '"num_conv_pos_embedding_groups": 2, "layerdrop": 0.0, "mask_time_prob": 0.0}',
+]  # fmt: skip
+
+
+def test_training_with_kept_outputs_is_the_same_training(demo, tmp_path):
+    """Both stages, two speeds: loss curves and predictions agree, and the outputs go when the run is done."""
+    runs = {}
+    for name in ("true", "false"):
+        output = tmp_path / name
+        runs[name] = train(*TINY_RUN, "--data_dir", demo, "--output_dir", output, "--keep_features", name)
+        assert not (output / "features").exists()
+    assert runs["true"].stdout.count("the frozen convolutions run once; their output needs 0.0") == 2
+    for stage in ("stage1", "stage2"):
+        logs = [lines_of(tmp_path / name / stage / "training_log.jsonl") for name in runs]
+        losses = [[line["loss"] for line in log if "loss" in line] for log in logs]
+        assert len(losses[0]) == 8
+        np.testing.assert_allclose(losses[0], losses[1], atol=1e-5)
+        weights = [load_file(tmp_path / name / stage / "model.safetensors") for name in runs]
+        for key, value in weights[0].items():
+            torch.testing.assert_close(value, weights[1][key], atol=1e-4, rtol=1e-3)
+        predictions = [lines_of(tmp_path / name / stage / "predictions.jsonl") for name in runs]
+        for left, right in zip(*predictions, strict=True):
+            assert left["probabilities"] == pytest.approx(right["probabilities"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "option, reason",
+    [
+        (["--mix_probability", "0.5"], "--mix_probability makes new audio each time"),
+        (["--freeze_feature_encoder", "false"], "they are trained"),
+        (["--num_epochs", "3"], "3 epochs are too few for 2 variants"),
+    ],
+)
+def test_it_says_why_the_convolutions_run_in_every_epoch(option, reason, demo, tmp_path):
+    run = train(*TINY_RUN, "--stage", "1", "--max_steps", "1", "--data_dir", demo, "--output_dir", tmp_path, *option)
+    assert f"the convolutions run in every epoch: {reason}" in run.stdout
+
+
+def test_only_what_was_kept_is_removed(tmp_path):
+    kept = KeptFeatures(tmp_path / "features", tiny_model())
+    path = kept.path(write_wav(tmp_path / "a.wav"))
+    kept.write(path, torch.zeros(3, 16))
+    mine = kept.folder / "mine.npy"
+    mine.touch()
+    remove_features(kept.folder)
+    assert list(kept.folder.iterdir()) == [mine]
+    mine.unlink()
+    remove_features(kept.folder)
+    remove_features(kept.folder)  # where nothing is
+    assert not kept.folder.exists()
+
+
+def test_folders_of_features_are_shared_and_stay(demo, tmp_path):
+    shared = ["--data_dir", demo, "--features_dir", tmp_path / "kept", "--stage", "1", "--max_steps", "1"]
+    train(*TINY_RUN, *shared, "--output_dir", tmp_path / "a")
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()}
+    train(*TINY_RUN, *shared, "--output_dir", tmp_path / "b", "--seed", "0")
+    assert files and {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()} == files

@@ -1,0 +1,194 @@
+"""Splits: published folds, seeded validation, and no speaker in two parts."""
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict
+
+from core.errors import InputError
+from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
+from recipe.splits import RAVDESS_TEST_ACTORS, check_split, make_split
+
+
+def rows(speakers, per_class=2, labels=("angry", "happy", "sad"), **columns):
+    cells = [(s, i, n) for s in speakers for i in range(len(labels)) for n in range(per_class)]
+    data = {
+        "id": [f"{s}-{i}-{n}" for s, i, n in cells],
+        "audio": [{"path": f"{s}-{i}-{n}.wav"} for s, i, n in cells],
+        "speaker": [s for s, _, _ in cells],
+        "gender": [("male", "female")[int(s) % 2] if s.isdigit() else "" for s, _, _ in cells],
+        "label": [i for _, i, _ in cells],
+        "duration": [float(n) for _, _, n in cells],
+        **{name: [value(s) for s, _, _ in cells] for name, value in columns.items()},
+    }
+    return Dataset.from_dict(data).cast_column("label", ClassLabel(names=list(labels)))
+
+
+RAVDESS = rows([f"{actor:02d}" for actor in range(1, 25)])
+
+
+def speakers_of(split):
+    return {name: set(part["speaker"]) for name, part in split.items()}
+
+
+def test_the_six_ravdess_folds_are_the_published_ones():
+    tested = []
+    for fold, actors in enumerate(RAVDESS_TEST_ACTORS, start=1):
+        parts = speakers_of(make_split(RAVDESS, "ravdess", fold, num_validation_speakers=4))
+        assert parts["test"] == set(actors)
+        assert len(parts["validation"]) == 4 and len(parts["train"]) == 16
+        assert not parts["train"] & parts["validation"] and not parts["test"] & (parts["train"] | parts["validation"])
+        assert sum(int(s) % 2 for s in parts["validation"]) == 2  # two women, two men
+        tested += actors
+    assert sorted(tested) == [f"{actor:02d}" for actor in range(1, 25)]
+
+
+def test_validation_depends_on_the_seed_alone():
+    same = [speakers_of(make_split(RAVDESS, "ravdess", 1, seed=3))["validation"] for _ in range(2)]
+    assert same[0] == same[1]
+    assert any(speakers_of(make_split(RAVDESS, "ravdess", 1, seed=s))["validation"] != same[0] for s in range(5))
+
+
+def test_folds_by_speaker_test_everyone_once_without_sharing():
+    data = rows([str(s) for s in range(10)])
+    tested = []
+    for fold in range(1, 6):
+        parts = speakers_of(make_split(data, "demo", fold, num_folds=5))
+        assert not parts["test"] & (parts["train"] | parts["validation"])
+        tested += parts["test"]
+    assert sorted(tested) == sorted(str(s) for s in range(10))
+
+
+def test_folds_by_speaker_are_balanced_by_gender():
+    data = rows([str(s) for s in range(12)])
+    for fold in range(1, 7):
+        test = speakers_of(make_split(data, "demo", fold, num_folds=6))["test"]
+        assert sorted(int(s) % 2 for s in test) == [0, 1]
+
+
+def test_of_iemocap_the_man_of_a_session_validates_and_the_woman_tests():
+    data = rows(
+        [f"{session}{gender}" for session in "12345" for gender in "FM"],
+        session=lambda s: s[0],
+        gender=lambda s: {"F": "female", "M": "male"}[s[1]],
+    )
+    for fold in range(1, 6):
+        parts = speakers_of(make_split(data, "iemocap", fold))
+        assert parts["test"] == {f"{fold}F"} and parts["validation"] == {f"{fold}M"}
+        assert parts["train"] == {s for s in data["speaker"] if s[0] != str(fold)}
+    with pytest.raises(InputError, match="--fold 6 is not one of the 5 folds of iemocap"):
+        make_split(data, "iemocap", 6)
+    by_speaker = speakers_of(make_split(data, "iemocap", 10, protocol="leave_one_speaker_out"))
+    assert by_speaker["test"] == {"5M"} and len(by_speaker["train"]) + len(by_speaker["validation"]) == 9
+
+
+def test_a_session_of_another_make_up_tests_whole():
+    data = rows(list("abcdef"), session=lambda s: {"a": "1", "b": "1", "c": "1"}.get(s, "2"))
+    parts = speakers_of(make_split(data, "demo", 1, num_validation_speakers=1, protocol="leave_one_session_out"))
+    assert parts["test"] == set("abc") and len(parts["validation"]) == 1 and len(parts["train"]) == 2
+    with pytest.raises(InputError, match="leave_one_session_out: demo has utterances without a session"):
+        make_split(rows(list("abc"), session=lambda s: ""), "demo", 1, protocol="leave_one_session_out")
+
+
+def test_cremad_tests_its_listed_actors():
+    data = rows([str(actor) for actor in range(1001, 1092)], per_class=1)
+    tested = []
+    for fold, actors in enumerate(CREMAD_TEST_ACTORS, start=1):
+        parts = speakers_of(make_split(data, "cremad", fold, num_validation_speakers=14))
+        assert parts["test"] == set(actors)
+        tested += actors
+    assert sorted(tested) == [str(actor) for actor in range(1001, 1092)]
+
+
+def test_a_given_split_is_kept_and_validation_comes_from_training_speakers():
+    data = rows(list("abcdef"), split=lambda s: "test" if s in "ef" else "train")
+    parts = speakers_of(make_split(data, "folder", num_validation_speakers=1))
+    assert parts["test"] == {"e", "f"} and len(parts["validation"]) == 1 and len(parts["train"]) == 3
+    data = rows(list("abcdef"), split=lambda s: {"e": "test", "f": "validation"}.get(s, "train"))
+    assert speakers_of(make_split(data, "folder"))["validation"] == {"f"}
+
+
+def test_a_given_split_is_the_only_fold():
+    data = rows(list("abcd"), split=lambda s: "test" if s == "d" else "train")
+    with pytest.raises(InputError, match="--fold 2: the rows have a split column"):
+        make_split(data, "folder", fold=2)
+
+
+def test_a_protocol_does_not_meet_a_given_split():
+    data = rows(list("abcd"), split=lambda s: "test" if s == "d" else "train")
+    with pytest.raises(InputError, match="--protocol leave_one_speaker_out: the rows have a split column"):
+        make_split(data, "folder", protocol="leave_one_speaker_out")
+
+
+def test_more_folds_than_utterances_of_a_class_are_refused():
+    speakers = [f"s{i}" for i in range(12)]
+    data = rows(speakers, per_class=1, labels=("angry", "sad")).filter(
+        lambda row: row["label"] == int(row["speaker"][1:]) % 2
+    )
+    with pytest.raises(InputError, match="--num_folds 12 is more than any class has utterances"):
+        make_split(data, "folder", num_folds=12)
+
+
+def test_a_class_that_is_not_tested_is_said(capsys):
+    data = rows(list("abcd"))
+    check_split(DatasetDict(train=_part(data, "ab"), test=_part(data, "c").filter(lambda row: row["label"] > 0)))
+    assert "no test utterance is labelled 'angry'; UA is over the other classes" in capsys.readouterr().err
+
+
+def test_a_label_that_is_no_class_is_named():
+    """-1 is how datasets marks an utterance without a label; Python would take it for the last class."""
+    data = rows(list("abc"))
+    marked = data.map(lambda row: {"label": -1 if row["id"] == "b-0-0" else row["label"]})
+    with pytest.raises(InputError, match="utterance 'b-0-0' has label -1, which is none of the 3 classes"):
+        check_split(DatasetDict(train=_part(marked, "a"), validation=_part(marked, "b"), test=_part(marked, "c")))
+
+
+def _part(data, speakers):
+    return data.filter(lambda row: row["speaker"] in speakers)
+
+
+def test_a_speaker_in_two_parts_is_named():
+    data = rows(list("abc"))
+    data = data.add_column("split", ["train", "train", "train", "train", "test", "test"] * 3)
+    with pytest.raises(InputError, match="speaker 'b' stands in both train and test"):
+        make_split(data, "folder")
+
+
+def test_an_utterance_in_two_parts_and_a_class_without_training_are_named():
+    data = rows(list("ab"))
+    other_name = data.map(lambda row: {"speaker": row["speaker"] + "x"})
+    with pytest.raises(InputError, match="utterance 'a-0-0' stands in both train and test"):
+        check_split(DatasetDict(train=data, test=other_name))
+    other_id = other_name.map(lambda row: {"id": row["id"] + "x"})
+    with pytest.raises(InputError, match=r"file '.*a-0-0.wav' stands in both train and test"):
+        check_split(DatasetDict(train=data, test=other_id))
+    with pytest.raises(InputError, match="no training utterance is labelled 'angry'"):
+        check_split(DatasetDict(train=data.filter(lambda row: row["label"] > 0)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"corpus": "ravdess", "fold": 7}, "--fold 7 is not one of the 6 folds of ravdess: give 1 to 6"),
+        ({"corpus": "ravdess", "fold": 0}, "--fold 0 is not one of the 6"),
+        ({"corpus": "demo", "num_folds": 25}, "--num_folds 25 is not between 2 and the number of speakers, 24"),
+        ({"corpus": "ravdess", "num_validation_speakers": 20}, "20 of 20 training speakers: give 1 to 19"),
+        ({"corpus": "ravdess", "num_validation_speakers": 0}, "0 of 20 training speakers"),
+    ],
+)
+def test_an_impossible_split_says_what_is_possible(arguments, message):
+    with pytest.raises(InputError, match=message):
+        make_split(RAVDESS, **arguments)
+
+
+def test_a_partial_ravdess_without_test_actors_says_so():
+    with pytest.raises(InputError, match="fold 1 of ravdess tests speakers 01, 11, 20, 21, which leaves no test"):
+        make_split(rows(["02", "03"]), "ravdess", 1)
+
+
+def test_two_speakers_are_too_few_and_the_error_says_what_they_are_good_for():
+    with pytest.raises(InputError, match=r"one speaker, b, is left to train.* as --test_corpus"):
+        make_split(rows(list("ab")), "tess", num_folds=2, fold=2)
+
+
+def test_parts_are_sorted_by_duration():
+    for part in make_split(RAVDESS, "ravdess", 1).values():
+        assert part["duration"][:] == sorted(part["duration"])

@@ -1,0 +1,260 @@
+"""predict.py as its users run it: files, folders, streams, several processes, kills and bad input."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import webvtt
+from conftest import ROOT
+from praatio import textgrid
+from running import environment, lines_of, predict, run_anew
+
+from core.errors import InputError
+from inference.files import recordings
+from inference.outputs import as_audacity, as_csv, as_textgrid, as_webvtt, output_format, track_paths
+from models.ship import generated_audio
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three recordings of known content, one of them stereo at 44.1 kHz, and four that cannot be answered."""
+    folder = tmp_path_factory.mktemp("recordings")
+    low, middle, high = generated_audio().values()
+    silence = np.zeros(RATE, np.float32)
+    soundfile.write(folder / "a.wav", np.concatenate([low, silence, high]), RATE)
+    soundfile.write(folder / "b.flac", middle, RATE)
+    (folder / "deeper").mkdir()
+    soundfile.write(folder / "deeper" / "ünï code.ogg", np.stack([low, high], axis=1), RATE)
+    soundfile.write(folder / "silent.wav", silence, RATE)
+    (folder / "empty.wav").touch()
+    (folder / "text.mp3").write_text("not audio")
+    (folder / "notes.txt").write_text("not meant to be read")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answers(folder, tmp_path_factory):
+    """The folder in one run."""
+    output = tmp_path_factory.mktemp("answers") / "new" / "answers.jsonl"
+    run = predict(folder, "--output", output, expect=1)
+    return run, {os.path.relpath(record["file"], folder): record for record in lines_of(output)}
+
+
+def test_a_folder_is_answered_and_what_cannot_be_read_says_why(answers):
+    run, records = answers
+    assert list(records) == ["a.wav", "b.flac", "deeper/ünï code.ogg", "empty.wav", "silent.wav", "text.mp3"]
+    errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 3 and "Traceback" not in run.stderr
+    for name, reason in {
+        "empty.wav": "cannot be read",
+        "silent.wav": "no speech",
+        "text.mp3": "cannot be read",
+    }.items():
+        assert set(records[name]) == {"file", "channel", "error"} and reason in records[name]["error"]
+    assert run.stderr.splitlines()[-1].startswith("6 recordings, 0.1 minutes, ")
+    assert run.stderr.splitlines()[-1].endswith("s of compute for a minute of audio; 3 could not be read")
+    record = records["a.wav"]
+    assert sum(record["scores"].values()) == pytest.approx(1, abs=1e-4)
+    assert record["score"] == max(record["scores"].values()) == record["scores"][record["label"]]
+    assert record["duration"] == 5.0
+    first, second = record["timeline"][0], record["timeline"][-1]
+    assert first["start"] < 0.3 and first["end"] < 2.2 and 2.8 < second["start"] < second["end"] <= 5.0
+
+
+def test_a_files_answer_does_not_depend_on_the_others(folder, answers, tmp_path):
+    predict(folder / "b.flac", "--output", tmp_path / "b.jsonl", "--batch_size", 1)
+    (alone,) = lines_of(tmp_path / "b.jsonl")
+    together = answers[1]["b.flac"]
+    assert alone["scores"] == pytest.approx(together["scores"], abs=2e-6)
+    assert alone["timeline"] == [{**s, "score": pytest.approx(s["score"], abs=2e-6)} for s in together["timeline"]]
+
+
+def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_path):
+    """Several pools of recordings; killed once the first is answered, then finished by two processes."""
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for number in range(200):
+        os.link(folder / "b.flac", copies / f"{number}.flac")
+    output = tmp_path / "out.jsonl"
+    argv = [sys.executable, "predict.py", str(copies), "--output", str(output), "--quiet"]
+    run = subprocess.Popen(argv, cwd=ROOT, env=environment(), stderr=subprocess.PIPE)
+    part = tmp_path / "out.jsonl.parts" / "part-0.jsonl"
+    deadline = time.monotonic() + 120
+    while not (part.is_file() and part.read_text().count("\n") >= 3) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    before = part.read_text()
+    assert before.count("\n") >= 3 and not output.exists()
+    with part.open("a") as file:
+        file.write('{"file": "cut sho')  # as a kill leaves it
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
+    message = predict(copies, "--output", output, "--window", "3", expect=1).stderr
+    assert "was begun with --window None" in message
+    predict(copies, "--output", output, "--device", "cpu", launcher=launcher)
+    records = lines_of(output)
+    assert [os.path.basename(record["file"]) for record in records] == sorted(f"{n}.flac" for n in range(200))
+    for record in records:
+        assert record["scores"] == pytest.approx(answers[1]["b.flac"]["scores"], abs=2e-6)
+    assert [json.dumps(record) for record in records if json.dumps(record) in before]  # kept, not answered again
+    assert not part.parent.exists()
+    assert "is there already" in predict(copies, "--output", output, expect=1).stderr
+
+
+def test_a_stream_gives_one_line_a_second(folder):
+    low, _, high = generated_audio().values()
+    waveform = np.concatenate([np.zeros(RATE, np.float32), low, np.zeros(RATE, np.float32), high])
+    samples = (32767 * waveform).astype("<i2")
+    raw = [json.loads(line) for line in predict("-", stdin=samples.tobytes()).stdout.splitlines()]
+    assert [(line["start"], line["end"]) for line in raw] == [(n, n + 1) for n in range(6)]
+    assert [line["label"] is None for line in raw] == [True, False, False, True, False, False]
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([samples, samples], axis=1), RATE, format="WAV")
+    wav = [json.loads(line) for line in predict("-", stdin=file.getvalue()).stdout.splitlines()]
+    assert wav == raw
+    compressed = predict("-", stdin=(folder / "b.flac").read_bytes()).stdout
+    assert compressed.startswith("standard input") and " s  " in compressed
+    assert "standard input is empty" in predict("-", stdin=b"", expect=1).stderr
+
+
+def test_a_line_comes_before_the_stream_ends():
+    command = [sys.executable, "predict.py", "-"]
+    run = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        run.stdin.write((20000 * generated_audio()["180 Hz"]).astype("<i2").tobytes())
+        run.stdin.flush()
+        assert json.loads(run.stdout.readline())["end"] == 1.0  # the pipe is still open
+    finally:
+        run.kill()
+        run.wait()
+
+
+def test_channels_plot_and_explanation(folder, tmp_path):
+    stereo = folder / "deeper" / "ünï code.ogg"
+    run = predict(
+        stereo, "--channels", "each", "--explain", "--plot", tmp_path / "plots", "--output", tmp_path / "tracks",
+        "--format", "audacity",
+    )  # fmt: skip
+    names = ["ünï code-channel0", "ünï code-channel1"]
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == [f"{name}.png" for name in names]
+    for name in names:
+        assert (tmp_path / "plots" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        start, end, label = (tmp_path / "tracks" / f"{name}.txt").read_text().split("\n")[0].split("\t")
+        assert 0 <= float(start) < float(end) <= 2.0 and label
+    assert run.stdout.count("most weight on") == 2
+    mix = predict(stereo).stdout
+    assert mix.splitlines()[0] not in run.stdout
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["nothing.wav"], "nothing.wav: no such file, folder or pattern"),
+        (["docs"], "docs holds no audio"),
+        (["README.md", "--model", "docs"], "--model docs: neither a folder"),
+        (["README.md", "--window", "0"], "--window=0.0 is not a number of seconds from 0.2 to 60"),
+        (["README.md", "--output", "x"], "--output x: its name ends in none of"),
+        (["README.md", "LICENSE", "--output", "x.vtt"], "is one file for 2 timelines"),
+        (["README.md", "--output", "README.md/x.csv"], "is no folder that you may write to"),
+        (["README.md", "LICENSE", "--plot", "x.png"], "--plot x.png is one file for 2 recordings"),
+        (["README.md", "--batch_size", "0"], "--batch_size 0 is not"),
+        (["README.md", "--device", "moon"], "--device moon cannot be used"),
+    ],
+)
+def test_mistakes_are_one_line(argv, message):
+    run = predict(*argv, expect=1)
+    assert message in run.stderr and run.stdout == ""
+    assert len(run.stderr.strip().splitlines()) == 1 and run.stderr.startswith("error: ")
+
+
+def test_help_answers_at_once():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert "--explain" in run_anew("predict.py", "--help").stdout
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1
+
+
+# -------------------------------------------------------------------------------------------- files
+
+SEGMENTS = [
+    {"start": 0.5, "end": 1.25, "label": 'say "hi" <b>', "score": 0.75},
+    {"start": 1.25, "end": 3661.5, "label": "sad", "score": 0.5},
+]
+RECORD = {
+    "file": "=cmd.wav", "channel": None, "duration": 3700.0, "label": "sad", "score": 0.5,
+    "scores": {"sad": 0.5, 'say "hi" <b>': 0.5}, "timeline": SEGMENTS,
+}  # fmt: skip
+
+
+def test_a_textgrid_is_read_by_praats_reader(tmp_path):
+    (tmp_path / "a.TextGrid").write_text(as_textgrid(RECORD), encoding="utf-8")
+    grid = textgrid.openTextgrid(str(tmp_path / "a.TextGrid"), includeEmptyIntervals=True)
+    assert (grid.minTimestamp, grid.maxTimestamp, grid.tierNames) == (0, 3700, ("emotion",))
+    entries = [tuple(entry) for entry in grid.getTier("emotion").entries]
+    assert entries == [(0, 0.5, ""), (0.5, 1.25, 'say "hi" <b>'), (1.25, 3661.5, "sad"), (3661.5, 3700, "")]
+    (tmp_path / "b.TextGrid").write_text(as_textgrid({**RECORD, "timeline": []}), encoding="utf-8")
+    assert len(textgrid.openTextgrid(str(tmp_path / "b.TextGrid"), True).getTier("emotion").entries) == 1
+
+
+def test_webvtt_is_read_by_a_subtitle_reader():
+    captions = webvtt.from_buffer(io.StringIO(as_webvtt(RECORD))).captions
+    assert [(c.start, c.end, c.raw_text) for c in captions] == [
+        ("00:00:00.500", "00:00:01.250", 'say "hi" &lt;b&gt;'),
+        ("00:00:01.250", "01:01:01.500", "sad"),
+    ]
+    assert as_audacity(RECORD).splitlines()[1] == "1.250000\t3661.500000\tsad"
+
+
+def test_csv_has_a_column_for_each_label_and_no_formula():
+    rows = list(csv.DictReader(io.StringIO(as_csv([RECORD, {"file": "b.wav", "channel": 1, "error": 'gone, "alas"'}]))))
+    assert rows[0]["file"] == "'=cmd.wav" and rows[0]["sad"] == "0.5" and rows[0]["error"] == ""
+    assert rows[1]["channel"] == "1" and rows[1]["error"] == 'gone, "alas"' and rows[1]["sad"] == ""
+
+
+def test_the_format_comes_from_the_name_or_the_option():
+    assert [output_format(*case) for case in (("a.csv", None, 9), ("a.TextGrid", None, 1), ("d", "webvtt", 9))] == [
+        "csv", "textgrid", "webvtt",
+    ]  # fmt: skip
+    for case, message in {
+        ("a.csv", "webvtt", 1): "is the name of a csv file, but --format is webvtt",
+        ("a", "csv", 1): "needs a name that ends in .csv",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            output_format(*case)
+
+
+def test_timelines_of_equal_names_do_not_overwrite_each_other(tmp_path):
+    records = [{"file": name, "channel": None} for name in ("x/a.wav", "y/a.wav", "y/A.mp3", "y/a-2.wav")]
+    names = [path.name for path in track_paths(records, tmp_path, ".vtt")]
+    assert names == ["a.vtt", "a-2.vtt", "A-3.vtt", "a-2-2.vtt"]
+
+
+def test_odd_file_names_are_answered_and_obey_nothing(tmp_path):
+    odd = [b"\xff not utf-8.wav", "two\nlines \u2028 \x1b[31m.wav".encode(), b"=1+1.wav"]
+    for name in odd:
+        soundfile.write(os.path.join(os.fsencode(tmp_path), name), generated_audio()["180 Hz"], RATE)
+    for output, channels in (("a.jsonl", "mix"), ("a.csv", "each")):
+        run = predict(tmp_path, "--output", tmp_path / output, "--channels", channels)
+        assert "\x1b" not in run.stdout and len(run.stdout.splitlines()) == 3
+    assert {os.fsencode(os.path.basename(record["file"])) for record in lines_of(tmp_path / "a.jsonl")} == set(odd)
+    assert len(list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))) == 3
+
+
+def test_patterns_find_each_recording_once(folder):
+    found = recordings([str(folder / "b.flac"), str(folder), str(folder / "**" / "*.ogg")])
+    assert [os.path.basename(path) for path in found] == [
+        "b.flac", "a.wav", "ünï code.ogg", "empty.wav", "silent.wav", "text.mp3",
+    ]  # fmt: skip
+    assert recordings([str(folder / "notes.txt")]) == [str(folder / "notes.txt")]  # asked for by name

@@ -1,0 +1,245 @@
+"""train.py as its users run it: two stages, complete folders, interruption, two processes, mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, write_wav
+from running import FILES, SHORT, environment, lines_of, train
+from safetensors.torch import load_file
+from transformers import AutoFeatureExtractor
+
+from core.audio import read_audio
+from modeling_ser_align import SERAlignForAudioClassification
+from recipe.checkpoints import checkpoints_in
+from recipe.scoring import score_file
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_each_stage_leaves_a_complete_folder_with_best_and_last_weights(short_run, stage):
+    folder = short_run[0] / stage
+    assert {path.name for path in folder.iterdir()} >= FILES | {
+        "README.md",
+        "results.json",
+        "last",
+        "training_log.jsonl",
+    }
+    assert {path.name for path in (folder / "last").iterdir()} >= FILES
+    assert not (folder / "checkpoints").exists()
+    assert json.loads((folder / "preprocessor_config.json").read_text())["return_attention_mask"] is True
+    results = json.loads((folder / "results.json").read_text())
+    for name, directory in (("best", folder), ("last", folder / "last")):
+        fitted = json.loads((directory / "config.json").read_text())["temperature"]
+        assert results["scores"][name] == {**score_file(directory / "predictions.jsonl"), "temperature": fitted}
+        for line in lines_of(directory / "predictions.jsonl"):
+            assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+            assert line["prediction"] == max(line["probabilities"], key=line["probabilities"].get)
+    speakers = results["speakers"]
+    assert not set(speakers["train"]) & set(speakers["test"]) and not set(speakers["validation"]) & set(
+        speakers["test"]
+    )
+    assert set(results["scores"]["best"]) == {"validation", "test", "temperature"}
+    log = [line for line in lines_of(folder / "training_log.jsonl") if "loss" in line]
+    assert len(log) == 4 and all(("eal_loss" in line) == (stage == "stage2") for line in log)
+
+
+def test_stage_2_starts_from_the_encoder_of_stage_1(short_run, demo, tmp_path):
+    """With learning rates of 0 the encoder stays exactly that of stage 1; pooling and classifier are new."""
+    output, _ = short_run
+    still = ["--learning_rate", "0", "--pooling_learning_rate", "0", "--classifier_learning_rate", "0"]
+    train(*SHORT, *still, "--data_dir", demo, "--output_dir", tmp_path, "--stage", 2, "--init_from", output / "stage1")
+    first, second = (load_file(d / "model.safetensors") for d in (output / "stage1", tmp_path / "stage2"))
+    encoder = [name for name in first if name.startswith("encoder.")]
+    assert len(encoder) > 20 and all(torch.equal(first[name], second[name]) for name in encoder)
+    assert not torch.equal(first["classifier.weight"], second["classifier.weight"])
+    assert "pooling.cls_token" in second and "pooling.cls_token" not in first
+
+
+def test_a_finished_run_is_not_trained_again_and_never_mixed_with_another(short_run, demo):
+    output, _ = short_run
+    before = (output / "stage2" / "model.safetensors").stat().st_mtime_ns
+    again = train(*SHORT, "--data_dir", demo, "--output_dir", output)
+    assert "Stage 2 is finished already" in again.stdout
+    assert (output / "stage2" / "model.safetensors").stat().st_mtime_ns == before
+    other = train(*SHORT, "--data_dir", demo, "--output_dir", output, "--eal_margin", 0.4, expect=1)
+    assert "was trained with eal_margin=0.8, now it is 0.4" in other.stderr and "Traceback" not in other.stderr
+
+
+def test_a_killed_run_goes_on_to_exactly_the_same_weights(demo, tmp_path):
+    argv = [*SHORT, "--data_dir", demo, "--stage", 1, "--max_steps", -1, "--num_epochs", 3]
+    argv += ["--averaging", 0.9, "--mix_probability", 0.3]
+    train(*argv, "--output_dir", tmp_path / "whole")
+
+    killed = subprocess.Popen(
+        [sys.executable, "train.py", *map(str, argv), "--output_dir", str(tmp_path / "killed")],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoints = tmp_path / "killed" / "stage1" / "checkpoints"
+    deadline = time.time() + 300
+    while len(list(checkpoints.glob("checkpoint-*/files.json"))) < 2 and time.time() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)  # into the next epoch
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "stage1" / "results.json").exists()
+    (checkpoints / "checkpoint-99999").mkdir()  # as if a kill had come while it was written
+    complete, newest = checkpoints_in(checkpoints)[:2]
+    os.truncate(newest / "optimizer.pt", 1000)
+
+    resumed = train(*argv, "--output_dir", tmp_path / "killed")
+    assert f"{newest} was cut short" in resumed.stdout and f"going on from {complete}\n" in resumed.stdout
+    assert json.loads((tmp_path / "killed" / "stage1" / "results.json").read_text())["resumed"] is True
+    assert json.loads((tmp_path / "whole" / "stage1" / "results.json").read_text())["resumed"] is False
+    for name in ("model.safetensors", "last/model.safetensors"):
+        whole, again = (load_file(tmp_path / run / "stage1" / name) for run in ("whole", "killed"))
+        assert all(torch.equal(whole[key], again[key]) for key in whole), name
+
+
+def test_two_processes_train_log_and_score_as_one(demo, tmp_path):
+    """The batch size counts all processes, so the updates are the same; no score is lost or counted twice."""
+    # Each process would draw its own dropout, SpecAugment and speeds.
+    still = {"conformer_conv_dropout": 0.0, "hidden_dropout": 0.0, "mask_time_prob": 0.0}
+    argv = [*SHORT, "--data_dir", demo, "--encoder_config", json.dumps(still), "--speed_factors", "1.0"]
+    argv += ["--gradient_accumulation_steps", 2]
+    train(*argv, "--output_dir", tmp_path / "one")
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29613"]
+    train(*argv, "--output_dir", tmp_path / "two", launcher=torchrun)
+    for stage in ("stage1", "stage2"):
+        one, two = tmp_path / "one" / stage, tmp_path / "two" / stage
+        for expected, found in zip(lines_of(one / "training_log.jsonl"), lines_of(two / "training_log.jsonl")):
+            assert expected.keys() == found.keys()
+            same = {name for name in expected if not name.endswith(("_runtime", "_per_second", "_flos"))}
+            expected, found = ({name: line[name] for name in same} for line in (expected, found))
+            assert found == pytest.approx(expected, rel=1e-5, abs=1e-6), stage
+            if "loss" in expected:
+                parts = {f"learning_rate/{part}" for part in ("encoder", "pooling", "classifier")}
+                assert same >= {"grad_norm", "ce_loss", *parts}
+        expected, found = lines_of(one / "predictions.jsonl"), lines_of(two / "predictions.jsonl")
+        assert [line["id"] for line in expected] == [line["id"] for line in found]
+        difference = [
+            abs(a["probabilities"][label] - b["probabilities"][label])
+            for a, b in zip(expected, found)
+            for label in a["probabilities"]
+        ]
+        assert max(difference) < 1e-5
+
+
+def test_a_run_on_a_folder_of_my_own(tmp_path):
+    """A raw-waveform encoder from scratch on a folder for each label, TensorBoard on, longer clips cut."""
+    rng = np.random.default_rng(0)
+    for label in ("angry", "calm"):
+        for index in range(12):
+            write_wav(tmp_path / "mine" / label / f"{index}.wav", rng.uniform(0.2, 0.6), 22050, 1 + index % 2, index)
+    shape = {"model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    shape |= {"intermediate_size": 32, "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "layerdrop": 0.0}
+    shape |= {"num_conv_pos_embedding_groups": 2}
+    argv = ["--corpus", "folder", "--data_dir", tmp_path / "mine", "--encoder", "none", "--num_epochs", 1]
+    argv += ["--encoder_config", json.dumps(shape), "--output_dir", tmp_path / "out", "--max_duration", 0.4]
+    argv += ["--tensorboard", "--use_cpu", "--batch_size", 4, "--bf16", "--num_workers", 1]
+    run = train(*argv)
+    assert "names no speakers" in run.stderr and "not heard" not in run.stdout
+    assert list((tmp_path / "out" / "stage1" / "tensorboard").rglob("events.out.tfevents*"))
+    labels = json.loads((tmp_path / "out" / "stage2" / "config.json").read_text())["id2label"]
+    assert labels == {"0": "angry", "1": "calm"}
+    card = (tmp_path / "out" / "stage2" / "README.md").read_text()
+    assert "The corpus names no speakers" in card and str(tmp_path / "mine") not in card
+    assert_predictions_are_those_of_the_folder(tmp_path / "out" / "stage2", tmp_path / "mine")
+
+    (tmp_path / "mine" / "calm" / "0.wav").rename(tmp_path / "mine" / "angry" / "other.wav")
+    assert "was trained with other utterances or another split" in train(*argv, expect=1).stderr
+    write_wav(tmp_path / "mine" / "angry" / "blip.wav", 0.01)
+    short = train(*argv, "--overwrite", expect=1)
+    assert "blip.wav lasts 0.0100 s" in short.stderr and (tmp_path / "out" / "stage2" / "results.json").is_file()
+
+
+def assert_predictions_are_those_of_the_folder(stage_dir, data_dir):
+    """predictions.jsonl belongs to the saved float32 weights, also after training in bfloat16."""
+    model = SERAlignForAudioClassification.from_pretrained(stage_dir).eval()
+    feature_extractor = AutoFeatureExtractor.from_pretrained(stage_dir)
+    for line in lines_of(stage_dir / "predictions.jsonl"):
+        waveform = read_audio(data_dir / line["id"])
+        with torch.no_grad():
+            output = model(**feature_extractor(waveform, sampling_rate=16000, return_tensors="pt"))
+        found = output.logits.softmax(-1)[0].tolist()
+        assert found == pytest.approx(list(line["probabilities"].values()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--lerning_rate", "1"], "--lerning_rate is not an option; did you mean --learning_rate?"),
+        (["--config", "run_configs/nope.yaml"], "no such file; there are run_configs/"),
+        (["--corpus", "ravdess", "--data_dir", "nowhere"], "nowhere holds no RAVDESS speech"),
+        ([*SHORT, "--eal_margin", "3"], "eal_margin=3.0 is not a number from -1 to 2"),
+        (["--encoder", "none", "--encoder_config", '{"model_type": "bert"}'], "model_type='bert', which is not one of"),
+        (["--encoder", "no/such-encoder"], "the model of stage 1 cannot be built"),
+        (["--stage", "2"], "which holds no model: train --stage 1 first, or --init_from"),
+        (
+            [*SHORT, "--encoder_config", '{"layer_drop": 0}'],
+            "'layer_drop' is not a setting of wav2vec2-bert; did you mean",
+        ),
+        ([*SHORT, "--encoder_config", '{"hidden_act": "gelo"}'], "the model of stage 1 cannot be built"),
+        ([*SHORT, "--attn_implementation", "flash_attention_2"], "does not support Flash Attention 2"),
+        (["--push_to_hub", "my model"], "--push_to_hub 'my model'"),
+        (["--stage", "2", "--init_from", "OUT/stage2"], "is the folder that stage 2 writes"),
+        (["--fold", "9"], "--fold 9 is not one of the 5 folds of demo"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_traceback(demo, tmp_path, argv, message):
+    argv = [str(word).replace("OUT", str(tmp_path)) for word in argv]
+    corpus = [] if "--data_dir" in argv else ["--data_dir", demo]
+    run = train(*argv, *corpus, "--output_dir", tmp_path, expect=1)
+    error = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and message in error[0] and "Traceback" not in run.stderr
+    assert not list(tmp_path.iterdir())  # so that the corrected command finds nothing in its way
+
+
+def test_stage_2_refuses_a_stage_1_that_has_heard_its_test_speakers(short_run, demo, tmp_path):
+    argv = ["--data_dir", demo, "--output_dir", tmp_path, "--stage", 2]
+    for folder in ("stage1", "stage1/last"):
+        run = train(*SHORT, *argv, "--init_from", short_run[0] / folder, "--fold", 2, expect=1)
+        assert "was trained on speaker" in run.stderr and "start from a stage 1 of the same fold" in run.stderr
+
+
+def test_a_folder_that_is_not_of_a_run_is_left_alone(demo, tmp_path):
+    (tmp_path / "stage1").mkdir()
+    (tmp_path / "stage1" / "thesis.txt").write_text("years of work")
+    run = train(*SHORT, "--data_dir", demo, "--output_dir", tmp_path, "--overwrite", expect=1)
+    assert "no run made it" in run.stderr and (tmp_path / "stage1" / "thesis.txt").exists()
+
+
+def test_a_run_that_was_killed_before_it_said_what_it_is_is_started_again(tmp_path):
+    from train import finished_before
+
+    (tmp_path / "stage1" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "stage1" / "arguments.json.unfinished").write_text("{")
+    assert finished_before(tmp_path / "stage1", {}, overwrite=False) is None
+
+
+def test_watching_the_test_part_changes_nothing_and_is_what_the_last_weights_score(short_run, demo, tmp_path):
+    train(*SHORT, "--data_dir", demo, "--output_dir", tmp_path, "--stage", 1, "--watch_test")
+    ours, theirs = (folder / "stage1" / "model.safetensors" for folder in (tmp_path, short_run[0]))
+    assert ours.read_bytes() == theirs.read_bytes()
+    results = json.loads((tmp_path / "stage1" / "results.json").read_text(encoding="utf-8"))
+    assert results["history"][-1]["test_ua"] == pytest.approx(results["scores"]["last"]["test"]["ua"])
+    train(*SHORT, "--data_dir", demo, "--output_dir", tmp_path / "b", "--stage", 1, "--watch_test", "--num_workers", 1)
+    results = json.loads((tmp_path / "b" / "stage1" / "results.json").read_text(encoding="utf-8"))
+    assert results["history"][-1]["test_ua"] == pytest.approx(results["scores"]["last"]["test"]["ua"])
+    assert "test_ua" not in json.loads((short_run[0] / "stage1" / "results.json").read_text())["history"][-1]
+
+
+def test_voices_of_stage_1_are_known_across_corpora():
+    """A stage 1 on msp_podcast has heard its speaker 7, whom stage 2 on two corpora calls msp_podcast:7."""
+    from train import voices
+
+    known = voices(["7", "8"], "msp_podcast", None)
+    assert known & voices(["msp_podcast:7", "iemocap:8"], "iemocap", "msp_podcast") == {"msp_podcast:7"}
