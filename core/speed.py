@@ -46,8 +46,14 @@ def make_fast(model: nn.Module, dtype: torch.dtype) -> None:
         for name in list(getattr(module, "parametrizations", ())):
             parametrize.remove_parametrizations(module, name)
     model.to(dtype)
-    if next(model.parameters()).device.type == "cpu" and hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+    if next(model.parameters()).device.type == "cpu" and can_pack(dtype):
         pack_linear(model)
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether torch has the operators of [`PackedLinear`], and this processor can run them in the dtype."""
+    has_operators = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    return has_operators and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def pack_linear(module: nn.Module) -> None:

@@ -31,7 +31,11 @@ def test_a_process_waits_while_another_one_imports_it(tmp_path):
 
 
 def test_the_project_imports_it_in_no_other_way():
-    files = [path for folder in ("recipe", "inference", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")]
+    files = [
+        path
+        for folder in ("core", "recipe", "inference", "experiments", "demo", "benchmarks", "studies", "docs")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
     files += [path for path in ROOT.glob("*.py")]
     importing = {path.relative_to(ROOT).as_posix() for path in files if "librosa" in imported(path)}
     assert importing == {"core/librosa_loading.py"}

@@ -9,7 +9,7 @@ import torch
 from conftest import TINY_ENCODERS, batch, tiny_model, utterances
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_splits import rows, speakers_of
+from making import rows, speakers_of
 from transformers import Wav2Vec2FeatureExtractor
 
 from configuration_ser_align import SERAlignConfig

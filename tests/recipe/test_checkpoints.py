@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from test_trainer import make_trainer
+from making import make_trainer
 from transformers import TrainerCallback
 
 from core.errors import InputError

@@ -1,32 +1,14 @@
 """Splits: published folds, seeded validation, and no speaker in two parts."""
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import DatasetDict
+from making import rows, speakers_of
 
 from core.errors import InputError
 from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
 from recipe.splits import RAVDESS_TEST_ACTORS, check_split, make_split
 
-
-def rows(speakers, per_class=2, labels=("angry", "happy", "sad"), **columns):
-    cells = [(s, i, n) for s in speakers for i in range(len(labels)) for n in range(per_class)]
-    data = {
-        "id": [f"{s}-{i}-{n}" for s, i, n in cells],
-        "audio": [{"path": f"{s}-{i}-{n}.wav"} for s, i, n in cells],
-        "speaker": [s for s, _, _ in cells],
-        "gender": [("male", "female")[int(s) % 2] if s.isdigit() else "" for s, _, _ in cells],
-        "label": [i for _, i, _ in cells],
-        "duration": [float(n) for _, _, n in cells],
-        **{name: [value(s) for s, _, _ in cells] for name, value in columns.items()},
-    }
-    return Dataset.from_dict(data).cast_column("label", ClassLabel(names=list(labels)))
-
-
 RAVDESS = rows([f"{actor:02d}" for actor in range(1, 25)])
-
-
-def speakers_of(split):
-    return {name: set(part["speaker"]) for name, part in split.items()}
 
 
 def test_the_six_ravdess_folds_are_the_published_ones():
