@@ -19,6 +19,8 @@ librosa_loading.load_librosa().effects.trim
 print("librosa.util.utils" in sys.modules)
 """
 
+PACKAGES = ("core", "recipe", "inference", "experiments", "demo", "benchmarks", "studies", "docs")
+
 
 def test_a_process_waits_while_another_one_imports_it(tmp_path):
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "lock")]
