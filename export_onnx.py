@@ -69,8 +69,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from core.audio import SAMPLING_RATE
 from core.loading import load_model
+from encoders_ser_align import make_length_mask
 from feature_extraction_ser_align import DECIBELS_PER_UNIT, FFT, HOP, WINDOW, SERAlignFeatureExtractor, mel_filters
-from modeling_ser_align import SERAlignForAudioClassification, length_mask
+from modeling_ser_align import SERAlignForAudioClassification
 from recipe.batching import shortest_utterance
 
 OPSET = 20
@@ -137,7 +138,7 @@ class LogMel(nn.Module):
     def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         power = self._mel_power(waveform.masked_fill(attention_mask == 0, 0.0))
         lengths = (attention_mask.sum(dim=1) - WINDOW) // HOP + 1
-        padding = ~length_mask(lengths, power.shape[1]).unsqueeze(-1)
+        padding = ~make_length_mask(lengths, power.shape[1]).unsqueeze(-1)
         floor = power.masked_fill(padding, 0.0).amax(dim=(1, 2), keepdim=True) * self.quietest
         decibels = 10 * torch.maximum(power, floor.clamp(min=torch.finfo(torch.float32).tiny)).log10()
         values = lengths.view(-1, 1, 1) * self.feature_size
@@ -147,7 +148,7 @@ class LogMel(nn.Module):
         # A slice would do, but its layout in memory depends on the length, and then only some lengths can be traced.
         stacked = normalized.index_select(1, torch.arange(num_frames * self.stride, device=waveform.device))
         frames = stacked.reshape(waveform.shape[0], num_frames, self.stride * self.feature_size)
-        mask = length_mask(lengths // self.stride, num_frames)
+        mask = make_length_mask(lengths // self.stride, num_frames)
         return frames.masked_fill(~mask.unsqueeze(-1), 0.0), mask.long()
 
     def _mel_power(self, waveform: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from transformers import SequenceFeatureExtractor
 from configuration_ser_align import SERAlignConfig
 from core.audio import SAMPLING_RATE, read_audio
 from core.errors import InputError
-from feature_extraction_ser_align import HOP, WINDOW
 from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mixed
 from recipe.feature_cache import KeptFeatures
 
@@ -28,9 +27,7 @@ _PREPARED: dict[tuple, Tensor] = {}
 
 def shortest_utterance(config: SERAlignConfig) -> int:
     """Samples at 16 kHz that one frame of the encoder needs."""
-    if config.takes_log_mel:
-        return WINDOW + (config.num_stacked_log_mel - 1) * HOP
-    return config.receptive_field
+    return config.shortest_samples
 
 
 class UtterancePreparer:

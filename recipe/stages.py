@@ -15,7 +15,6 @@ from transformers import (
     AutoFeatureExtractor,
     SequenceFeatureExtractor,
     TrainingArguments,
-    Wav2Vec2FeatureExtractor,
 )
 
 from configuration_ser_align import SERAlignConfig
@@ -139,10 +138,8 @@ def feature_extractor_for(
             extractor = AutoFeatureExtractor.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise InputError(f"{source} has no feature extractor: {' '.join(str(error).split())}") from error
-    elif model.config.takes_log_mel:
-        extractor = SERAlignFeatureExtractor(stride=model.config.num_stacked_log_mel)
     else:
-        extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+        extractor = model.config.family.build_feature_extractor(model.config.encoder_config)
     extractor.return_attention_mask = True
     return extractor
 

@@ -11,26 +11,19 @@ import transformers
 from transformers import AutoConfig, PreTrainedConfig
 
 try:
+    from .encoders_ser_align import Family, find_family
+except ImportError:
+    if __package__:  # inside a package the relative import must work: do not hide its error
+        raise
+    from encoders_ser_align import Family, find_family
+
+try:
     from transformers.configuration_utils import SubConfigSpec
 except ImportError:
     raise ImportError(
         f"this model needs transformers 5.20.0 or newer, and {transformers.__version__} is installed: "
         "pip install --upgrade transformers"
     ) from None
-
-WAVEFORM_ENCODERS = (
-    "wav2vec2",
-    "hubert",
-    "wavlm",
-    "data2vec-audio",
-    "unispeech",
-    "unispeech-sat",
-    "wav2vec2-conformer",
-)
-LOG_MEL_ENCODERS = ("wav2vec2-bert",)
-NUM_MEL_BINS = 80
-SAMPLING_RATE = 16_000
-ENCODERS = WAVEFORM_ENCODERS + LOG_MEL_ENCODERS
 
 CHOICES = {
     "pooling": ("attentive", "self_attention", "cls"),
@@ -157,9 +150,7 @@ class SERAlignConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         _refuse_misspelt(kwargs)
-        model_type = _encoder_type(self.encoder_config)
-        if model_type not in ENCODERS:
-            raise ValueError(f"encoder_config has model_type={model_type!r}, which is not one of {', '.join(ENCODERS)}")
+        find_family(_read_model_type(self.encoder_config))
         num_labels = kwargs.get("num_labels")
         if self.id2label is not None and num_labels not in (None, len(self.id2label)):
             raise ValueError(f"num_labels={num_labels} contradicts id2label, which has {len(self.id2label)} labels")
@@ -220,34 +211,32 @@ class SERAlignConfig(PreTrainedConfig):
             raise ValueError("encoder_config.add_adapter=True shortens the frame sequence again: set it to False")
 
     @property
-    def takes_log_mel(self) -> bool:
-        """Whether the encoder reads log-mel frames (`input_features`) instead of a waveform (`input_values`)."""
-        return self.encoder_config.model_type in LOG_MEL_ENCODERS
+    def family(self) -> Family:
+        """The adapter of the encoder."""
+        return find_family(self.encoder_config.model_type)
 
     @property
-    def num_stacked_log_mel(self) -> int:
-        """Log-mel frames of 80 values, 10 ms apart, that a log-mel encoder takes as one frame."""
-        return self.encoder_config.feature_projection_input_dim // NUM_MEL_BINS
+    def takes_log_mel(self) -> bool:
+        """Whether the encoder reads log-mel frames (`input_features`) instead of a waveform (`input_values`)."""
+        return self.family.input_name == "input_features"
 
     @property
     def frame_seconds(self) -> float:
         """Seconds from one frame of the encoder to the next."""
-        if self.takes_log_mel:
-            return 0.01 * self.num_stacked_log_mel
-        return math.prod(self.encoder_config.conv_stride) / SAMPLING_RATE
+        return self.family.compute_frame_seconds(self.encoder_config)
 
     @property
     def receptive_field(self) -> int:
         """Shortest utterance that gives one frame: samples at 16 kHz, or stacked log-mel frames."""
-        if self.takes_log_mel:
-            return 1
-        samples = 1
-        for kernel, stride in reversed(list(zip(self.encoder_config.conv_kernel, self.encoder_config.conv_stride))):
-            samples = (samples - 1) * stride + kernel
-        return samples
+        return self.family.compute_receptive_field(self.encoder_config)
+
+    @property
+    def shortest_samples(self) -> int:
+        """Samples at 16 kHz of the shortest recording that gives one frame."""
+        return self.family.compute_shortest_samples(self.encoder_config)
 
 
-def _encoder_type(encoder_config: dict | PreTrainedConfig | None) -> str:
+def _read_model_type(encoder_config: dict | PreTrainedConfig | None) -> str:
     if encoder_config is None:
         return "wav2vec2"
     if isinstance(encoder_config, dict):

@@ -8,24 +8,30 @@ same logits alone and in a batch, for every supported encoder.
 Part of the model as it travels on the Hugging Face Hub: needs torch and transformers alone.
 """
 
+import copy
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
 try:
-    from .configuration_ser_align import SAMPLING_RATE, SERAlignConfig, refuse_attention_code
+    from .configuration_ser_align import SERAlignConfig, refuse_attention_code
+    from .encoders_ser_align import SAMPLING_RATE, make_length_mask
+    from .heads_ser_align import POOLINGS, CLSPooling, Pooled
+    from .losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
 except ImportError:
     if __package__:  # inside a package the relative import must work: do not hide its error
         raise
-    from configuration_ser_align import SAMPLING_RATE, SERAlignConfig, refuse_attention_code
+    from configuration_ser_align import SERAlignConfig, refuse_attention_code
+    from encoders_ser_align import SAMPLING_RATE, make_length_mask
+    from heads_ser_align import POOLINGS, CLSPooling, Pooled
+    from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
 
 
 @dataclass
@@ -53,331 +59,6 @@ class SERAlignOutput(ModelOutput):
     ce_loss: Tensor | None = None
     eal_loss: Tensor | None = None
     fual_loss: Tensor | None = None
-
-
-# --------------------------------------------------------------------------------------------- losses
-
-
-def emotional_attention_loss(cls_output: Tensor, frames: Tensor, frame_mask: Tensor, margin: float = 0.8) -> Tensor:
-    """EAL: pulls every frame towards the CLS output until their cosine passes the margin.
-
-    mean over frames of softplus(margin - cos(cls_output, frame)), then the mean over utterances.
-    Computed in float32. Source: Byun and Lee 2025, emotional attention loss.
-
-    Args:
-        cls_output: (batch, hidden), output of the pooling encoder at the CLS position.
-        frames: (batch, frames, hidden), outputs of the pooling encoder at the frames.
-        frame_mask: (batch, frames), nonzero on frames of the utterance; the others do not count.
-        margin: cosine above which a frame's pull fades; the paper's best is 0.8.
-
-    Returns:
-        A scalar, at least 0.
-    """
-    similarity = F.cosine_similarity(cls_output.float().unsqueeze(1), frames.float(), dim=-1)
-    mask = frame_mask.to(similarity.dtype)
-    per_utterance = (F.softplus(margin - similarity) * mask).sum(dim=1) / mask.sum(dim=1)
-    return per_utterance.mean()
-
-
-def frame_to_utterance_alignment_loss(
-    logits: Tensor,
-    frame_logits: Tensor,
-    log_frame_weights: Tensor,
-    direction: str = "utterance_to_frames",
-    gradient: str = "both",
-) -> Tensor:
-    """FUAL: the weighted mean of the frames' class distributions must agree with the utterance's.
-
-    q = softmax(logits), p = sum over frames of weight * softmax(frame_logits); KL(q || p), or KL(p || q)
-    with `direction="frames_to_utterance"`; mean over utterances. Computed in float32 from
-    log-probabilities. Source: Byun and Lee 2025, frame-to-utterance alignment loss.
-
-    Args:
-        logits: (batch, classes), of the utterance.
-        frame_logits: (batch, frames, classes).
-        log_frame_weights: (batch, frames), logarithm of the pooling's frame weights; very negative or
-            minus infinity at padding, which then does not count.
-        direction: `"utterance_to_frames"` or `"frames_to_utterance"`.
-        gradient: `"both"`, `"frames"` or `"utterance"`: the side that is trained; the other is held constant.
-
-    Returns:
-        A scalar, at least 0.
-    """
-    log_utterance = F.log_softmax(logits.float(), dim=-1)
-    log_each_frame = F.log_softmax(frame_logits.float(), dim=-1)
-    log_frames = torch.logsumexp(log_frame_weights.float().unsqueeze(-1) + log_each_frame, dim=1)
-    if gradient == "frames":
-        log_utterance = log_utterance.detach()
-    elif gradient == "utterance":
-        log_frames = log_frames.detach()
-    log_p, log_q = (log_utterance, log_frames) if direction == "utterance_to_frames" else (log_frames, log_utterance)
-    return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
-
-
-# ------------------------------------------------------------------------------------------- pooling
-
-
-class Pooled(NamedTuple):
-    """What a pooling returns: utterance vector, frames it weighed, their log-weights, the CLS output if any."""
-
-    embedding: Tensor  # (batch, hidden)
-    frames: Tensor  # (batch, frames, hidden)
-    log_frame_weights: Tensor  # (batch, frames), float32
-    cls_output: Tensor | None  # (batch, hidden)
-
-
-def masked_log_softmax(scores: Tensor, frame_mask: Tensor) -> Tensor:
-    """log softmax over the frames of each utterance in float32, (batch, frames); padding gets weight 0."""
-    scores = scores.float().masked_fill(~frame_mask, torch.finfo(torch.float32).min)
-    return F.log_softmax(scores, dim=-1)
-
-
-def weighted_sum(log_frame_weights: Tensor, frames: Tensor) -> Tensor:
-    """Sum of the frames by their weights: (batch, frames) and (batch, frames, hidden) to (batch, hidden)."""
-    return (log_frame_weights.exp().to(frames.dtype).unsqueeze(-1) * frames).sum(dim=1)
-
-
-class FrameScorer(nn.Module):
-    """One score per frame, v^T tanh(W h + b) or v^T h: (batch, frames, hidden) to (batch, frames)."""
-
-    def __init__(self, config: SERAlignConfig):
-        super().__init__()
-        hidden_size = config.encoder_config.hidden_size
-        if config.attentive_scorer == "tanh":
-            width = config.attentive_hidden_size or hidden_size
-            self.scorer = nn.Sequential(nn.Linear(hidden_size, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
-        else:
-            self.scorer = nn.Sequential(nn.Linear(hidden_size, 1, bias=False))
-
-    def forward(self, frames: Tensor) -> Tensor:
-        return self.scorer(frames).squeeze(-1)
-
-
-class AttentivePooling(nn.Module):
-    """Stage 1: softmax of a learned score over the frames, then the weighted sum."""
-
-    def __init__(self, config: SERAlignConfig):
-        super().__init__()
-        self.scorer = FrameScorer(config)
-
-    def forward(self, frames: Tensor, frame_mask: Tensor) -> Pooled:
-        log_weights = masked_log_softmax(self.scorer(frames), frame_mask)
-        return Pooled(weighted_sum(log_weights, frames), frames, log_weights, None)
-
-
-class SelfAttentionLayer(GradientCheckpointingLayer):
-    """One Transformer encoder layer (Vaswani et al. 2017), norm after or before each block."""
-
-    def __init__(self, config: SERAlignConfig):
-        super().__init__()
-        hidden_size = config.encoder_config.hidden_size
-        intermediate_size = config.pooling_intermediate_size or 4 * hidden_size
-        self.num_heads = config.pooling_num_heads
-        self.pre_norm = config.pooling_norm == "pre"
-        self.dropout = config.pooling_dropout
-        self.query = nn.Linear(hidden_size, hidden_size)
-        self.key = nn.Linear(hidden_size, hidden_size)
-        self.value = nn.Linear(hidden_size, hidden_size)
-        self.output = nn.Linear(hidden_size, hidden_size)
-        self.attention_norm = nn.LayerNorm(hidden_size)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(hidden_size, intermediate_size),
-            nn.ReLU() if config.pooling_activation == "relu" else nn.GELU(),
-            nn.Dropout(config.pooling_dropout),
-            nn.Linear(intermediate_size, hidden_size),
-        )
-        self.feed_forward_norm = nn.LayerNorm(hidden_size)
-
-    def attend(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        query, key, value = (
-            projection(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
-        attended = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=token_mask[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        return self.output(attended.transpose(1, 2).flatten(-2))
-
-    def forward(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        if self.pre_norm:
-            tokens = tokens + self._drop(self.attend(self.attention_norm(tokens), token_mask))
-            return tokens + self._drop(self.feed_forward(self.feed_forward_norm(tokens)))
-        tokens = self.attention_norm(tokens + self._drop(self.attend(tokens, token_mask)))
-        return self.feed_forward_norm(tokens + self._drop(self.feed_forward(tokens)))
-
-    def _drop(self, hidden: Tensor) -> Tensor:
-        return F.dropout(hidden, self.dropout, self.training)
-
-
-class SelfAttentionPooling(nn.Module):
-    """Baseline: self-attention over the frames without CLS, then the scorer of stage 1 or the mean."""
-
-    def __init__(self, config: SERAlignConfig):
-        super().__init__()
-        self.layers = nn.ModuleList([SelfAttentionLayer(config) for _ in range(config.pooling_num_layers)])
-        self.scorer = FrameScorer(config) if config.self_attention_readout == "attentive" else None
-
-    def forward(self, frames: Tensor, frame_mask: Tensor) -> Pooled:
-        for layer in self.layers:
-            frames = layer(frames, frame_mask)
-        scores = frames.new_zeros(frames.shape[:2]) if self.scorer is None else self.scorer(frames)
-        log_weights = masked_log_softmax(scores, frame_mask)
-        return Pooled(weighted_sum(log_weights, frames), frames, log_weights, None)
-
-
-class CLSPooling(nn.Module):
-    """Stage 2: self-attention over [CLS; frames], then frames weighted by their similarity to the CLS output."""
-
-    def __init__(self, config: SERAlignConfig):
-        super().__init__()
-        hidden_size = config.encoder_config.hidden_size
-        self.cls_token = nn.Parameter(torch.empty(hidden_size))
-        self.layers = nn.ModuleList([SelfAttentionLayer(config) for _ in range(config.pooling_num_layers)])
-        self.similarity = config.frame_similarity
-        self.temperature = config.frame_temperature or (math.sqrt(hidden_size) if self.similarity == "dot" else 0.1)
-        self.cls_in_embedding = config.cls_in_embedding
-
-    def forward(self, frames: Tensor, frame_mask: Tensor) -> Pooled:
-        cls_token = self.cls_token.to(frames.dtype).expand(frames.shape[0], 1, -1)
-        tokens = torch.cat([cls_token, frames], dim=1)
-        token_mask = F.pad(frame_mask, (1, 0), value=True)
-        for layer in self.layers:
-            tokens = layer(tokens, token_mask)
-        cls_output, frames = tokens[:, 0], tokens[:, 1:]
-        log_weights = masked_log_softmax(self._similarity(cls_output, frames) / self.temperature, frame_mask)
-        embedding = weighted_sum(log_weights, frames)
-        if self.cls_in_embedding == "add":
-            embedding = embedding + cls_output
-        elif self.cls_in_embedding == "concat":
-            embedding = torch.cat([embedding, cls_output], dim=-1)
-        return Pooled(embedding, frames, log_weights, cls_output)
-
-    def _similarity(self, cls_output: Tensor, frames: Tensor) -> Tensor:
-        cls_output, frames = cls_output.float().unsqueeze(1), frames.float()
-        if self.similarity == "cosine":
-            return F.cosine_similarity(cls_output, frames, dim=-1)
-        return (cls_output * frames).sum(dim=-1)
-
-
-POOLINGS = {"attentive": AttentivePooling, "self_attention": SelfAttentionPooling, "cls": CLSPooling}
-
-
-# ---------------------------------------------------------------------------------- batch invariance
-# Three places in the encoders let padding reach an utterance's own frames: the GroupNorm of the first
-# convolution (statistics over time), convolutions that pad themselves with zeros, which alone see
-# zeros beyond the end of a clip but in a batch see whatever the padding has become (positional
-# convolutions of Data2Vec, depthwise ones of the Conformer), and in training mode the Conformer's
-# BatchNorm, which is left as it is: evaluation uses its running statistics.
-
-
-Lengths = TypeVar("Lengths", int, Tensor)
-
-
-def num_output_frames(lengths: Lengths, kernels: list[int], strides: list[int]) -> Lengths:
-    """Frames that unpadded convolutions give for inputs of these lengths: (batch,) to (batch,), or one to one."""
-    for kernel, stride in zip(kernels, strides):
-        lengths = (lengths - kernel) // stride + 1
-    return lengths
-
-
-def length_mask(lengths: Tensor, num_positions: int) -> Tensor:
-    """(batch,) lengths to a (batch, num_positions) mask, True before the length."""
-    return torch.arange(num_positions, device=lengths.device) < lengths.unsqueeze(1)
-
-
-class MaskedGroupNorm(nn.GroupNorm):
-    """GroupNorm with one channel a group whose mean and variance are taken over valid time steps only.
-
-    Same weights and keys as the module it replaces; `valid_steps` (batch,) is set before each forward.
-    """
-
-    valid_steps: Tensor | None = None
-
-    @classmethod
-    def replacing(cls, norm: nn.GroupNorm) -> "MaskedGroupNorm":
-        masked = cls(norm.num_groups, norm.num_channels, norm.eps)
-        masked.weight, masked.bias = norm.weight, norm.bias
-        return masked
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        if self.valid_steps is None:
-            return super().forward(hidden)
-        values = hidden.float()  # (batch, channels, time)
-        mask = length_mask(self.valid_steps, hidden.shape[-1]).unsqueeze(1)
-        steps = self.valid_steps.view(-1, 1, 1)
-        # An exported graph sums in float64: ONNX Runtime adds one step after the other, which loses digits.
-        precision = torch.float64 if torch.compiler.is_exporting() else torch.float32
-        mean = values.masked_fill(~mask, 0.0).sum(-1, keepdim=True, dtype=precision).float() / steps
-        centred = values - mean
-        variance = centred.masked_fill(~mask, 0.0).square().sum(-1, keepdim=True, dtype=precision).float() / steps
-        scale = self.weight.float().view(1, -1, 1) * torch.rsqrt(variance + self.eps)
-        return (centred * scale + self.bias.float().view(1, -1, 1)).to(hidden.dtype)
-
-
-def _pads_itself(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv1d) and module.padding[0] > 0
-
-
-def _zero_padding_frames(convolution: nn.Conv1d, inputs: tuple[Tensor]) -> tuple[Tensor]:
-    (hidden,) = inputs  # (batch, channels, frames)
-    steps: Tensor | None = convolution.valid_steps  # type: ignore[assignment]
-    if steps is None:
-        return inputs
-    return (hidden.masked_fill(~length_mask(steps, hidden.shape[-1]).unsqueeze(1), 0.0),)
-
-
-def _set_valid_steps(encoder: PreTrainedModel, args: tuple, kwargs: dict[str, Any]) -> None:
-    attention_mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-    first_steps = frames = None
-    if attention_mask is not None:
-        samples = attention_mask.sum(dim=-1)
-        kernels, strides = encoder.config.conv_kernel, encoder.config.conv_stride
-        first_steps = num_output_frames(samples, kernels[:1], strides[:1])
-        frames = num_output_frames(samples, kernels, strides)
-    for module in encoder.modules():
-        if isinstance(module, MaskedGroupNorm):
-            module.valid_steps = first_steps
-        elif _pads_itself(module):
-            module.valid_steps = frames  # type: ignore[assignment]
-
-
-def take_extracted_features(encoder: PreTrainedModel) -> None:
-    """Let the convolutional feature encoder pass on what it has made before, (batch, channels, frames), in place."""
-    extractor = encoder.feature_extractor
-    kind: Any = type(extractor)
-
-    class PassingOn(kind):
-        def forward(self, input_values: Tensor) -> Tensor:
-            return input_values if input_values.ndim == 3 else super().forward(input_values)
-
-    extractor.__class__ = PassingOn
-
-
-def make_batch_invariant(encoder: PreTrainedModel) -> None:
-    """Make a waveform encoder give an utterance the same frames alone and padded in a batch, in place.
-
-    Weights and their names stay as they are. The encoder reads the lengths from the attention mask of
-    each call, so that it is exact wherever it is called from. Doing it twice does no harm.
-    """
-    if getattr(encoder, "is_batch_invariant", False):
-        return
-    encoder.is_batch_invariant = True  # type: ignore[assignment]
-    first = encoder.feature_extractor.conv_layers[0]
-    if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
-        first.layer_norm = MaskedGroupNorm.replacing(first.layer_norm)
-    take_extracted_features(encoder)
-    for module in encoder.modules():
-        if _pads_itself(module):
-            module.valid_steps = None  # type: ignore[assignment]
-            module.register_forward_pre_hook(_zero_padding_frames)
-    encoder.register_forward_pre_hook(_set_valid_steps, with_kwargs=True)
-
-
-# --------------------------------------------------------------------------------------------- model
 
 
 class SERAlignForAudioClassification(PreTrainedModel):
@@ -408,12 +89,10 @@ class SERAlignForAudioClassification(PreTrainedModel):
             # drops the padding mask in silence.
             encoder.set_attn_implementation("sdpa" if encoder._supports_sdpa else "eager")
         self.encoder = encoder
-        if config.takes_log_mel:
-            self.main_input_name = "input_features"
-            if not config.log_mel_layer_norm:
-                self.encoder.feature_projection.layer_norm = nn.Identity()
-        else:
-            make_batch_invariant(self.encoder)
+        self.main_input_name = config.family.input_name
+        config.family.prepare(encoder)
+        if config.takes_log_mel and not config.log_mel_layer_norm:
+            encoder.feature_projection.layer_norm = nn.Identity()
         hidden_size = config.encoder_config.hidden_size
         embedding_size = hidden_size * (2 if config.pooling == "cls" and config.cls_in_embedding == "concat" else 1)
         self.pooling = POOLINGS[config.pooling](config)
@@ -477,13 +156,24 @@ class SERAlignForAudioClassification(PreTrainedModel):
             raise ValueError(f"{name_or_path} lacks {len(missing)} weights of its encoder, among them {missing[0]}")
         return cls(config, encoder=encoder)
 
+    def __reduce__(self) -> tuple:
+        """Pickled as configuration and weights: torch refuses to pickle the encoders' weight norm."""
+        trained = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
+        return rebuild, (type(self), copy.deepcopy(self.config), self.state_dict(), trained, self.training)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SERAlignForAudioClassification":
+        """As of any module; without it, copying would go through pickling and lose hooks and adapters."""
+        copied = self.__class__.__new__(self.__class__)
+        memo[id(self)] = copied
+        copied.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return copied
+
     def freeze_feature_encoder(self) -> None:
         """Stop training the convolutional feature encoder (stated by the paper for both stages).
 
         A log-mel encoder has none: nothing happens.
         """
-        if not self.config.takes_log_mel:
-            self.encoder.feature_extractor._freeze_parameters()
+        self.config.family.freeze_feature_encoder(self.encoder)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -545,18 +235,17 @@ class SERAlignForAudioClassification(PreTrainedModel):
         if not torch.compiler.is_compiling():
             self._check_lengths(lengths, attention_mask, 1 if inputs.ndim == 3 else self.config.receptive_field)
         if inputs.ndim == 3:  # log-mel frames, or what the convolutions have made
-            return length_mask(lengths, inputs.shape[1])
-        kernels, strides = self.config.encoder_config.conv_kernel, self.config.encoder_config.conv_stride
-        num_frames = num_output_frames(inputs.shape[1], kernels, strides)
-        return length_mask(num_output_frames(lengths, kernels, strides), num_frames)
+            return make_length_mask(lengths, inputs.shape[1])
+        family, encoder_config = self.config.family, self.config.encoder_config
+        num_frames = family.count_frames(encoder_config, inputs.shape[1])
+        return make_length_mask(family.count_frames(encoder_config, lengths), num_frames)
 
     def _check_lengths(self, lengths: Tensor, attention_mask: Tensor | None, needed: int) -> None:
         if lengths.numel() == 0:
             raise ValueError("the batch holds no utterance; give at least one")
         shortest, index = (value.item() for value in lengths.min(dim=0))
         if shortest < needed:
-            kind = "log-mel frames" if self.config.takes_log_mel else "frames"
-            given = f"{shortest} {kind}; at least {needed} is needed"
+            given = f"{shortest} {self.config.family.frame_unit}; at least {needed} is needed"
             if needed > 1:
                 given = (
                     f"{shortest} samples ({shortest / SAMPLING_RATE:.4f} s at 16 kHz); one frame needs at least "
@@ -588,7 +277,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
     def _sample_mask(self, frames: Tensor) -> Tensor:
         """(batch,) frames to the (batch, samples) mask of a waveform that gives so many, which the encoder asks for."""
         samples = self.config.receptive_field + (frames - 1) * math.prod(self.config.encoder_config.conv_stride)
-        return length_mask(samples, int(samples.max()))
+        return make_length_mask(samples, int(samples.max()))
 
     @torch.no_grad()
     def extract_features(self, input_values: Tensor) -> Tensor:
@@ -596,7 +285,6 @@ class SERAlignForAudioClassification(PreTrainedModel):
 
         It stays as it is while that encoder is frozen, so that training can keep it.
         """
-        _set_valid_steps(self.encoder, (), {})  # nothing is padded, whatever the batch before was
         return self.encoder.feature_extractor(input_values.to(self.dtype)).transpose(1, 2)
 
     def _losses(
@@ -615,6 +303,22 @@ class SERAlignForAudioClassification(PreTrainedModel):
             )
             losses |= {"loss": losses["loss"] + config.fual_weight * fual_loss, "fual_loss": fual_loss}
         return losses
+
+
+def rebuild(
+    cls: type[SERAlignForAudioClassification],
+    config: SERAlignConfig,
+    weights: dict[str, Tensor],
+    trained: list[str],
+    training: bool,
+) -> SERAlignForAudioClassification:
+    """The model that was pickled."""
+    with torch.random.fork_rng():  # its first weights are replaced: nothing may be drawn for them
+        model = cls(config)
+    model.load_state_dict(weights, assign=True)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
+    return model.train(training)
 
 
 SERAlignForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")

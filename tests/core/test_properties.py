@@ -15,12 +15,9 @@ from transformers import Wav2Vec2FeatureExtractor
 from configuration_ser_align import SERAlignConfig
 from core.errors import InputError
 from feature_extraction_ser_align import SERAlignFeatureExtractor
-from modeling_ser_align import (
-    SERAlignForAudioClassification,
-    emotional_attention_loss,
-    frame_to_utterance_alignment_loss,
-    masked_log_softmax,
-)
+from heads_ser_align import masked_log_softmax
+from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
+from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import timeline, windows_of
 from recipe.batching import DurationSampler
 from recipe.splits import make_split

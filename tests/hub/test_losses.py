@@ -8,7 +8,7 @@ import reference
 import torch
 from conftest import tiny_model
 
-from modeling_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
+from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
 
 LENGTHS = [5, 2, 1]
 

@@ -1,0 +1,66 @@
+"""The alignment losses of SER-Align: EAL and FUAL (Byun and Lee, Future Internet 2025, 17(11), 509).
+
+A loss is a plain function of tensors. Its weight is a field of SERAlignConfig.
+
+Part of the model as it travels on the Hugging Face Hub: needs torch alone.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def emotional_attention_loss(cls_output: Tensor, frames: Tensor, frame_mask: Tensor, margin: float = 0.8) -> Tensor:
+    """EAL: pulls every frame towards the CLS output until their cosine passes the margin.
+
+    mean over frames of softplus(margin - cos(cls_output, frame)), then the mean over utterances.
+    Computed in float32. Source: Byun and Lee 2025, emotional attention loss.
+
+    Args:
+        cls_output: (batch, hidden), output of the pooling encoder at the CLS position.
+        frames: (batch, frames, hidden), outputs of the pooling encoder at the frames.
+        frame_mask: (batch, frames), nonzero on frames of the utterance; the others do not count.
+        margin: cosine above which a frame's pull fades; the paper's best is 0.8.
+
+    Returns:
+        A scalar, at least 0.
+    """
+    similarity = F.cosine_similarity(cls_output.float().unsqueeze(1), frames.float(), dim=-1)
+    mask = frame_mask.to(similarity.dtype)
+    per_utterance = (F.softplus(margin - similarity) * mask).sum(dim=1) / mask.sum(dim=1)
+    return per_utterance.mean()
+
+
+def frame_to_utterance_alignment_loss(
+    logits: Tensor,
+    frame_logits: Tensor,
+    log_frame_weights: Tensor,
+    direction: str = "utterance_to_frames",
+    gradient: str = "both",
+) -> Tensor:
+    """FUAL: the weighted mean of the frames' class distributions must agree with the utterance's.
+
+    q = softmax(logits), p = sum over frames of weight * softmax(frame_logits); KL(q || p), or KL(p || q)
+    with `direction="frames_to_utterance"`; mean over utterances. Computed in float32 from
+    log-probabilities. Source: Byun and Lee 2025, frame-to-utterance alignment loss.
+
+    Args:
+        logits: (batch, classes), of the utterance.
+        frame_logits: (batch, frames, classes).
+        log_frame_weights: (batch, frames), logarithm of the pooling's frame weights; very negative or
+            minus infinity at padding, which then does not count.
+        direction: `"utterance_to_frames"` or `"frames_to_utterance"`.
+        gradient: `"both"`, `"frames"` or `"utterance"`: the side that is trained; the other is held constant.
+
+    Returns:
+        A scalar, at least 0.
+    """
+    log_utterance = F.log_softmax(logits.float(), dim=-1)
+    log_each_frame = F.log_softmax(frame_logits.float(), dim=-1)
+    log_frames = torch.logsumexp(log_frame_weights.float().unsqueeze(-1) + log_each_frame, dim=1)
+    if gradient == "frames":
+        log_utterance = log_utterance.detach()
+    elif gradient == "utterance":
+        log_frames = log_frames.detach()
+    log_p, log_q = (log_utterance, log_frames) if direction == "utterance_to_frames" else (log_frames, log_utterance)
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()

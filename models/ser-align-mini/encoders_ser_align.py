@@ -1,0 +1,324 @@
+"""Speech encoders of transformers, one adapter for each family.
+
+An adapter knows what its family reads, how many frames it gives, what its frozen part is and how to make it exact in a
+batch: an utterance gets the same frames alone and padded among longer ones. As the library ships them, padding reaches
+an utterance's own frames in three places:
+
+- the GroupNorm of the first convolution takes its statistics over time, padding included;
+- convolutions that pad themselves with zeros (positional ones of Data2Vec, depthwise ones of the Conformer) see zeros
+  beyond the end of a clip, but in a batch they see whatever the padding has become;
+- the Conformer's BatchNorm, in training mode. It stays as it is: evaluation uses its running statistics.
+
+The lengths of a batch belong to the call, never to a module: two threads may share a model, and activation
+checkpointing recomputes a layer with the arguments of its own call.
+
+Part of the model as it travels on the Hugging Face Hub: needs torch and transformers alone.
+"""
+
+import math
+import threading
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoderLayer
+
+try:
+    from .feature_extraction_ser_align import HOP, SAMPLING_RATE, WINDOW, SERAlignFeatureExtractor
+except ImportError:
+    if __package__:  # inside a package the relative import must work: do not hide its error
+        raise
+    from feature_extraction_ser_align import HOP, SAMPLING_RATE, WINDOW, SERAlignFeatureExtractor
+
+NUM_MEL_BINS = 80
+
+Lengths = TypeVar("Lengths", int, Tensor)
+
+
+def count_conv_frames(lengths: Lengths, kernels: list[int], strides: list[int]) -> Lengths:
+    """Frames that unpadded convolutions give for inputs of these lengths: (batch,) to (batch,), or one to one."""
+    for kernel, stride in zip(kernels, strides):
+        lengths = (lengths - kernel) // stride + 1
+    return lengths
+
+
+def make_length_mask(lengths: Tensor, num_positions: int) -> Tensor:
+    """(batch,) lengths to a (batch, num_positions) mask, True before the length."""
+    return torch.arange(num_positions, device=lengths.device) < lengths.unsqueeze(1)
+
+
+# ------------------------------------------------------------------------------------ exact in a batch
+
+
+class BatchLengths(NamedTuple):
+    """Valid positions of each utterance of a batch, each (batch,)."""
+
+    first_steps: Tensor  # after the first convolution
+    frames: Tensor  # of the encoder
+
+
+class _RunningCall(threading.local):
+    """What the modules of an encoder know about the call that runs, in each thread its own; None: nothing is padded.
+
+    A context variable would do, but torch.compile cannot trace one.
+    """
+
+    lengths: BatchLengths | None = None  # while an encoder's forward runs
+    valid_frames: Tensor | None = None  # (batch, frames), while a Conformer layer's forward runs
+
+
+_CALL = _RunningCall()
+
+
+def _remember_lengths(encoder: PreTrainedModel, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Forward pre-hook of a waveform encoder."""
+    attention_mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+    _CALL.lengths = None
+    if attention_mask is not None:
+        samples = attention_mask.sum(dim=-1)
+        kernels, strides = encoder.config.conv_kernel, encoder.config.conv_stride
+        first_steps = count_conv_frames(samples, kernels[:1], strides[:1])
+        _CALL.lengths = BatchLengths(first_steps, count_conv_frames(samples, kernels, strides))
+
+
+def _forget_lengths(*_: Any) -> None:
+    """Forward hook of a waveform encoder, also called when its forward fails."""
+    _CALL.lengths = None
+
+
+def normalize_over_time(norm: nn.GroupNorm, hidden: Tensor, steps: Tensor) -> Tensor:
+    """GroupNorm with one channel a group, its mean and variance over valid steps only.
+
+    Args:
+        norm: its weight, bias and eps.
+        hidden: (batch, channels, time).
+        steps: (batch,), valid time steps.
+    """
+    values = hidden.float()
+    mask = make_length_mask(steps, hidden.shape[-1]).unsqueeze(1)
+    count = steps.view(-1, 1, 1)
+    # An exported graph sums in float64: ONNX Runtime adds one step after the other, which loses digits.
+    precision = torch.float64 if torch.compiler.is_exporting() else torch.float32
+    mean = values.masked_fill(~mask, 0.0).sum(-1, keepdim=True, dtype=precision).float() / count
+    centred = values - mean
+    variance = centred.masked_fill(~mask, 0.0).square().sum(-1, keepdim=True, dtype=precision).float() / count
+    scale = norm.weight.float().view(1, -1, 1) * torch.rsqrt(variance + norm.eps)
+    return (centred * scale + norm.bias.float().view(1, -1, 1)).to(hidden.dtype)
+
+
+class ExactGroupNormConvolution(GradientCheckpointingLayer):
+    """The first convolution of a family with GroupNorm; takes over the modules of the library's layer, and their names.
+
+    (batch, 1, samples) to (batch, channels, steps). The lengths are an argument, so that a recomputation sees its own.
+    """
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.conv = layer.conv
+        self.layer_norm = layer.layer_norm
+        self.activation = layer.activation
+
+    def forward(self, hidden: Tensor, steps: Tensor | None = None) -> Tensor:
+        hidden = self.conv(hidden)
+        hidden = self.layer_norm(hidden) if steps is None else normalize_over_time(self.layer_norm, hidden, steps)
+        return self.activation(hidden)
+
+
+class ExactFeatureEncoder(nn.Module):
+    """The convolutional feature encoder; takes over the layers of the library's, and their names.
+
+    (batch, samples) to (batch, channels, frames). What it has made before, (batch, channels, frames), it passes on.
+    """
+
+    def __init__(self, feature_encoder: nn.Module):
+        super().__init__()
+        self.conv_layers = feature_encoder.conv_layers
+        self._requires_grad = True
+        first = self.conv_layers[0]
+        if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
+            self.conv_layers[0] = ExactGroupNormConvolution(first)
+
+    def forward(self, input_values: Tensor) -> Tensor:
+        if input_values.ndim == 3:
+            return input_values
+        hidden = input_values[:, None]
+        if self._requires_grad and self.training:
+            hidden.requires_grad = True  # activation checkpointing needs one input that does
+        lengths = _CALL.lengths
+        first, *rest = self.conv_layers
+        if lengths is not None and isinstance(first, ExactGroupNormConvolution):
+            hidden = first(hidden, lengths.first_steps)
+        else:
+            hidden = first(hidden)
+        for layer in rest:
+            hidden = layer(hidden)
+        return hidden
+
+    def _freeze_parameters(self) -> None:
+        self.requires_grad_(False)
+        self._requires_grad = False
+
+
+class ExactPositionalConvolutions(nn.Module):
+    """Data2Vec's stack of positional convolutions; takes over its layers, and their names.
+
+    (batch, frames, hidden) to the same. Each layer sees zeros at the padding, as it does beyond the end of a clip.
+    """
+
+    def __init__(self, positional: nn.Module):
+        super().__init__()
+        self.layers = positional.layers
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        lengths = _CALL.lengths
+        hidden = hidden.transpose(1, 2)
+        for layer in self.layers:
+            if lengths is not None:
+                hidden = hidden.masked_fill(~make_length_mask(lengths.frames, hidden.shape[-1]).unsqueeze(1), 0.0)
+            hidden = layer(hidden)
+        return hidden.transpose(1, 2)
+
+
+class ExactConformerLayer(Wav2Vec2ConformerEncoderLayer):
+    """A Conformer layer whose depthwise convolution sees zeros at the padding.
+
+    The padding is read from the layer's own attention mask, so that a recomputation sees its own.
+    """
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
+        _CALL.valid_frames = _read_valid_frames(attention_mask)
+        try:
+            return super().forward(hidden_states, attention_mask, *args, **kwargs)
+        finally:
+            _CALL.valid_frames = None
+
+
+def _read_valid_frames(attention_mask: Tensor | None) -> Tensor | None:
+    """The library's mask over keys, in any of its forms, to (batch, frames), True on frames of the utterance."""
+    if attention_mask is None:
+        return None
+    keys = attention_mask[:, 0, 0] if attention_mask.ndim == 4 else attention_mask
+    # An additive mask is 0 where a key counts, any other one is nonzero there.
+    return keys == 0 if keys.is_floating_point() else keys.bool()
+
+
+def _zero_padding(convolution: nn.Conv1d, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Forward pre-hook of a Conformer's depthwise convolution: (batch, hidden, frames)."""
+    valid = _CALL.valid_frames
+    return inputs if valid is None else (inputs[0].masked_fill(~valid.unsqueeze(1), 0.0),)
+
+
+# ------------------------------------------------------------------------------------------ families
+
+
+class WaveformFamily:
+    """Encoders that read the raw waveform through unpadded convolutions: wav2vec 2.0 and its relatives."""
+
+    input_name = "input_values"
+    frame_unit = "frames"
+
+    def count_frames(self, config: PreTrainedConfig, lengths: Lengths) -> Lengths:
+        """Samples at 16 kHz to frames: (batch,) to (batch,), or one to one."""
+        return count_conv_frames(lengths, config.conv_kernel, config.conv_stride)
+
+    def compute_frame_seconds(self, config: PreTrainedConfig) -> float:
+        return math.prod(config.conv_stride) / SAMPLING_RATE
+
+    def compute_receptive_field(self, config: PreTrainedConfig) -> int:
+        """The shortest input that gives one frame."""
+        samples = 1
+        for kernel, stride in reversed(list(zip(config.conv_kernel, config.conv_stride))):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+    def compute_shortest_samples(self, config: PreTrainedConfig) -> int:
+        """Samples at 16 kHz of the shortest recording that gives one frame."""
+        return self.compute_receptive_field(config)
+
+    def build_feature_extractor(self, config: PreTrainedConfig) -> SequenceFeatureExtractor:
+        """For an encoder from scratch, which has none of its own."""
+        return Wav2Vec2FeatureExtractor(do_normalize=True)
+
+    def prepare(self, encoder: PreTrainedModel) -> None:
+        """Make it exact in a batch, in place; weights and their names stay, and doing it twice does no harm."""
+        if isinstance(encoder.feature_extractor, ExactFeatureEncoder):
+            return
+        encoder.feature_extractor = ExactFeatureEncoder(encoder.feature_extractor)
+        self._prepare_layers(encoder)
+        encoder.register_forward_pre_hook(_remember_lengths, with_kwargs=True)
+        encoder.register_forward_hook(_forget_lengths, always_call=True)
+
+    def _prepare_layers(self, encoder: PreTrainedModel) -> None:
+        """Nothing: the library zeroes the padding before its one positional convolution."""
+
+    def freeze_feature_encoder(self, encoder: PreTrainedModel) -> None:
+        encoder.feature_extractor._freeze_parameters()
+
+
+class Data2VecFamily(WaveformFamily):
+    def _prepare_layers(self, encoder: PreTrainedModel) -> None:
+        encoder.encoder.pos_conv_embed = ExactPositionalConvolutions(encoder.encoder.pos_conv_embed)
+
+
+class ConformerFamily(WaveformFamily):
+    def _prepare_layers(self, encoder: PreTrainedModel) -> None:
+        layers = encoder.encoder.layers
+        for index, layer in enumerate(layers):
+            with torch.device("meta"):  # its modules are taken over: nothing is drawn for new ones
+                exact = ExactConformerLayer(encoder.config)
+            for name, module in layer.named_children():
+                setattr(exact, name, module)
+            exact.conv_module.depthwise_conv.register_forward_pre_hook(_zero_padding)
+            layers[index] = exact
+
+
+class LogMelFamily:
+    """Wav2Vec2-BERT, which reads stacked log-mel frames; the library already keeps padding out of its convolutions."""
+
+    input_name = "input_features"
+    frame_unit = "log-mel frames"
+
+    def count_frames(self, config: PreTrainedConfig, lengths: Lengths) -> Lengths:
+        """Stacked log-mel frames, one for each frame of the encoder."""
+        return lengths
+
+    def count_stacked_frames(self, config: PreTrainedConfig) -> int:
+        """Log-mel frames of 10 ms that the encoder takes as one."""
+        return config.feature_projection_input_dim // NUM_MEL_BINS
+
+    def compute_frame_seconds(self, config: PreTrainedConfig) -> float:
+        return HOP / SAMPLING_RATE * self.count_stacked_frames(config)
+
+    def compute_receptive_field(self, config: PreTrainedConfig) -> int:
+        return 1
+
+    def compute_shortest_samples(self, config: PreTrainedConfig) -> int:
+        return WINDOW + (self.count_stacked_frames(config) - 1) * HOP
+
+    def build_feature_extractor(self, config: PreTrainedConfig) -> SequenceFeatureExtractor:
+        return SERAlignFeatureExtractor(stride=self.count_stacked_frames(config))
+
+    def prepare(self, encoder: PreTrainedModel) -> None:
+        """Nothing: it is exact in a batch as it is."""
+
+    def freeze_feature_encoder(self, encoder: PreTrainedModel) -> None:
+        """Nothing: it has no convolutional feature encoder."""
+
+
+Family = WaveformFamily | LogMelFamily
+# By the model_type of the encoder's configuration.
+FAMILIES: dict[str, Family] = {
+    **dict.fromkeys(("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat"), WaveformFamily()),
+    "data2vec-audio": Data2VecFamily(),
+    "wav2vec2-conformer": ConformerFamily(),
+    "wav2vec2-bert": LogMelFamily(),
+}
+
+
+def find_family(model_type: str) -> Family:
+    """The adapter of an encoder. Raises ValueError for an unsupported one, with those that are supported."""
+    if model_type not in FAMILIES:
+        raise ValueError(f"encoder_config has model_type={model_type!r}, which is not one of {', '.join(FAMILIES)}")
+    return FAMILIES[model_type]
