@@ -1,0 +1,66 @@
+"""Arrows between layers go one way: each layer is imported where the layers above it cannot be."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+HUB = sorted(path.stem for path in ROOT.glob("*_ser_align.py"))
+SCRIPTS = ("train", "experiment", "predict", "app", "export_onnx")
+# What each layer may not import, beside the scripts, which nothing imports.
+ABOVE = {
+    "hub": ("core", "inference", "recipe", "experiments", "demo"),
+    "core": ("inference", "recipe", "experiments", "demo"),
+    "inference": ("recipe", "experiments", "demo"),
+    "recipe": ("inference", "experiments", "demo"),
+    "experiments": ("demo",),
+    "demo": ("recipe", "experiments"),
+}
+IMPORT_ALL = """
+import importlib, importlib.abc, sys
+
+modules, blocked = (words.split(",") for words in sys.argv[1:])
+
+class Wall(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ImportError(f"{name} is above this layer")
+
+sys.meta_path.insert(0, Wall())
+for name in modules:
+    importlib.import_module(name)
+"""
+
+
+def list_modules(layer):
+    if layer == "hub":
+        return HUB
+    paths = sorted((ROOT / layer).rglob("*.py"))
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ABOVE)
+def test_a_layer_imports_nothing_above_it(layer):
+    modules = list_modules(layer)
+    assert len(modules) > 1
+    command = [sys.executable, "-c", IMPORT_ALL, ",".join(modules), ",".join((*ABOVE[layer], *SCRIPTS))]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_the_wall_stops_an_import_that_goes_up():
+    command = [sys.executable, "-c", IMPORT_ALL, "recipe.errors_that_do_not_exist", "recipe"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1 and "above this layer" in run.stderr
+
+
+def test_no_file_is_longer_than_it_may_be():
+    """README 150 lines, scripts 120, any other Python file 400: one job each."""
+    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    most = {f"{name}.py": 120 for name in SCRIPTS}
+    lengths = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in tracked.split()}
+    assert {name: length for name, length in lengths.items() if length > most.get(name, 400)} == {}
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
