@@ -273,11 +273,11 @@ def test_predict_answers_what_can_be_read_and_says_of_the_rest_why(zoo, tmp_path
 
 @pytest.mark.parametrize("name", [*SILENT, *REFUSED, "clipped.wav", "two\nlines \x1b[31m.wav"])
 def test_the_page_answers_in_one_line(recognize, tmp_path, name):
-    import app
+    from demo.answers import answer_upload
 
     (tmp_path / "upload").mkdir()
     path = made(tmp_path / "upload", name)
-    _, page = app.answer_upload(recognize, str(path))
+    _, page = answer_upload(recognize, str(path))
     if name in READ:
         assert "Sounds most like" in page
         assert ("clipped.wav is clipped: " in page) == (name == "clipped.wav") and str(tmp_path) not in page
