@@ -54,9 +54,9 @@ def test_a_folder_that_exists_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_it_answers_without_the_rest_of_the_project(space, recognize, example, tmp_path):
-    with serving(folder=space, launcher=("-c", ALONE), PYTHONPATH="", TMPDIR=str(tmp_path)) as url:
-        with httpx.Client(base_url=url, timeout=60) as http:
-            message = request_answer(http, upload(http, "voice.wav", example.read_bytes()))
+    served = serving(folder=space, launcher=("-c", ALONE), PYTHONPATH="", TMPDIR=str(tmp_path))
+    with served as url, httpx.Client(base_url=url, timeout=60) as http:
+        message = request_answer(http, upload(http, "voice.wav", example.read_bytes()))
     assert message["success"]
     _, page = message["output"]["data"]
     found = re.findall(r'class="label">(\w+)<.*?class="score">(\d+) %', page)
