@@ -45,8 +45,8 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
         with warnings.catch_warnings(record=True) as caught:  # of a clipped recording
             warnings.simplefilter("always")
             waveform = read_recording(path)
-        note = "".join(f'<p class="wrong">{quote(warning.message)}</p>' for warning in caught)
-        return gr.skip(), answer(recognize, waveform, name, note)
+            note = "".join(f'<p class="wrong">{quote(warning.message)}</p>' for warning in caught)
+            return gr.skip(), answer(recognize, waveform, name, note)
     except (ValueError, OSError, RuntimeError) as error:
         return None, f'<p class="wrong" role="alert">{quote(error)}</p>'
     finally:

@@ -29,9 +29,9 @@ from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 
 FOLDER = Path(__file__).parent
 HEADER = "<header><h1>SER-Align</h1><p>See which emotion a voice expresses, and when.</p></header>"
-EMPTY = '<p class="empty">Record or upload speech. The answer appears here.</p>'
+EMPTY = '<p class="empty">Record or upload speech to see the result here.</p>'
 SYNTHETIC = (
-    '<p class="about">Generated babble, not speech: it shows how this page works, not how accurate the model is.</p>'
+    '<p class="about">Generated babble, not speech. It demonstrates the page, not the accuracy of the model.</p>'
 )
 ABOUT_SHIPPED = (
     "The model was trained on twenty actors who spoke two English sentences in a studio. It tells which of eight "
@@ -144,7 +144,7 @@ def describe_limits(model: str) -> str:
     return (
         f'<footer class="limits"><p><b>{html.escape(name)}</b>. {ABOUT_SHIPPED if is_shipped else ABOUT_OTHER} '
         f"Do not use it to judge people.</p><p>Recordings may be up to {MAX_MEGABYTES} MB and {MAX_MINUTES} minutes "
-        "long. Each one is deleted as soon as its answer is ready, and nothing about it is kept.</p></footer>"
+        "long. Each one is deleted as soon as the result is ready, and nothing about it is kept.</p></footer>"
     )
 
 

@@ -30,7 +30,7 @@ def find_uploads(folder):
     return [path.name for path in folder.glob("ser-align-*/uploads/*/*") if path.is_file()]
 
 
-def wait_until(is_true, seconds=20):
+def wait_until(is_true, seconds=120):
     end = time.monotonic() + seconds
     while not is_true():
         assert time.monotonic() < end

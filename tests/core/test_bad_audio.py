@@ -249,6 +249,7 @@ def zoo(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_predict_answers_what_can_be_read_and_says_of_the_rest_why(zoo, tmp_path):
     argv = ("--channels", "each", "--quiet", "--output", tmp_path / "out.jsonl")
     run = obey_permissions(lambda: run_anew("predict.py", zoo / "*", *argv, expect=1))

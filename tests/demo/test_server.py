@@ -127,4 +127,4 @@ def test_a_visitor_who_leaves_the_queue_leaves_no_file(server, tmp_path):
             next(messages.iter_lines())
         wait_until(lambda: "leaving.wav" not in find_uploads(folder))
         assert "waiting.wav" in find_uploads(folder)
-    wait_until(lambda: "waiting.wav" not in find_uploads(folder), seconds=60)
+    wait_until(lambda: "waiting.wav" not in find_uploads(folder))
