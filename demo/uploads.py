@@ -109,17 +109,8 @@ async def ignore_disconnect(request: Request, error: ClientDisconnect) -> Respon
     return Response()
 
 
-async def report_deleted(request: Request, error: FileNotFoundError) -> Response:
-    """The player may ask for a recording that is already deleted."""
-    return Response(status_code=404)
-
-
 # What Gradio's server calls on errors, by HTTP status or by class.
-EXCEPTION_HANDLERS: dict[Any, Any] = {
-    503: refuse_when_full,
-    ClientDisconnect: ignore_disconnect,
-    FileNotFoundError: report_deleted,
-}
+EXCEPTION_HANDLERS: dict[Any, Any] = {503: refuse_when_full, ClientDisconnect: ignore_disconnect}
 
 
 # ---------------------------------------------------------------------------------- hardening Gradio

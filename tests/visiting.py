@@ -1,8 +1,10 @@
 """Visits the demo page as any client of its API can, and makes recordings that it refuses."""
 
 import json
+import os
 import secrets
 import time
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -26,8 +28,8 @@ def write_text(path):
 
 
 def find_uploads(folder):
-    """Names of the complete uploads among the server's temporary files."""
-    return [path.name for path in folder.glob("ser-align-*/uploads/*/*") if path.is_file()]
+    """Names of the complete uploads among the server's temporary files, which may go while this looks."""
+    return [name for path, _, names in os.walk(folder) for name in names if Path(path).parent.name == "uploads"]
 
 
 def wait_until(is_true, seconds=120):
