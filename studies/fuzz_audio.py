@@ -241,15 +241,15 @@ def by_command(numbers: range) -> dict[str, int]:
 
 def by_page(numbers: range) -> Counter[str]:
     """Counts of what the page answered to uploads of these files."""
-    import app
     from core.loading import load_pipeline
+    from demo.answers import answer_upload
 
     recognize = load_pipeline(str(ROOT / "models" / "ser-align-mini"), device="cpu")
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for path in write_files(numbers, Path(folder)):
             try:
-                _, page = app.answer_upload(recognize, str(path))
+                _, page = answer_upload(recognize, str(path))
             except Exception as error:
                 page = f"{path.name}: {type(error).__name__}: {error}"
             if "Sounds most like" in page:

@@ -28,8 +28,8 @@ import numpy as np
 import psutil
 import soundfile
 
+from core.synthesis import EMOTIONS, make_speaker, synthesise
 from docs.build.page_screenshot import serving
-from recipe.corpora.demo import EMOTIONS, make_speaker, synthesise
 from studies.reporting import RELIABILITY, write_study
 
 OUTPUT = RELIABILITY / "page_load.json"

@@ -133,8 +133,7 @@ def short_run(demo, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def recognize():
-    """The pipeline of the model that ships, for the demo page."""
-    pytest.importorskip("gradio", reason="the demo page: pip install -r requirements-app.txt")
+    """The pipeline of the shipped model."""
     from core.loading import load_pipeline
 
     return load_pipeline(str(ROOT / "models" / "ser-align-mini"), device="cpu")

@@ -1,5 +1,6 @@
 """Runs the project's scripts in processes of their own, as their users do."""
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from conftest import ROOT
@@ -85,3 +87,31 @@ def fresh(script, *argv, home, cwd="/", **environment):
     run = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.split("RESULT")[1]), run
+
+
+def obey_permissions(function):
+    """Call a function that file permissions apply to, and to the processes that it starts, even where root runs it.
+
+    Linux keeps capabilities per thread: those of root to read any file are dropped in a thread of its own.
+    """
+    if os.geteuid() != 0:
+        return function()
+    with ThreadPoolExecutor(1, initializer=drop_capabilities) as thread:
+        return thread.submit(function).result()
+
+
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # linux/capability.h
+PR_CAPBSET_DROP = 24  # linux/prctl.h
+CAPABILITY_VERSION_3 = 0x20080522
+
+
+def drop_capabilities():
+    """Those of this thread that let root read and write any file, for it and its child processes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, data = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    calls = [libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) for number in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)]
+    calls.append(libc.capget(header, data))
+    for index in range(3):  # effective, permitted and inheritable, of the first 32 capabilities
+        data[index] &= ~(1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH)
+    calls.append(libc.capset(header, data))
+    assert not any(calls), os.strerror(ctypes.get_errno())

@@ -32,14 +32,14 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def serving(*arguments: str, **variables: str) -> Iterator[str]:
-    """app.py in a process of its own, with these variables in its environment; its address."""
+def serving(*arguments: str, folder: Path = ROOT, launcher: tuple[str, ...] = (), **variables: str) -> Iterator[str]:
+    """Run the app.py of a folder in a process of its own, with these environment variables; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "app.py", "--port", str(port), *arguments]
+    command = [sys.executable, *launcher, "app.py", "--port", str(port), *arguments]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", **variables}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()  # once it listens

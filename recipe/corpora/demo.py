@@ -1,24 +1,23 @@
-"""Demo: a synthetic corpus that the project generates itself, for a first run and for tests without network.
+"""Demo: a synthetic corpus that the project generates itself, for a first run and for tests without a network.
 
-It is NOT speech: a source-filter voice babbles vowels. Twenty-four speakers, four emotions carried by pitch,
-pace, loudness and timbre. The emotions overlap and every speaker has a pitch, a vocal tract, a pace and a
-liveliness of their own, so that no single cue decides. A score on it says that the recipe works,
-nothing about emotion recognition. Deterministic: the same files on every machine.
+It is NOT speech: source-filter voices babble vowels (core/synthesis.py). Twenty-four speakers act four emotions by
+pitch, pace, loudness and timbre. The emotions overlap, and every speaker has their own pitch, vocal tract, pace and
+liveliness, so no single cue decides. A score on this corpus shows that the recipe works; it says nothing about
+emotion recognition. Deterministic: the same files on every machine.
 
 768 utterances, about 17 minutes. Licence: Apache-2.0, as the code.
 """
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from datasets import Dataset
-from scipy.signal import lfilter
 
 from core.audio import SAMPLING_RATE
 from core.errors import InputError
+from core.synthesis import EMOTIONS, make_speaker, synthesise
 from recipe.corpora.rows import make_rows
 
 LICENSE = "apache-2.0"
@@ -33,102 +32,8 @@ VERSION_FILE = "DEMO_CORPUS_VERSION"
 VERSION = "1"  # raise it when the voice changes, so that old files are generated again
 
 
-@dataclass(frozen=True)
-class Emotion:
-    """How an emotion moves a speaker's voice; each utterance draws around these values."""
-
-    pitch: float  # semitones above the speaker's own
-    pitch_range: float  # semitones of movement within a syllable
-    pitch_slope: float  # semitones from the first to the last syllable
-    pace: float  # factor on the speaker's pace
-    loudness: float  # dB
-    tilt: float  # one-pole lowpass of the source: the higher, the darker the voice
-    breath: float  # share of noise in the source
-
-
-EMOTIONS = {
-    "angry": Emotion(2.0, -3.5, -2.0, 1.25, 5.0, 0.55, 0.02),
-    "happy": Emotion(3.5, 4.5, 2.0, 1.15, 2.5, 0.70, 0.03),
-    "neutral": Emotion(0.0, 1.2, -1.0, 1.00, 0.0, 0.80, 0.03),
-    "sad": Emotion(-1.5, -0.8, -3.0, 0.75, -5.0, 0.92, 0.10),
-}
-# First three formants in Hz of five vowels of an average adult male (textbook values, rounded).
-VOWELS = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))
-BANDWIDTHS = (80, 100, 140)
-
-
-@dataclass(frozen=True)
-class Speaker:
-    name: str
-    gender: str
-    pitch: float  # Hz
-    vocal_tract: float  # factor on the formants
-    pace: float
-    liveliness: float  # factor on what an emotion does to the voice
-
-
-def make_speaker(index: int) -> Speaker:
-    rng = np.random.default_rng([1, index])
-    female = index % 2 == 1
-    return Speaker(
-        name=f"speaker_{index + 1:02d}",
-        gender="female" if female else "male",
-        pitch=rng.uniform(175, 230) if female else rng.uniform(95, 135),
-        vocal_tract=rng.uniform(1.08, 1.22) if female else rng.uniform(0.92, 1.06),
-        pace=rng.uniform(0.9, 1.1),
-        liveliness=rng.uniform(0.75, 1.25),
-    )
-
-
-def synthesise(speaker: Speaker, emotion: Emotion, rng: np.random.Generator) -> np.ndarray:
-    """One utterance, float32 (samples,) at 16 kHz, with faint background noise."""
-    life = speaker.liveliness
-    pitch = emotion.pitch * life + rng.normal(0, 1.0)
-    movement = emotion.pitch_range * life * rng.uniform(0.6, 1.4)
-    pace = speaker.pace * emotion.pace ** (life * rng.uniform(0.6, 1.4))
-    tilt = np.clip(emotion.tilt + rng.normal(0, 0.05), 0.3, 0.97)
-    loudness = emotion.loudness * life + rng.normal(0, 1.5)
-    num_syllables = int(rng.integers(4, 8))
-    syllables = []
-    for position in np.linspace(0, 1, num_syllables):
-        length = int(SAMPLING_RATE * 0.2 / pace * rng.uniform(0.85, 1.15))
-        semitones = pitch + emotion.pitch_slope * life * position + movement * np.linspace(-0.5, 0.5, length)
-        f0 = speaker.pitch * 2 ** ((semitones + rng.normal(0, 0.4)) / 12)
-        source = _source(f0, tilt, emotion.breath, rng)
-        formants = np.array(VOWELS[rng.integers(len(VOWELS))]) * speaker.vocal_tract
-        syllables.append(_formant_filter(source, formants) * _envelope(length))
-        syllables.append(np.zeros(int(SAMPLING_RATE * 0.04 / pace)))
-    speech = np.concatenate(syllables)
-    speech *= 0.05 * 10 ** (loudness / 20) / np.sqrt(np.mean(speech**2))
-    return (speech + rng.normal(0, 0.002, len(speech))).astype(np.float32)
-
-
-def _source(f0: np.ndarray, tilt: float, breath: float, rng: np.random.Generator) -> np.ndarray:
-    """Glottal pulses at the pitch, darkened by a lowpass, with breath noise."""
-    phase = np.cumsum(f0 / SAMPLING_RATE) + rng.uniform()
-    pulses = np.diff(np.floor(phase), prepend=np.floor(phase[0]))
-    voiced = lfilter([1 - tilt], [1, -tilt], pulses - pulses.mean())
-    return voiced + breath * voiced.std() * 4 * rng.normal(size=len(f0))
-
-
-def _formant_filter(source: np.ndarray, formants: np.ndarray) -> np.ndarray:
-    """Two-pole resonators in series, one for each formant."""
-    for frequency, bandwidth in zip(formants, BANDWIDTHS):
-        radius = np.exp(-np.pi * bandwidth / SAMPLING_RATE)
-        angle = 2 * np.pi * min(frequency, 7000) / SAMPLING_RATE
-        poles = [1, -2 * radius * np.cos(angle), radius**2]
-        source = lfilter([sum(poles)], poles, source)
-    return source
-
-
-def _envelope(length: int) -> np.ndarray:
-    ramp = max(1, length // 6)
-    edge = 0.5 - 0.5 * np.cos(np.pi * np.arange(ramp) / ramp)
-    return np.concatenate([edge, np.ones(length - 2 * ramp), edge[::-1]])
-
-
 def generate(directory: Path) -> None:
-    """Write the corpus as 16-bit WAV files; a run that is cut short leaves nothing behind under that name."""
+    """Write the corpus as 16-bit WAV files. An interrupted run leaves no folder of that name."""
     unfinished = directory.with_name(directory.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     for index in range(NUM_SPEAKERS):
@@ -146,7 +51,7 @@ def generate(directory: Path) -> None:
 
 
 def load(data_dir: str | Path) -> Dataset:
-    """Rows of the demo corpus; generates it in `data_dir` first where it is not there yet."""
+    """Rows of the demo corpus. Generates it in `data_dir` first unless it is there already."""
     directory = Path(data_dir)
     version = directory / VERSION_FILE
     if directory.is_dir() and any(directory.iterdir()) and not version.is_file():

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import webvtt
+from markdown_it import MarkdownIt
 from praatio import textgrid
 from running import SHORT
 
@@ -81,9 +82,8 @@ def test_a_label_in_a_track_makes_no_line_or_segment_of_its_own(label, tmp_path)
 @pytest.mark.parametrize("label", LABELS.values(), ids=LABELS)
 def test_markdown_shows_a_label_as_it_is(label):
     """Rendered by a reader of Markdown that knows tables and HTML: one cell, whose text is the label."""
-    markdown_it = pytest.importorskip("markdown_it")
     table = f"| a | b |\n|---|---|\n| {markdown_text(label)} | 1 |\n"
-    tokens = markdown_it.MarkdownIt("commonmark", {"html": True}).enable("table").parse(table)
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(table)
     cells = [token for token in tokens if token.type == "inline"][2:]
     assert len(cells) == 2 and cells[1].content == "1"
     assert {child.type for child in cells[0].children} <= {"text", "text_special"}

@@ -1,0 +1,125 @@
+"""The answer to a recording as HTML: scores, timeline and where the model listened."""
+
+import base64
+import html
+import io
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from demo.memory import release_memory
+from demo.uploads import delete_upload, read_recording
+from inference.evidence import explain
+from inference.figure import colours, draw
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline
+from recording_ser_align import name_of
+
+# Inches and dots per inch that give the figure's text the size of the page's, on a computer and on a phone.
+WIDE, NARROW = ((7.0, 2.8), 160), ((3.3, 2.8), 220)
+ABOUT_EVIDENCE = (
+    "The shaded stretches hold the 20 % of frames with the highest attention weights; in a recording longer than "
+    "15 seconds, those of the phrase that counted most. This shows where the model listened and how the voice differs "
+    "there. It does not prove a cause."
+)
+
+
+def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None) -> tuple[Any, str]:
+    """Answer a visitor's recording and delete it.
+
+    Returns:
+        the new value of the player, which is emptied if the upload is not a recording of speech, and the answer or
+        what is wrong, as HTML.
+    """
+    if path is None:
+        return gr.skip(), ""
+    name = Path(path).name
+
+    def quote(message: object) -> str:
+        return html.escape(" ".join(str(message).replace(name_of(path), name_of(name)).split()))
+
+    try:
+        with warnings.catch_warnings(record=True) as caught:  # of a clipped recording
+            warnings.simplefilter("always")
+            waveform = read_recording(path)
+            note = "".join(f'<p class="wrong">{quote(warning.message)}</p>' for warning in caught)
+            return gr.skip(), answer(recognize, waveform, name, note)
+    except (ValueError, OSError, RuntimeError) as error:
+        return None, f'<p class="wrong" role="alert">{quote(error)}</p>'
+    finally:
+        delete_upload(path)
+        release_memory()
+
+
+def answer(recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray, name: str, note: str = "") -> str:
+    """Answer a recording (samples,) at 16 kHz in HTML; `note` is HTML. Raises ValueError if it holds no speech."""
+    start = time.perf_counter()
+    result: dict[str, Any] = recognize(waveform, return_timeline=True)  # type: ignore[assignment]
+    evidence = explain(recognize, waveform)
+    labels = list(recognize.model.config.id2label.values())
+    record = {"file": name, "channel": None, **result}
+    pictures = "".join(render_figure(waveform, record, labels, evidence, dark) for dark in (False, True))
+    seconds = time.perf_counter() - start
+    colour = colours(labels)
+    best = result["scores"][0]["label"]
+    return (
+        '<section class="answer"><p class="about">'
+        f"{html.escape(name)} · {result['duration']:.1f}\u00a0s · answered in {seconds:.1f}\u00a0s</p>"
+        f"<h2>{render_dot(colour[best])}Sounds most like <b>{html.escape(best)}</b></h2>{note}"
+        f"{render_scores(result['scores'], colour)}"
+        f"<h3>Over time</h3>{pictures}{render_timeline(result['timeline'], colour)}"
+        f"<h3>Where the model listened</h3><p>{html.escape(make_sentence(evidence['words']))}</p>"
+        f'<p class="about">{ABOUT_EVIDENCE}</p></section>'
+    )
+
+
+def make_sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def render_dot(colour: str) -> str:
+    return f'<span class="dot" style="background: {colour}"></span>'
+
+
+def render_scores(scores: list[dict[str, Any]], colour: dict[str, str]) -> str:
+    """One bar per label, best first."""
+    rows = [
+        f'<li><span class="label">{html.escape(entry["label"])}</span><span class="track">'
+        f'<span style="width: {100 * entry["score"]:.1f}%; background: {colour[entry["label"]]}"></span></span>'
+        f'<span class="score">{100 * entry["score"]:.0f} %</span></li>'
+        for entry in scores
+    ]
+    return f'<ol class="bars">{"".join(rows)}</ol>'
+
+
+def render_figure(
+    waveform: np.ndarray, record: dict[str, Any], labels: list[str], evidence: dict[str, Any], dark: bool
+) -> str:
+    """Waveform and timeline as an image inside the page, in one shape for computers and one for phones."""
+    sources = []
+    for size, dpi in (WIDE, NARROW):
+        content = io.BytesIO()
+        figure = draw(waveform, record, labels, evidence, dark, size)
+        figure.savefig(content, format="png", dpi=dpi, facecolor=figure.get_facecolor())
+        sources.append(f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}")
+    wide, narrow = sources
+    return (
+        f'<picture class="{"if-dark" if dark else "if-light"}"><source media="(max-width: 640px)" srcset="{narrow}">'
+        f'<img src="{wide}" alt="Waveform and emotions over time; the table below holds the same as numbers"></picture>'
+    )
+
+
+def render_timeline(segments: list[dict[str, Any]], colour: dict[str, str]) -> str:
+    """The timeline as a table: start and end in seconds, emotion, score."""
+    rows = [
+        f"<tr><td>{segment['start']:.2f}</td><td>{segment['end']:.2f}</td><td>{render_dot(colour[segment['label']])}"
+        f"{html.escape(segment['label'])}</td><td>{segment['score']:.2f}</td></tr>"
+        for segment in segments
+    ]
+    head = "<tr><th>start (s)</th><th>end (s)</th><th>emotion</th><th>score</th></tr>"
+    return (
+        f'<div class="timeline" tabindex="0"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
