@@ -1,0 +1,30 @@
+# Targets for contributors; CONTRIBUTING.md explains them. `make PYTHON=python3.11 setup` takes another interpreter.
+PYTHON ?= python
+PACKAGES = core recipe inference experiments examples metrics docs benchmarks studies models/ship.py
+SCRIPTS = train.py experiment.py predict.py app.py export_onnx.py
+EXPERIMENTS = table3 timeline search
+
+.PHONY: setup test fast lint docs sync-model
+
+setup:  ## install everything that tests and linters need, and the project itself
+	$(PYTHON) -m pip install -r requirements-dev.txt
+	$(PYTHON) -m pip install --no-deps -e .
+
+test:  ## run all tests
+	$(PYTHON) -m pytest
+
+fast:  ## run the tests that answer soon
+	$(PYTHON) -m pytest -m "not slow"
+
+lint:  ## check style and types
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy $(wildcard *_ser_align.py) $(SCRIPTS) $(PACKAGES)
+
+docs:  ## write the generated documents from finished runs
+	$(PYTHON) docs/build/make.py outputs/quickstart $(EXPERIMENTS:%=run_configs/ravdess/%.yaml)
+
+sync-model:  ## copy the Hub files into the models that ship
+	for config in models/*/config.json; do \
+	  rm -f "$$(dirname "$$config")"/*_ser_align.py && cp *_ser_align.py "$$(dirname "$$config")" || exit 1; \
+	done
