@@ -1,6 +1,6 @@
 # Targets for contributors; CONTRIBUTING.md explains them. `make PYTHON=python3.11 setup` takes another interpreter.
 PYTHON ?= python
-PACKAGES = core recipe inference experiments examples metrics docs benchmarks studies models/ship.py
+PACKAGES = core recipe inference experiments demo examples metrics docs benchmarks studies models/ship.py
 SCRIPTS = train.py experiment.py predict.py app.py export_onnx.py
 EXPERIMENTS = table3 timeline search
 
@@ -8,7 +8,7 @@ EXPERIMENTS = table3 timeline search
 
 setup:  ## install everything that tests and linters need, and the project itself
 	$(PYTHON) -m pip install -r requirements-dev.txt
-	$(PYTHON) -m pip install --no-deps -e .
+	$(PYTHON) -m pip install --no-deps --no-build-isolation -e .
 
 test:  ## run all tests
 	$(PYTHON) -m pytest
@@ -22,7 +22,7 @@ lint:  ## check style and types
 	$(PYTHON) -m mypy $(wildcard *_ser_align.py) $(SCRIPTS) $(PACKAGES)
 
 docs:  ## write the generated documents from finished runs
-	$(PYTHON) docs/build/make.py outputs/quickstart $(EXPERIMENTS:%=run_configs/ravdess/%.yaml)
+	$(PYTHON) -m docs.build.make outputs/quickstart $(EXPERIMENTS:%=run_configs/ravdess/%.yaml)
 
 sync-model:  ## copy the Hub files into the models that ship
 	for config in models/*/config.json; do \

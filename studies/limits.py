@@ -1,6 +1,6 @@
 """What the model that ships does with telephone speech and with silence that nobody cut.
 
-    python studies/limits.py --data_dir RAVDESS
+    python -m studies.limits --data_dir RAVDESS
 
 The utterances are those of its test actors, in three versions: trimmed as in training, trimmed and resampled to 8 kHz
 and back as over a telephone, and with the silence of the recording around the speech.
@@ -9,9 +9,6 @@ and back as over a telephone, and with the silence of the recording around the s
 import argparse
 import sys
 from pathlib import Path
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
 
 import librosa
 import numpy as np
@@ -22,12 +19,12 @@ from transformers import pipeline
 from core.json_files import read_json
 from studies.reporting import RELIABILITY, write_study
 
-MODEL = ROOT / "models" / "ser-align-mini"
+MODEL = Path(__file__).parent.parent / "models" / "ser-align-mini"
 SAMPLING_RATE = 16000
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08 in file names
 
 
-def main(data_dir: Path) -> None:
+def measure_limits(data_dir: Path) -> None:
     actors = read_json(MODEL / "results.json")["speakers"]["test"]
     files = sorted(path for actor in actors for path in data_dir.glob(f"Actor_{actor}/03-01-*"))
     if not files:
@@ -42,7 +39,7 @@ def main(data_dir: Path) -> None:
     }
     ua = {name: measure_ua(waveforms, labels) for name, waveforms in versions.items()}
     rows = [{"what": name, "measured": f"UA {100 * value:.1f} %"} for name, value in ua.items()]
-    command = "python studies/limits.py --data_dir RAVDESS"
+    command = "python -m studies.limits --data_dir RAVDESS"
     notes = (
         f"The model that ships on the {len(files)} utterances of its test actors, {' and '.join(actors)}; chance is "
         f"{100 / len(EMOTIONS):.1f} %. `predict.py` and the pipeline of this project cut silence; "
@@ -62,7 +59,11 @@ def measure_ua(waveforms: list[np.ndarray], labels: list[str]) -> float:
     return float(balanced_accuracy_score(labels, [classify(waveform, top_k=1)[0]["label"] for waveform in waveforms]))
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", required=True, type=Path, metavar="RAVDESS", help="holds Actor_01 to Actor_24")
-    main(parser.parse_args().data_dir)
+    measure_limits(parser.parse_args().data_dir)
+
+
+if __name__ == "__main__":
+    main()

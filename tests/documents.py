@@ -25,12 +25,12 @@ def read_commands(path: Path) -> list[list[str]]:
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     inline = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
     lines += [code for code in inline if " " in code and code.split()[0] in PROGRAMS and is_whole(code)]
-    return [command for line in lines for command in split_line(line)]
+    return [name_script(command) for line in lines for command in split_line(line)]
 
 
 def is_whole(code: str) -> bool:
     """Whether the prose gives a whole command and not only its beginning, such as `accelerate launch`."""
-    return ".py" in code or code.split()[0] not in ("python", "accelerate")
+    return ".py" in code or " -m " in code or code.split()[0] not in ("python", "accelerate")
 
 
 def split_line(line: str) -> list[list[str]]:
@@ -42,6 +42,15 @@ def split_line(line: str) -> list[list[str]]:
         else:
             commands[-1].append(word)
     return [command for command in commands if command]
+
+
+def name_script(command: list[str]) -> list[str]:
+    """The command with a module of this project, `python -m a.b`, as its script, `python a/b.py`."""
+    if command[:2] == ["python", "-m"]:
+        script = command[2].replace(".", "/") + ".py"
+        if (ROOT / script).is_file():
+            return ["python", script, *command[3:]]
+    return command
 
 
 def read_links(path: Path) -> list[str]:

@@ -79,6 +79,7 @@ def test_the_example_is_short_and_of_an_actor_whom_the_model_has_not_heard():
     assert "CC BY-NC-SA 4.0" in text and "https://doi.org/10.5281/zenodo.1188976" in text
 
 
+@pytest.mark.slow
 def test_its_script_makes_it_again(corpora, tmp_path):
     source = (ROOT / "examples" / "make_speech.py").read_text(encoding="utf-8")
     script = tmp_path / "make_speech.py"  # writes beside itself

@@ -46,7 +46,6 @@ def test_every_hub_file_is_packaged():
 
 @pytest.mark.slow
 def test_a_wheel_holds_the_code_and_the_templates(tmp_path):
-    pytest.importorskip("setuptools", minversion="77")
     source = tmp_path / "source"
     ignore = shutil.ignore_patterns(".git", "outputs", "data", "build", "*.egg-info", "__pycache__", "docs", "tests")
     shutil.copytree(ROOT, source, ignore=ignore)
