@@ -2,7 +2,8 @@
 PYTHON ?= python
 PACKAGES = core recipe inference experiments demo examples metrics docs benchmarks studies models/ship.py
 SCRIPTS = train.py experiment.py predict.py app.py export_onnx.py
-EXPERIMENTS = table3 timeline search
+# Finished runs that `make docs` reads: the quickstart's folder, then experiments. Empty: only what docs/results holds.
+RUNS ?=
 
 .PHONY: setup test fast lint docs sync-model
 
@@ -21,8 +22,8 @@ lint:  ## check style and types
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy $(wildcard *_ser_align.py) $(SCRIPTS) $(PACKAGES)
 
-docs:  ## write the generated documents from finished runs
-	$(PYTHON) -m docs.build.make outputs/quickstart $(EXPERIMENTS:%=run_configs/ravdess/%.yaml)
+docs:  ## write the generated documents and blocks
+	$(PYTHON) -m docs.build.make $(RUNS)
 
 sync-model:  ## copy the Hub files into the models that ship
 	for config in models/*/config.json; do \
