@@ -7,7 +7,7 @@ from pathlib import Path
 from conftest import ROOT
 
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "examples/README.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md")),
     *(ROOT / "docs" / f"{name}.md" for name in ("METHOD", "TRAINING", "INFERENCE", "ONNX", "INSTALL")),
 ]
 PROGRAMS = ("python", "accelerate", "pip", "pip-audit", "make", "hf", "pre-commit")
