@@ -98,7 +98,7 @@ from inference.evidence import explain
 from inference.figure import colours, draw
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.corpora.demo import EMOTIONS, make_speaker, synthesise
-from recording_ser_align import SAMPLING_RATE, name_of, read_blocks
+from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
 
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 ROOT = Path(__file__).parent
@@ -214,15 +214,15 @@ safehttpx.get = safehttpx.async_validate_url = refuse_address  # all that Gradio
 def read_limited(path: str) -> np.ndarray:
     """A recording, float32 (samples,) at 16 kHz. Raises InputError if it is too large or too long, else ValueError."""
     if not Path(path).is_file():
-        raise InputError(f"{name_of(path)} is no longer here: give it again")
+        raise InputError(f"{describe_recording(path)} is no longer here: give it again")
     if (megabytes := Path(path).stat().st_size / 1e6) > MOST_MEGABYTES:
-        raise InputError(f"{name_of(path)} has {megabytes:.1f} MB; {VALID}")
+        raise InputError(f"{describe_recording(path)} has {megabytes:.1f} MB; {VALID}")
     most = 60 * MOST_MINUTES * SAMPLING_RATE
     blocks: list[np.ndarray] = []
     for block in read_blocks(path):
         blocks.append(block)
         if sum(map(len, blocks)) > most:
-            raise InputError(f"{name_of(path)} is {length_of(path)} long; {VALID}")
+            raise InputError(f"{describe_recording(path)} is {length_of(path)} long; {VALID}")
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
@@ -301,7 +301,7 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
     name = Path(path).name
 
     def in_words(message: object) -> str:
-        return html.escape(" ".join(str(message).replace(name_of(path), name_of(name)).split()))
+        return html.escape(" ".join(str(message).replace(describe_recording(path), describe_recording(name)).split()))
 
     try:
         with warnings.catch_warnings(record=True) as caught:  # of a clipped recording

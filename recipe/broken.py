@@ -7,7 +7,7 @@ from tqdm.auto import tqdm
 
 from core.audio import read_mono
 from core.errors import InputError, warn
-from recording_ser_align import SILENCE_DB, name_of
+from recording_ser_align import SILENCE_DB, describe_recording
 
 MOST_NAMED = 10
 
@@ -32,7 +32,7 @@ def why_broken(path: str) -> str | None:
     except InputError as error:
         return str(error)
     if np.abs(waveform).max() < 10 ** (SILENCE_DB / 20):
-        return f"{name_of(path)} holds no speech: it is silent; remove it or record it again"
+        return f"{describe_recording(path)} holds no speech: it is silent; remove it or record it again"
     return None
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from datasets import Audio, ClassLabel, Dataset
 
-from core.audio import audio_duration
+from core.audio import read_duration
 from core.errors import InputError, warn
 from core.escaping import printable
 
@@ -54,7 +54,7 @@ def make_rows(rows: list[dict[str, Any]], labels: list[str]) -> Dataset:
 
 def _duration(path: str | Path) -> float:
     try:
-        return audio_duration(path)
+        return read_duration(path)
     except InputError:  # said where it is left out
         return math.nan
 

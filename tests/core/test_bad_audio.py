@@ -15,11 +15,11 @@ import pytest
 import soundfile
 from running import lines_of, predict
 
-from core.audio import audio_duration, read_audio
+from core.audio import read_duration, read_audio
 from core.errors import InputError
 from inference.live import open_stream
 from models.ship import generated_audio
-from recording_ser_align import read_blocks, soundfile_path
+from recording_ser_align import read_blocks, encode_path
 from studies.fuzz_audio import OUTCOMES, READERS, outcomes
 
 RATE = 16000
@@ -28,7 +28,7 @@ NO_SPEECH = "holds no speech: it is empty or silent"
 
 
 def write(path, samples, rate=RATE, subtype=None):
-    soundfile.write(soundfile_path(path), samples, rate, subtype=subtype, format=path.suffix[1:])
+    soundfile.write(encode_path(path), samples, rate, subtype=subtype, format=path.suffix[1:])
 
 
 def write_header(path, rate=RATE, promised=None):
@@ -113,7 +113,7 @@ def test_what_is_odd_but_audio_is_read_for_inference_and_for_training(tmp_path, 
         warnings.simplefilter("always")
         answered, trained = blocks_of(path), read_audio(path)
     assert answered.dtype == trained.dtype == np.float32 and np.isfinite(answered).all()
-    assert len(answered) == len(trained) == (1 if name == "one sample.wav" else RATE * audio_duration(path))
+    assert len(answered) == len(trained) == (1 if name == "one sample.wav" else RATE * read_duration(path))
     np.testing.assert_allclose(answered, trained, atol=1e-4 * max(1.0, np.abs(trained).max()))
     assert [str(warning.message).split(":")[0] for warning in caught] == (
         [f"{tmp_path}/{name} is clipped"] if name in ("clipped.wav", "loud floats.wav") else []
