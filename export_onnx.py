@@ -71,7 +71,7 @@ from core.audio import SAMPLING_RATE
 from core.loading import load_model
 from feature_extraction_ser_align import DECIBELS_PER_UNIT, FFT, HOP, WINDOW, SERAlignFeatureExtractor, mel_filters
 from modeling_ser_align import SERAlignForAudioClassification, length_mask
-from recipe.batching import shortest_utterance
+from recipe.preparing import shortest_utterance
 
 OPSET = 20
 INPUTS = ["waveform", "attention_mask"]

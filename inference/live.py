@@ -10,7 +10,14 @@ import soxr
 
 from core.errors import InputError
 from pipeline_ser_align import PAUSE, WINDOW, SpeechEmotionRecognitionPipeline
-from recording_ser_align import SAMPLING_RATE, SHORTEST_PHRASE, check_rate, measure_levels, find_phrase_spans, find_speech_threshold
+from recording_ser_align import (
+    SAMPLING_RATE,
+    SHORTEST_PHRASE,
+    check_rate,
+    find_phrase_spans,
+    find_speech_threshold,
+    measure_levels,
+)
 
 MEMORY = 30  # seconds that are kept, to tell speech from pauses
 FILE_SIGNATURES = (b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04", b"FORM")

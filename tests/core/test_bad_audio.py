@@ -15,11 +15,11 @@ import pytest
 import soundfile
 from running import lines_of, predict
 
-from core.audio import read_duration, read_audio
+from core.audio import read_audio, read_duration
 from core.errors import InputError
 from inference.live import open_stream
 from models.ship import generated_audio
-from recording_ser_align import read_blocks, encode_path
+from recording_ser_align import encode_path, read_blocks
 from studies.fuzz_audio import OUTCOMES, READERS, outcomes
 
 RATE = 16000
@@ -72,7 +72,10 @@ SILENT = {
 }
 REFUSED = {
     "empty.wav": (lambda path: path.touch(), "cannot be read as audio"),
-    "text.wav": (lambda path: path.write_text("no\naudio"), "cannot be read as audio (Format not recognised); WAV"),
+    "text.wav": (
+        lambda path: path.write_text("no\naudio"),
+        "cannot be read as audio (Format not recognised); convert it to WAV",
+    ),
     "headerless.raw": (lambda path: path.write_bytes(bytes(99)), "cannot be read as audio"),
     "six days.flac": (write_flac_of_six_days, "is damaged"),
     "nan.wav": (lambda path: write(path, [0.1, np.nan] * RATE, subtype="FLOAT"), "holds samples that are not finite"),
@@ -82,10 +85,10 @@ REFUSED = {
     "1 Hz.wav": (lambda path: write_header(path, rate=1), "has a sample rate of 1 Hz; valid are 4000 to 400000 Hz"),
     "2147483647 Hz.wav": (lambda path: write_header(path, rate=2**31 - 1), "has a sample rate of 2147483647 Hz"),
     "4294967295 Hz.wav": (lambda path: write_header(path, rate=2**32 - 1), "cannot be read as audio"),
-    "folder.wav": (lambda path: path.mkdir(), "is no file"),
+    "folder.wav": (lambda path: path.mkdir(), "is not a file"),
     "broken link.wav": (lambda path: path.symlink_to("nowhere"), "no such audio file"),
-    "pipe.wav": (os.mkfifo, "is no file"),
-    "closed.wav": (lambda path: (write(path, VOICE), path.chmod(0)), "may not be read: change its permissions"),
+    "pipe.wav": (os.mkfifo, "is not a file"),
+    "closed.wav": (lambda path: (write(path, VOICE), path.chmod(0)), "is not readable: change its permissions"),
     "no\nfile.wav": (lambda path: None, "no such audio file"),
 }
 

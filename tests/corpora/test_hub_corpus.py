@@ -12,7 +12,7 @@ from conftest import write_wav
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, IterableDataset, concatenate_datasets
 
 from core.errors import InputError
-from recipe.broken import why_broken
+from recipe.broken import explain_broken
 from recipe.corpora import hub
 from recipe.corpora.rows import UNKNOWN_SPEAKER
 from recipe.splits import make_split
@@ -349,4 +349,4 @@ def test_a_file_that_is_no_audio_is_named(tmp_path):
     Dataset.from_dict({"audio": [b"text", b"words"], "label": NAMES}).save_to_disk(tmp_path / "broken")
     rows = hub.load(str(tmp_path / "broken"), tmp_path / "cache")
     for row in rows:
-        assert "cannot be read as audio" in why_broken(row["audio"]["path"])
+        assert "cannot be read as audio" in explain_broken(row["audio"]["path"])

@@ -11,11 +11,11 @@ import soundfile
 from recording_ser_align import (
     HOP,
     SAMPLING_RATE,
-    measure_levels,
-    find_loud_intervals,
     cut_phrases,
-    read_blocks,
+    find_loud_intervals,
     find_speech_threshold,
+    measure_levels,
+    read_blocks,
     trim,
 )
 
@@ -65,10 +65,10 @@ def test_arrays_of_integers_and_dicts_are_recordings():
     [
         ("no.wav", "no.wav: no such audio file"),
         (b"text, not audio", "the recording cannot be read as audio"),
-        (np.zeros((3, 4, 5)), "a ndarray of shape \\(3, 4, 5\\) is no recording"),
+        (np.zeros((3, 4, 5)), "a ndarray of shape \\(3, 4, 5\\) is not a recording"),
         ({"array": [0.0]}, "array \\(or raw\\) and sampling_rate"),
         (np.array([0.0, np.nan]), "not finite"),
-        (np.array(["a"]), "is no recording"),
+        (np.array(["a"]), "is not a recording"),
     ],
 )
 def test_what_is_no_recording_is_one_line(recording, message):
@@ -79,7 +79,7 @@ def test_what_is_no_recording_is_one_line(recording, message):
 
 def test_a_channel_that_is_not_there_and_a_file_cut_short(tmp_path):
     soundfile.write(tmp_path / "a.flac", voice(3), 16000)
-    with pytest.raises(ValueError, match="has 1 channels, counted from 0; there is no 1"):
+    with pytest.raises(ValueError, match="has 1 channel, counted from 0; there is no channel 1"):
         read(tmp_path / "a.flac", channel=1)
     (tmp_path / "b.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:60])
     with pytest.raises(ValueError, match=r"b\.flac"):

@@ -1,16 +1,20 @@
 """Preparing, padding and ordering utterances."""
 
+import pickle
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 from conftest import tiny_model, write_wav
+from datasets import Dataset
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from core.errors import InputError
 from recipe.augmentation import Augmentation, Variant
-from recipe.batching import Collator, DurationSampler, UtterancePreparer
-from recipe.feature_cache import KeptFeatures
+from recipe.batching import BucketSampler, Collator
+from recipe.feature_cache import FeatureCache
+from recipe.preparing import AudioCache, UtterancePreparer, prepare_rows
 
 
 def test_the_collator_pads_on_the_right():
@@ -35,15 +39,15 @@ def test_each_waveform_is_normalised_on_its_own(tmp_path):
 
 
 def test_an_utterance_whose_input_is_not_finite_is_named(tmp_path):
-    """As of a kept output of the convolutions, which is what training reads."""
+    """Also one that was read from the feature cache."""
     path = write_wav(tmp_path / "a.wav")
-    kept = KeptFeatures(tmp_path / "kept", tiny_model())
-    preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), 400, features=kept)
+    cache = FeatureCache(tmp_path / "kept", tiny_model())
+    preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), 400, feature_cache=cache)
     columns = {"audio": [{"path": str(path)}], "label": [0], "id": ["a"]}
-    kept.write(preparer.kept(path, Variant()), torch.ones(3, 16))
+    cache.write(preparer.locate_features(path, Variant()), torch.ones(3, 16))
     assert preparer(columns)["labels"] == [0]
-    kept.write(preparer.kept(path, Variant()), torch.tensor([[1.0, torch.inf]]))
-    with pytest.raises(InputError, match=r"a\.wav becomes values that are not finite numbers"):
+    cache.write(preparer.locate_features(path, Variant()), torch.tensor([[1.0, torch.inf]]))
+    with pytest.raises(InputError, match=r"a\.wav: its model input is not finite"):
         preparer(columns)
 
 
@@ -62,16 +66,31 @@ def test_a_long_training_utterance_keeps_its_middle_and_the_cache_gives_the_same
     path = write_wav(tmp_path / "a.wav", seconds=1.0)
     extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
     whole = UtterancePreparer(extractor, 400).prepare(path)
-    cached = UtterancePreparer(extractor, 400, max_duration=0.5, cache=True)
+    cached = UtterancePreparer(extractor, 400, max_duration=0.5, cache=AudioCache())
     assert torch.equal(cached.prepare(path), whole[4000:12000])
     path.unlink()
     assert torch.equal(cached.prepare(path), whole[4000:12000])
 
 
+def test_stages_that_share_a_cache_decode_a_file_once_and_hashing_does_not_copy_it(tmp_path):
+    """`datasets` pickles a transform to hash it: neither the time nor the result may depend on what is cached."""
+    path = write_wav(tmp_path / "a.wav", seconds=0.5)
+    extractor, cache = Wav2Vec2FeatureExtractor(do_normalize=False), AudioCache()
+    empty = pickle.dumps(cache)
+    first = UtterancePreparer(extractor, 400, cache=cache).prepare(path)
+    rows = Dataset.from_dict({"audio": [{"path": str(path)}], "label": [0], "id": ["a"]})
+    path.unlink()
+    second = prepare_rows(rows, UtterancePreparer(extractor, 400, max_duration=0.25, cache=cache))[0]
+    assert torch.equal(second["input_values"], first[2000:6000])
+    assert pickle.dumps(cache) == empty
+    with pytest.raises(InputError, match="no such audio file"):
+        UtterancePreparer(extractor, 400, cache=AudioCache()).prepare(path)
+
+
 def test_variants_are_drawn_from_the_generator_that_a_resumed_run_restores(tmp_path):
     path = write_wav(tmp_path / "a.wav", seconds=0.5)
     preparer = UtterancePreparer(
-        Wav2Vec2FeatureExtractor(), 400, augmentation=Augmentation([0.9, 1.0, 1.1]), cache=True
+        Wav2Vec2FeatureExtractor(), 400, augmentation=Augmentation([0.9, 1.0, 1.1]), cache=AudioCache()
     )
     torch.manual_seed(0)
     first = [len(preparer.prepare(path)) for _ in range(20)]
@@ -79,7 +98,7 @@ def test_variants_are_drawn_from_the_generator_that_a_resumed_run_restores(tmp_p
     assert [len(preparer.prepare(path)) for _ in range(20)] == first and len(set(first)) == 3
 
 
-@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("cache", [AudioCache(), None])
 def test_a_mixed_batch_has_label_distributions_and_the_same_draws_again(tmp_path, cache):
     paths = [write_wav(tmp_path / f"{index}.wav", seconds=0.3 + 0.1 * index) for index in range(8)]
     columns = {"audio": [{"path": str(path)} for path in paths], "label": [index % 3 for index in range(8)]}
@@ -114,9 +133,9 @@ def test_an_utterance_shorter_than_a_frame_is_named(tmp_path):
         UtterancePreparer(SeamlessM4TFeatureExtractor(), 560, trim_db=30).prepare(path)
 
 
-def test_the_duration_sampler_visits_all_once_in_batches_of_similar_duration():
+def test_the_bucket_sampler_visits_all_once_in_batches_of_similar_duration():
     durations = np.random.default_rng(0).uniform(1, 10, size=403)
-    sampler = DurationSampler(durations.tolist(), batch_size=8, pool=16, seed=1)
+    sampler = BucketSampler(durations.tolist(), batch_size=8, bucket_batches=16, seed=1)
     order = list(sampler)
     assert sorted(order) == list(range(403)) and len(sampler) == 403
     spread = [np.ptp(durations[order[i : i + 8]]) for i in range(0, 400, 8)]
@@ -128,7 +147,7 @@ def test_the_duration_sampler_visits_all_once_in_batches_of_similar_duration():
 
 def test_the_order_depends_on_seed_and_epoch_alone():
     durations = list(range(100))
-    first, again, other = (DurationSampler(durations, 8, 4, seed) for seed in (1, 1, 2))
+    first, again, other = (BucketSampler(durations, 8, 4, seed) for seed in (1, 1, 2))
     np.random.seed(5)
     torch.manual_seed(5)
     assert list(first) == list(again) != list(other)
@@ -139,4 +158,4 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 
 def test_fewer_utterances_than_a_batch():
-    assert sorted(DurationSampler([1.0, 2.0, 3.0], 8, 4, 0)) == [0, 1, 2]
+    assert sorted(BucketSampler([1.0, 2.0, 3.0], 8, 4, 0)) == [0, 1, 2]
