@@ -27,7 +27,7 @@ from recipe.augmentation import build_augmentation
 from recipe.batching import Collator
 from recipe.calibration import fit_temperature
 from recipe.checkpoints import CHECKPOINTS, best_until, checkpoints_in, flush, last_complete
-from recipe.corpora.rows import class_counts, count_speakers
+from recipe.corpora.rows import count_classes, count_speakers
 from recipe.data import read_rows, split_of
 from recipe.feature_cache import fill_cache, find_cache_folder, plan_cache, remove_cache
 from recipe.model_card import write_model_card
@@ -145,7 +145,7 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
             "scores": scores,
             **progress_of(trainer),
             "speakers": {name: sorted(set(part["speaker"])) for name, part in split.items()},
-            "class_counts": {name: class_counts(part) for name, part in split.items()},
+            "class_counts": {name: count_classes(part) for name, part in split.items()},
             "broken_files": num_broken,
             "hours": {name: sum(part["duration"]) / 3600 for name, part in split.items()},
             "frame_seconds": model.config.frame_seconds,
