@@ -23,11 +23,27 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 try:
-    from .recording_ser_align import SAMPLING_RATE, SHORTEST_PHRASE, Phrase, describe_recording, cut_phrases, read_blocks, trim
+    from .recording_ser_align import (
+        SAMPLING_RATE,
+        SHORTEST_PHRASE,
+        Phrase,
+        cut_phrases,
+        describe_recording,
+        read_blocks,
+        trim,
+    )
 except ImportError:
     if __package__:  # inside a package the relative import must work: do not hide its error
         raise
-    from recording_ser_align import SAMPLING_RATE, SHORTEST_PHRASE, Phrase, describe_recording, cut_phrases, read_blocks, trim
+    from recording_ser_align import (
+        SAMPLING_RATE,
+        SHORTEST_PHRASE,
+        Phrase,
+        cut_phrases,
+        describe_recording,
+        read_blocks,
+        trim,
+    )
 
 TASK = "speech-emotion-recognition"
 LONGEST_UTTERANCE = 15.0  # seconds, the 99th percentile of IEMOCAP: what is longer is scored by its phrases

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from core.escaping import printable
 from recording_ser_align import (
     HOP,
     SAMPLING_RATE,
     cut_phrases,
+    describe_recording,
     find_loud_intervals,
     find_speech_threshold,
     measure_levels,
@@ -75,6 +77,13 @@ def test_what_is_no_recording_is_one_line(recording, message):
     with pytest.raises(ValueError, match=message) as caught:
         read(recording)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines \x1b[31m.wav", "Ünï 声.wav", "it's.wav", "C:\\a.wav", "\udcff.wav", "\u202e.wav"]
+)
+def test_names_are_escaped_as_in_the_rest_of_the_project(name):
+    assert describe_recording(name) == printable(name)
 
 
 def test_a_channel_that_is_not_there_and_a_file_cut_short(tmp_path):
