@@ -69,8 +69,8 @@ from experiments.diarization_report import add_recordings, measure
 from experiments.embeddings import embed
 from experiments.report import write_report
 from modeling_ser_align import SERAlignForAudioClassification
-from recipe.batching import UtterancePreparer, shortest_utterance
 from recipe.data import read_rows, rows_of, split_of
+from recipe.preparing import AudioCache, UtterancePreparer, shortest_utterance
 from recipe.results import read_results
 from recipe.run import quiet_libraries, train_stages
 
@@ -81,7 +81,7 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
     With several processes of one run, the first one chooses for all.
     """
     check_finished(experiment, cells)
-    rows = None
+    rows, cache = None, AudioCache()
     while True:
         lock = claimed = None
         if PartialState().is_main_process:
@@ -99,7 +99,7 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
         try:
             arguments = parse_arguments(experiment.command_line(cell), description="")
             rows = rows or read_rows(arguments[1])
-            train_stages(arguments, *rows)
+            train_stages(arguments, *rows, cache)
         except InputError as error:
             raise InputError(f"{error} [cell {experiment.cells().index(cell) + 1}: {cell}]") from error
         finally:

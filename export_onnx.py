@@ -72,7 +72,7 @@ from core.loading import load_model
 from encoders_ser_align import make_length_mask
 from feature_extraction_ser_align import DECIBELS_PER_UNIT, FFT, HOP, WINDOW, SERAlignFeatureExtractor, mel_filters
 from modeling_ser_align import SERAlignForAudioClassification
-from recipe.batching import shortest_utterance
+from recipe.preparing import shortest_utterance
 
 OPSET = 20
 INPUTS = ["waveform", "attention_mask"]

@@ -1,8 +1,8 @@
 """Log-mel frames for the small encoders that SER-Align trains from scratch.
 
-Differs from the front end of pretrained Wav2Vec2-BERT in what is subtracted: one number for the whole
-utterance, not one for each mel bin and each frame. The recording's gain goes, the spectral tilt and the
-course of the energy stay, which carry emotion.
+The front end of pretrained Wav2Vec2-BERT normalises each mel bin over the utterance. This one subtracts a single mean
+from the whole utterance: that removes the gain of the recording but keeps the spectral tilt and the energy contour,
+which carry emotion.
 
 Part of the model as it travels on the Hugging Face Hub: imports nothing of the project.
 """
@@ -40,16 +40,16 @@ def mel_filters(feature_size: int, sampling_rate: int) -> Tensor:
 class SERAlignFeatureExtractor(SequenceFeatureExtractor):
     """Waveforms at 16 kHz to stacked log-mel frames, independent of the recording's gain.
 
-    Power spectra of 25 ms every 10 ms, 80 mel bins, in decibels; what lies `dynamic_range` below the loudest
-    value of the utterance is raised to there, the utterance's mean is subtracted, and 20 dB become 1.
+    Power spectra of 25 ms every 10 ms, 80 mel bins, in decibels. Values more than `dynamic_range` below the loudest
+    one are raised to that floor, the mean of the utterance is subtracted, and 20 dB become 1.
 
     Args:
         feature_size: mel bins.
         sampling_rate: of the waveforms, in Hz; 16,000.
-        padding_value: of frames beyond the end of an utterance.
-        stride: log-mel frames of 10 ms that are stacked into one.
-        dynamic_range: decibels below the loudest value that are kept.
-        preemphasis: coefficient of the first-order filter that lifts high frequencies.
+        padding_value: value of the frames beyond the end of an utterance.
+        stride: number of log-mel frames of 10 ms that are stacked into one.
+        dynamic_range: in dB, below the loudest value of the utterance.
+        preemphasis: coefficient of the first-order pre-emphasis filter.
     """
 
     model_input_names = ["input_features", "attention_mask"]
@@ -78,10 +78,10 @@ class SERAlignFeatureExtractor(SequenceFeatureExtractor):
         return_attention_mask: bool | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """One waveform (samples,) or several to `input_features` (batch, frames, stride * feature_size) and mask.
+        """Extract `input_features` (batch, frames, stride * feature_size) and a mask from one or several waveforms.
 
         Raises:
-            ValueError: another sampling rate, or a waveform too short for one frame.
+            ValueError: the sampling rate differs, or a waveform is too short for one frame.
         """
         if sampling_rate not in (None, self.sampling_rate):
             raise ValueError(f"sampling_rate={sampling_rate}: resample the waveform to {self.sampling_rate} Hz first")

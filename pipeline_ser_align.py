@@ -23,11 +23,27 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 try:
-    from .recording_ser_align import SAMPLING_RATE, SHORTEST_PHRASE, Phrase, name_of, phrases, read_blocks, trimmed
+    from .recording_ser_align import (
+        SAMPLING_RATE,
+        SHORTEST_PHRASE,
+        Phrase,
+        cut_phrases,
+        describe_recording,
+        read_blocks,
+        trim,
+    )
 except ImportError:
     if __package__:  # inside a package the relative import must work: do not hide its error
         raise
-    from recording_ser_align import SAMPLING_RATE, SHORTEST_PHRASE, Phrase, name_of, phrases, read_blocks, trimmed
+    from recording_ser_align import (
+        SAMPLING_RATE,
+        SHORTEST_PHRASE,
+        Phrase,
+        cut_phrases,
+        describe_recording,
+        read_blocks,
+        trim,
+    )
 
 TASK = "speech-emotion-recognition"
 LONGEST_UTTERANCE = 15.0  # seconds, the 99th percentile of IEMOCAP: what is longer is scored by its phrases
@@ -167,7 +183,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         pieces = recording_pieces(blocks, return_timeline, pause, window, self.model.config.trim_db)
         piece = next(pieces, None)
         if piece is None:
-            raise ValueError(f"{name_of(recording)} holds no speech: it is empty or silent")
+            raise ValueError(f"{describe_recording(recording)} holds no speech: it is empty or silent")
         while piece is not None:
             following = next(pieces, None)
             waveform = piece.pop("waveform")
@@ -261,12 +277,12 @@ def recording_pieces(
         if seconds > LONGEST_UTTERANCE:
             break
     is_utterance = seconds <= LONGEST_UTTERANCE
-    found = phrases(chain(held, blocks), pause)
+    found = cut_phrases(chain(held, blocks), pause)
     first = next(found, None)
     if first is None:
         return
     if is_utterance:
-        start, waveform = trimmed(np.concatenate(held), trim_db)
+        start, waveform = trim(np.concatenate(held), trim_db)
         yield _piece(start, waveform, -1)
         if not with_phrases:
             return

@@ -43,7 +43,7 @@ from core.audio import SAMPLING_RATE
 from core.json_files import read_json, write_json
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.arguments import DataArguments
-from recipe.batching import Collator, DurationSampler
+from recipe.batching import BucketSampler, Collator
 from recipe.results import library_versions
 from recipe.trainer import SERAlignTrainer
 
@@ -184,7 +184,7 @@ def padded_share(clips: int, batch_size: int, duration_pool: int, epochs: int) -
     seconds = durations(clips)
     padded = 0.0
     for epoch in range(epochs):
-        sampler = DurationSampler(seconds.tolist(), batch_size, duration_pool, epoch)
+        sampler = BucketSampler(seconds.tolist(), batch_size, duration_pool, epoch)
         order = np.array(list(sampler))
         batches = [order[start : start + batch_size] for start in range(0, clips, batch_size)]
         padded += sum(len(batch) * seconds[batch].max() for batch in batches)

@@ -16,7 +16,7 @@ from demo.uploads import delete_upload, read_recording
 from inference.evidence import explain
 from inference.figure import colours, draw
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
-from recording_ser_align import name_of
+from recording_ser_align import describe_recording
 
 # Inches and dots per inch that give the figure's text the size of the page's, on a computer and on a phone.
 WIDE, NARROW = ((7.0, 2.8), 160), ((3.3, 2.8), 220)
@@ -39,7 +39,7 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
     name = Path(path).name
 
     def quote(message: object) -> str:
-        return html.escape(" ".join(str(message).replace(name_of(path), name_of(name)).split()))
+        return html.escape(" ".join(str(message).replace(describe_recording(path), describe_recording(name)).split()))
 
     try:
         with warnings.catch_warnings(record=True) as caught:  # of a clipped recording

@@ -19,7 +19,7 @@ from gradio.utils import get_upload_folder
 from starlette.requests import ClientDisconnect
 
 from core.errors import InputError
-from recording_ser_align import SAMPLING_RATE, name_of, read_blocks
+from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
 
 MAX_MEGABYTES, MAX_MINUTES = 30, 10
 ADVICE = f"upload a recording of up to {MAX_MEGABYTES} MB and {MAX_MINUTES} minutes"
@@ -39,15 +39,15 @@ def read_recording(path: str) -> np.ndarray:
         ValueError: it cannot be read as audio.
     """
     if not Path(path).is_file():
-        raise InputError(f"{name_of(path)} is no longer on the server; upload it again")
+        raise InputError(f"{describe_recording(path)} is no longer on the server; upload it again")
     if (megabytes := Path(path).stat().st_size / 1e6) > MAX_MEGABYTES:
-        raise InputError(f"{name_of(path)} is {megabytes:.1f} MB; {ADVICE}")
+        raise InputError(f"{describe_recording(path)} is {megabytes:.1f} MB; {ADVICE}")
     blocks, samples = [np.zeros(0, np.float32)], 0
     for block in read_blocks(path):
         blocks.append(block)
         samples += len(block)
         if samples > 60 * MAX_MINUTES * SAMPLING_RATE:
-            raise InputError(f"{name_of(path)} is {describe_length(path)} long; {ADVICE}")
+            raise InputError(f"{describe_recording(path)} is {describe_length(path)} long; {ADVICE}")
     return np.concatenate(blocks)
 
 

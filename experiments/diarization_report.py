@@ -12,7 +12,7 @@ from core.audio import read_audio
 from core.loading import load_pipeline
 from experiments.diarization import deletion_drops, diarization_errors, joined
 from experiments.report import report_environment, write_csv
-from recording_ser_align import SAMPLING_RATE, trimmed
+from recording_ser_align import SAMPLING_RATE, trim
 
 TEMPLATE = Path(__file__).parent / "diarization_template.md"
 
@@ -45,7 +45,7 @@ def measure(stage_dir: Path, rows: Dataset, trim_db: float | None, settings: dic
             condition: _summed_errors(recognize, joined(utterances, settings["utterances"], pauses, rng), settings)
             for condition, pauses in (("pauses", True), ("no_pauses", False))
         }
-        drops[speaker] = [deletion_drops(recognize, trimmed(waveform, trim_db)[1], rng) for waveform, _ in utterances]
+        drops[speaker] = [deletion_drops(recognize, trim(waveform, trim_db)[1], rng) for waveform, _ in utterances]
     return {"errors": errors, "drops": drops}
 
 

@@ -7,7 +7,8 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from recipe.batching import Collator, UtterancePreparer
+from recipe.batching import Collator
+from recipe.preparing import UtterancePreparer
 from recipe.scoring import in_batches
 
 # Of each utterance so many frames, evenly spaced, are kept.

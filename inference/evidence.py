@@ -14,7 +14,7 @@ import torch
 
 from core.librosa_loading import load_librosa
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline, recording_pieces
-from recording_ser_align import SAMPLING_RATE, name_of, read_blocks
+from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
 
 TOP_SHARE = 0.2  # of the frames
 JOIN = 0.12  # seconds: stretches closer than this are one
@@ -101,7 +101,7 @@ def _deciding_piece(
         if best is None or importance > best[0]:
             best = (importance, piece["start"] / SAMPLING_RATE, piece["waveform"], output)
     if best is None:
-        raise ValueError(f"{name_of(recording)} holds no speech: it is empty or silent")
+        raise ValueError(f"{describe_recording(recording)} holds no speech: it is empty or silent")
     return best[1:]
 
 

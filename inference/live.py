@@ -10,7 +10,14 @@ import soxr
 
 from core.errors import InputError
 from pipeline_ser_align import PAUSE, WINDOW, SpeechEmotionRecognitionPipeline
-from recording_ser_align import SAMPLING_RATE, SHORTEST_PHRASE, check_rate, frame_levels, phrase_spans, speech_threshold
+from recording_ser_align import (
+    SAMPLING_RATE,
+    SHORTEST_PHRASE,
+    check_rate,
+    find_phrase_spans,
+    find_speech_threshold,
+    measure_levels,
+)
 
 MEMORY = 30  # seconds that are kept, to tell speech from pauses
 FILE_SIGNATURES = (b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04", b"FORM")
@@ -111,7 +118,7 @@ def live_answers(
 def _spoken_since(memory: np.ndarray, new: int) -> np.ndarray | None:
     """The last phrase of the memory, if it reaches into the last `new` samples by more than a click."""
     shortest = SHORTEST_PHRASE * SAMPLING_RATE
-    spans = phrase_spans(memory, speech_threshold(frame_levels(memory)), PAUSE)
+    spans = find_phrase_spans(memory, find_speech_threshold(measure_levels(memory)), PAUSE)
     if not spans:
         return None
     start, end = spans[-1]

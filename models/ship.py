@@ -36,7 +36,7 @@ from inference.figure import draw, save
 from recipe.arguments import parse_arguments
 from recipe.model_card import write_model_card
 from recipe.run import run
-from recording_ser_align import SAMPLING_RATE, trimmed
+from recording_ser_align import SAMPLING_RATE, trim
 
 MODEL = ROOT / "models" / "ser-align-mini"
 PREDICTIONS = ROOT / "models" / "predictions.json"
@@ -207,7 +207,7 @@ def six_utterances(data_dir: Path, ids: list[str], target: Path) -> tuple[Path, 
     for name, (_, _, label) in zip(ids, SIX):
         (path,) = data_dir.glob(f"Actor_{name[-2:]}/{name}.*")
         waveform = read_audio(path)
-        start, speech = trimmed(waveform, 30)
+        start, speech = trim(waveform, 30)
         truth.append((position + start / SAMPLING_RATE, position + (start + len(speech)) / SAMPLING_RATE, label))
         position += len(waveform) / SAMPLING_RATE
         pieces.append(waveform)

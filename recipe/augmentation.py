@@ -1,6 +1,6 @@
-"""Variants of a training utterance, made on the waveform, for every corpus and encoder.
+"""Augmentation of training utterances, on the waveform, for every corpus and encoder.
 
-Every choice is drawn from torch's generator, which a resumed run restores.
+Every choice is drawn from torch's generator, whose state a resumed run restores.
 """
 
 import itertools
@@ -21,14 +21,14 @@ MIX_SNRS = (-5.0, 10.0)
 
 @dataclass(frozen=True)
 class Variant:
-    """How one utterance is changed; the default leaves it as it is."""
+    """How one utterance is changed; the default leaves it unchanged."""
 
     speed: float = 1.0
     pitch_steps: float = 0.0
     noise_snr: float | None = None
 
-    def of(self, waveform: np.ndarray) -> np.ndarray:
-        """(samples,) to (samples,), of another length where the speed changes."""
+    def apply(self, waveform: np.ndarray) -> np.ndarray:
+        """(samples,) to (samples,); a change of speed changes the length."""
         if self.speed != 1.0:  # pitch and formants move with the speed (Ko et al. 2015): another voice
             waveform = load_librosa().resample(waveform, orig_sr=SAMPLING_RATE * self.speed, target_sr=SAMPLING_RATE)
         if self.pitch_steps:
@@ -42,7 +42,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training utterances are varied by; the arguments of the same names say what each does."""
+    """The variants that training utterances are drawn from; each field is described at the option of its name."""
 
     speed_factors: Sequence[float] = (1.0,)
     pitch_steps: Sequence[float] = (0.0,)
@@ -51,39 +51,41 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.mix_probability > 1:
-            raise InputError(f"--mix_probability {self.mix_probability:g} is a share: give a number from 0 to 1")
+            raise InputError(
+                f"--mix_probability {self.mix_probability:g} is not a probability: give a number from 0 to 1"
+            )
 
     def variants(self) -> list[Variant]:
-        """All that `draw` can give."""
+        """All variants that `draw` can return."""
         noises: Sequence[float | None] = self.noise_snrs or [None]
         return [Variant(*choice) for choice in itertools.product(self.speed_factors, self.pitch_steps, noises)]
 
     def draw(self) -> Variant:
-        return Variant(one_of(self.speed_factors), one_of(self.pitch_steps), one_of(self.noise_snrs or [None]))
+        return Variant(choose(self.speed_factors), choose(self.pitch_steps), choose(self.noise_snrs or [None]))
 
 
 UNCHANGED = Augmentation()
 
 
-def augmentation_of(data: DataArguments) -> Augmentation:
+def build_augmentation(data: DataArguments) -> Augmentation:
     return Augmentation(data.speed_factors, data.pitch_steps, data.noise_snrs, data.mix_probability)
 
 
-def one_of(choices: Sequence[Any]) -> Any:
+def choose(choices: Sequence[Any]) -> Any:
     return choices[int(torch.randint(len(choices), ()))]
 
 
-def mixed(first: np.ndarray, second: np.ndarray, snr: float, offset: float) -> tuple[np.ndarray, float]:
-    """Two utterances heard at once, as long as the first; energy-adaptive mixing after Wang et al. 2025.
+def mix(first: np.ndarray, second: np.ndarray, snr: float, offset: float) -> tuple[np.ndarray, float]:
+    """Overlay a second utterance on the first and keep its length; energy-adaptive mixing after Wang et al. 2025.
 
     Args:
         first, second: (samples,).
         snr: level of the first above the second, in dB.
-        offset: from 0 to 1, which part of the longer one meets the shorter one.
+        offset: from 0 to 1, where the shorter one lies within the longer one.
 
     Returns:
-        (samples,) and the share of the second one's label: its part of the energy, which counts only where
-        it covers the first. arXiv 2512.04551; the formula is our reading.
+        the mixture, (samples,), and the weight of the second label: the second utterance's share of the energy,
+        counted only where it overlaps the first. arXiv 2512.04551; the formula is our reading.
     """
     if not second.any():
         return first, 0.0
@@ -91,19 +93,19 @@ def mixed(first: np.ndarray, second: np.ndarray, snr: float, offset: float) -> t
     gain = np.sqrt(np.mean(np.square(first)) / np.mean(np.square(second))) * 10 ** (-snr / 20)
     second = np.float32(gain) * second
     if len(second) >= len(first):
-        return first + second[start : start + len(first)], _share(snr, coverage=1.0)
+        return first + second[start : start + len(first)], _label_share(snr, coverage=1.0)
     both = first.copy()
     both[start : start + len(second)] += second
-    return both, _share(snr, coverage=len(second) / len(first))
+    return both, _label_share(snr, coverage=len(second) / len(first))
 
 
-def _share(snr: float, coverage: float) -> float:
+def _label_share(snr: float, coverage: float) -> float:
     energy = coverage * 10 ** (-snr / 10)
     return energy / (1 + energy)
 
 
 def draw_mix() -> tuple[float, float]:
-    """A signal-to-noise ratio between `MIX_SNRS` and an offset between 0 and 1."""
+    """Draw a signal-to-noise ratio within `MIX_SNRS`, in dB, and an offset from 0 to 1."""
     low, high = MIX_SNRS
     position, offset = torch.rand(2).tolist()
     return low + (high - low) * position, offset

@@ -5,7 +5,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset, DatasetDict
 
 from recipe.arguments import Arguments, DataArguments
-from recipe.broken import broken_files, left_out
+from recipe.broken import drop_broken, find_broken_files
 from recipe.corpora import load_corpus
 from recipe.relabelling import selected, train_on_one_test_on_another
 from recipe.splits import make_split
@@ -20,14 +20,14 @@ def read_rows(args: Arguments) -> tuple[Dataset, int]:
     state = PartialState(cpu=args.trainer.use_cpu)
     with state.main_process_first():
         rows = selected_rows(args.data)
-    broken = dict(gather_object(list(broken_files(rows, state.process_index, state.num_processes).items())))
-    return left_out(rows, broken, args.data.max_broken_share), len(broken)
+    broken = dict(gather_object(list(find_broken_files(rows, state.process_index, state.num_processes).items())))
+    return drop_broken(rows, broken, args.data.max_broken_share), len(broken)
 
 
 def rows_of(data: DataArguments) -> Dataset:
     """The utterances to train and test on, read by this process alone."""
     rows = selected_rows(data)
-    return left_out(rows, broken_files(rows), data.max_broken_share)
+    return drop_broken(rows, find_broken_files(rows), data.max_broken_share)
 
 
 def selected_rows(data: DataArguments) -> Dataset:

@@ -1,15 +1,14 @@
-"""Outputs of the frozen convolutional feature encoder, computed once and read from disk ever after.
+"""A cache on disk for the outputs of the frozen convolutional feature encoder.
 
-These convolutions are a sixth of a training step and give the same for the same waveform as long as they are frozen,
-in both stages. Each output is a file of its own, named by what it depends on: the bytes of the recording, how it is cut
-and varied, and the weights of the convolutions. So nothing can be stale, a kill leaves only whole files, and folds that
-share recordings share them too.
+These convolutions take a sixth of a training step. While they are frozen, the same waveform gives the same output in
+both stages, so each output is computed once. Each is a file named by a hash of what it depends on: the bytes of the
+recording, how it is cut and varied, and the weights of the convolutions. Hence no entry is ever stale, a killed run
+leaves only complete files, and folds that share recordings share their entries.
 """
 
 import contextlib
 import hashlib
 import shutil
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,20 @@ from tqdm.auto import tqdm
 from core.errors import writing
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.arguments import Arguments
-from recipe.augmentation import augmentation_of
+from recipe.augmentation import build_augmentation
 
 
-class KeptFeatures:
-    """Files of a folder, each (frames, channels) float32, memory-mapped when read.
+class FeatureCache:
+    """Files in a folder, each float32 (frames, channels).
 
     Args:
-        folder: made where it is missing.
-        model: whose convolutions are kept.
+        folder: created if it is missing.
+        model: its convolutions compute the outputs.
     """
 
     def __init__(self, folder: Path, model: SERAlignForAudioClassification):
         self.folder = folder
+        self._hashes: dict[str, str] = {}  # of each recording
         state = model.encoder.feature_extractor.state_dict()
         digest = hashlib.sha256()
         for name in sorted(state):
@@ -42,9 +42,12 @@ class KeptFeatures:
         self.weights = digest.hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def path(self, recording: str | Path, *how: Any) -> Path:
-        """The file for a recording, cut and varied in this way."""
-        key = repr((content_of(str(recording)), how, self.weights))
+    def locate(self, recording: str | Path, *how: Any) -> Path:
+        """The file for a recording that is cut and varied in this way; it need not exist."""
+        name = str(recording)
+        if name not in self._hashes:
+            self._hashes[name] = hash_content(name)
+        key = repr((self._hashes[name], how, self.weights))
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.features.npy"
 
     def read(self, path: Path) -> torch.Tensor:
@@ -57,62 +60,61 @@ class KeptFeatures:
         unfinished.replace(path)
 
 
-@cache
-def content_of(path: str) -> str:
-    """Hash of a file's bytes."""
+def hash_content(path: str) -> str:
+    """SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def features_to_keep(model: SERAlignForAudioClassification, args: Arguments, split: DatasetDict) -> KeptFeatures | None:
-    """Where the outputs go, after saying how much they need; None, with the reason, where that is not worth it."""
+def plan_cache(model: SERAlignForAudioClassification, args: Arguments, split: DatasetDict) -> FeatureCache | None:
+    """Decide whether the cache pays off, and print its size or the reason; None if it does not."""
     if not args.data.keep_features or model.config.takes_log_mel:
         return None
-    folder = features_folder(args)
-    variants = len(augmentation_of(args.data).variants())
+    folder = find_cache_folder(args)
+    variants = len(build_augmentation(args.data).variants())
     seconds = sum((variants if name == "train" else 1) * sum(part["duration"]) for name, part in split.items())
     needed = int(seconds / model.config.frame_seconds) * model.config.encoder_config.conv_dim[-1] * 4
-    reason = _why_not(model, args, variants, needed, folder)
+    reason = _explain_no_cache(model, args, variants, needed, folder)
     if reason is not None:
         PartialState().print(f"  the convolutions run in every epoch: {reason}")
         return None
-    PartialState().print(f"  the frozen convolutions run once; their output needs {needed / 1e9:.2f} GB in {folder}")
-    return KeptFeatures(folder, model)
+    PartialState().print(f"  the frozen convolutions run once; their output takes {needed / 1e9:.2f} GB in {folder}")
+    return FeatureCache(folder, model)
 
 
-def features_folder(args: Arguments) -> Path:
+def find_cache_folder(args: Arguments) -> Path:
     return Path(args.data.features_dir or Path(args.trainer.output_dir) / "features")
 
 
-def remove_features(folder: Path) -> None:
-    """Delete what was kept there, and the folder, unless it holds anything else."""
+def remove_cache(folder: Path) -> None:
+    """Delete the cached files, and the folder if nothing else is in it."""
     for path in folder.glob("*.features.*"):
         path.unlink()
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
-def _why_not(
+def _explain_no_cache(
     model: SERAlignForAudioClassification, args: Arguments, variants: int, needed: int, folder: Path
 ) -> str | None:
     if not model.config.freeze_feature_encoder:
         return "they are trained"
     if args.data.mix_probability > 0:
-        return "--mix_probability makes new audio each time"
+        return "--mix_probability creates new audio every time"
     if args.trainer.num_epochs < 2 * variants:
         return f"{args.trainer.num_epochs:g} epochs are too few for {variants} variants of each utterance"
     existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if needed > 0.8 * free:
-        return f"their output needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free in {existing}"
+        return f"their output takes {needed / 1e9:.2f} GB, and only {free / 1e9:.2f} GB are free in {existing}"
     return None
 
 
-def keep_features(model: SERAlignForAudioClassification, preparers: dict[str, Any], split: DatasetDict) -> None:
-    """Compute what is missing for the rows of a split; with several processes each does its share.
+def fill_cache(model: SERAlignForAudioClassification, preparers: dict[str, Any], split: DatasetDict) -> None:
+    """Compute the missing outputs for the rows of a split; several processes share the work.
 
     Args:
-        preparers: of each part of the split; they say which variants it needs.
+        preparers: the `UtterancePreparer` of each part of the split, which knows the variants that are needed.
     """
     state = PartialState()
     work = [
@@ -121,12 +123,13 @@ def keep_features(model: SERAlignForAudioClassification, preparers: dict[str, An
         for row in part
         for variant in preparers[name].augmentation.variants()
     ]
-    missing = [job for job in work if not job[0].kept(*job[1:]).is_file()]
+    missing = [job for job in work if not job[0].locate_features(*job[1:]).is_file()]
     share = missing[state.process_index :: state.num_processes]
     home = model.device
     model.to(state.device)  # type: ignore[arg-type]
     for preparer, path, variant in tqdm(share, desc="convolutions", leave=False, disable=not state.is_main_process):
-        waveform = preparer.extract(path, variant)[None].to(state.device)
-        preparer.features.write(preparer.kept(path, variant), model.extract_features(waveform)[0])
+        waveform = preparer.extract(preparer.read_waveform(path, variant))[None].to(state.device)
+        features = model.extract_features(waveform)[0]
+        preparer.feature_cache.write(preparer.locate_features(path, variant), features)
     model.to(home)  # type: ignore[arg-type]
     state.wait_for_everyone()

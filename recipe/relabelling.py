@@ -6,7 +6,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
 from core.errors import InputError
-from recipe.corpora.rows import UNKNOWN_SPEAKER, class_counts
+from recipe.corpora.rows import UNKNOWN_SPEAKER, count_classes
 
 
 def selected(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
@@ -17,7 +17,7 @@ def selected(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | Non
     rows = keep_only(rows, only)
     if label_map:
         return map_labels(rows, label_map)
-    counts = class_counts(rows)
+    counts = count_classes(rows)
     return map_labels(rows, {label: label for label, count in counts.items() if count}) if only else rows
 
 

@@ -23,14 +23,15 @@ from core.json_files import write_lines
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.arguments import Arguments, DataArguments
-from recipe.augmentation import augmentation_of
-from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utterance
+from recipe.augmentation import build_augmentation
+from recipe.batching import Collator
 from recipe.calibration import fit_temperature
 from recipe.checkpoints import CHECKPOINTS, best_until, checkpoints_in, flush, last_complete
-from recipe.corpora.rows import class_counts, count_speakers
+from recipe.corpora.rows import count_classes, count_speakers
 from recipe.data import read_rows, split_of
-from recipe.feature_cache import features_folder, features_to_keep, keep_features, remove_features
+from recipe.feature_cache import fill_cache, find_cache_folder, plan_cache, remove_cache
 from recipe.model_card import write_model_card
+from recipe.preparing import AudioCache, UtterancePreparer, prepare_rows, shortest_utterance
 from recipe.publishing import push
 from recipe.results import library_versions, read_results, score_lines, unseen, write_results
 from recipe.scoring import never_predicted, predict, score_file
@@ -55,15 +56,19 @@ def quiet_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def train_stages(arguments: dict[int, Arguments], rows: Dataset, num_broken: int) -> Path:
+def train_stages(
+    arguments: dict[int, Arguments], rows: Dataset, num_broken: int, cache: AudioCache | None = None
+) -> Path:
     """Split the rows and train the stages that are asked for; returns the folder of the last one.
 
     Args:
         num_broken: utterances that were left out of the rows, for the record.
+        cache: audio in memory, where runs share it; None is one for these stages.
     """
     data, run = arguments[1].data, arguments[1].trainer
     stages = (1, 2) if run.stage == "both" else (int(run.stage),)
     state = PartialState()
+    cache = cache or AudioCache()
     check_launch(arguments, stages)
     split = split_of(data, rows)
     corpora = " -> ".join(filter(None, (data.corpus, data.test_corpus)))
@@ -74,13 +79,13 @@ def train_stages(arguments: dict[int, Arguments], rows: Dataset, num_broken: int
     for stage in stages:
         if stage == 2:
             check_stage1_speakers(stage1_folder(arguments[2]), data, split)
-        run_stage(stage, arguments[stage], split, num_broken)
+        run_stage(stage, arguments[stage], split, num_broken, cache)
     if data.features_dir is None and state.is_main_process:
-        remove_features(features_folder(arguments[1]))
+        remove_cache(find_cache_folder(arguments[1]))
     return folder_of(stages[-1], arguments[stages[-1]])
 
 
-def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int) -> None:
+def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, cache: AudioCache) -> None:
     """Train one stage, score its best and its last weights, and leave a complete folder."""
     state = PartialState()
     stage_dir = folder_of(stage, args)
@@ -97,22 +102,25 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int) 
     model = build_model(stage, args, split["train"])
     feature_extractor = feature_extractor_for(model, stage, args)
     preparer = UtterancePreparer(
-        feature_extractor, shortest_utterance(model.config), args.data.trim_db, cache=args.data.cache_audio
+        feature_extractor,
+        shortest_utterance(model.config),
+        args.data.trim_db,
+        cache=cache if args.data.cache_audio else None,
     )
     check_durations(split, preparer.shortest)
     state.print(
         f"\nStage {stage}: {model.config.encoder_config.model_type} encoder, {model.config.pooling} pooling, "
         f"{model.num_parameters():,} parameters"
     )
-    features = preparer.features = features_to_keep(model, args, split)
+    preparer.feature_cache = plan_cache(model, args, split)
     train_preparer = preparer_for_training(preparer, args, model.config.num_labels)
     trainer = make_trainer(model, feature_extractor, preparer, train_preparer, stage_dir, args, split)
 
     # Nothing on disk is touched before everything that can be wrong has been built.
     with state.main_process_first():
         open_stage_folder(stage_dir, record, args.trainer.overwrite)
-    if features is not None:
-        keep_features(model, {**dict.fromkeys(split, preparer), "train": train_preparer}, split)
+    if preparer.feature_cache is not None:
+        fill_cache(model, {**dict.fromkeys(split, preparer), "train": train_preparer}, split)
     checkpoints = stage_dir / CHECKPOINTS
     resumed_from = last_complete(checkpoints)
     if resumed_from is not None:
@@ -137,7 +145,7 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int) 
             "scores": scores,
             **progress_of(trainer),
             "speakers": {name: sorted(set(part["speaker"])) for name, part in split.items()},
-            "class_counts": {name: class_counts(part) for name, part in split.items()},
+            "class_counts": {name: count_classes(part) for name, part in split.items()},
             "broken_files": num_broken,
             "hours": {name: sum(part["duration"]) / 3600 for name, part in split.items()},
             "frame_seconds": model.config.frame_seconds,
@@ -222,10 +230,10 @@ def preparer_for_training(preparer: UtterancePreparer, args: Arguments, num_labe
         preparer.shortest,
         args.data.trim_db,
         args.data.max_duration,
-        augmentation_of(args.data),
+        build_augmentation(args.data),
         num_labels=num_labels,
-        cache=args.data.cache_audio,
-        features=preparer.features,
+        cache=preparer.cache,
+        feature_cache=preparer.feature_cache,
     )
 
 
@@ -242,9 +250,9 @@ def make_trainer(
     trainer = SERAlignTrainer(
         model=model,
         args=training_arguments(stage_dir, args),
-        train_dataset=prepared(split["train"], train_preparer),
-        eval_dataset=prepared(split["validation"], preparer),
-        watched_test=prepared(split["test"], preparer) if args.trainer.watch_test else None,
+        train_dataset=prepare_rows(split["train"], train_preparer),
+        eval_dataset=prepare_rows(split["validation"], preparer),
+        watched_test=prepare_rows(split["test"], preparer) if args.trainer.watch_test else None,
         data_collator=Collator(preparer.input_name),
         processing_class=feature_extractor,
         durations=split["train"]["duration"][:],

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from core.errors import InputError
 from core.json_files import read_lines
-from recipe.batching import Collator, UtterancePreparer, prepared
+from recipe.batching import Collator
+from recipe.preparing import UtterancePreparer, prepare_rows
 
 METRIC = Path(__file__).parent.parent / "metrics" / "ser_scores"
 
@@ -29,19 +30,18 @@ def load_metric() -> evaluate.EvaluationModule:
 def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> list[dict]:
     """One prediction for each row: id, speaker, gender, label, prediction and the probability of each label.
 
-    In float32 without autocast; the batch size does not change a score. With several processes each
-    scores its share and all of them return everything, once.
+    In float32 without autocast; the batch size does not change a score. Several processes share the work, and each
+    returns all predictions.
 
     Raises:
-        InputError: the rows have other labels than the model, or the same ones in another order; or an answer that is
-            not finite.
+        InputError: the labels of the rows are not those of the model in the same order, or a prediction is not finite.
     """
     names = rows.features["label"].names
     known = list(model.config.id2label.values())
     if known != names:
         raise InputError(
-            f"the model knows {', '.join(known)}, in this order, and the utterances have {', '.join(names)}: "
-            "bring them to the model's with label_map"
+            f"the model's labels are {', '.join(known)}, in this order, but those of the utterances are "
+            f"{', '.join(names)}: map them with label_map"
         )
     state = PartialState()
     collate = Collator(preparer.input_name)
@@ -56,7 +56,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
         probabilities = model(**inputs).logits.float().softmax(dim=-1).cpu()
         for utterance, row in zip(utterances, probabilities):
             if not row.isfinite().all():
-                raise InputError(f"the model's answer to {utterance['id']} is not finite: train it again")
+                raise InputError(f"the model's output for {utterance['id']} is not finite: train the model again")
             predictions.append((utterance["id"], row.tolist()))
     everything = dict(gather_object(predictions))
     return [
@@ -73,14 +73,18 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
 
 
 def in_batches(rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> Iterator[list[dict[str, Any]]]:
-    """Prepared utterances in the order of the rows, for a Collator."""
-    dataset = prepared(rows, preparer)
+    """Prepared utterances in the order of the rows, in batches for a `Collator`."""
+    dataset = prepare_rows(rows, preparer)
     for start in range(0, len(rows), batch_size):
         yield [dataset[index] for index in range(start, min(start + batch_size, len(rows)))]
 
 
 def score_file(path: Path) -> dict[str, dict[str, Any]]:
-    """Scores of each split in a predictions.jsonl: ua, wa, macro_f1, confusion_matrix, num_utterances, labels."""
+    """Compute the scores of each split in a predictions.jsonl.
+
+    Returns:
+        for each split ua, wa, macro_f1, confusion_matrix, num_utterances and labels.
+    """
     lines = read_lines(path)
     labels = list(lines[0]["probabilities"])
     scores = {}
@@ -96,6 +100,6 @@ def score_file(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def never_predicted(scores: dict[str, Any]) -> list[str]:
-    """The classes of one split that have utterances, none of which nor any other was taken for them."""
+    """Find the classes of one split that have utterances but no predictions."""
     matrix = scores["confusion_matrix"]
     return [label for label, row, column in zip(scores["labels"], matrix, zip(*matrix)) if any(row) and not any(column)]

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from core.errors import InputError, writing
-from recipe.batching import DurationSampler
+from recipe.batching import BucketSampler
 from recipe.checkpoints import delete_older, folder_at, mark_complete
 from recipe.scoring import load_metric
 
@@ -32,7 +32,7 @@ class SERAlignTrainer(Trainer):
     Args:
         watched_test: scored after each evaluation as `test_ua`, if given; never decides anything.
         durations, duration_pool: seconds of each training utterance, and how strictly batches follow them
-            (`DurationSampler`).
+            (`BucketSampler`).
         averaging: decay of the exponential moving average of the weights, which is then what is evaluated and
             what `AVERAGED` in each checkpoint holds; 0 averages nothing.
         pooling_learning_rate, classifier_learning_rate: of the new parts; `args.learning_rate` is the
@@ -199,7 +199,7 @@ class SERAlignTrainer(Trainer):
             self.averaged.n_averaged.fill_(1)  # the next update averages, the very first one would copy
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
-        return DurationSampler(
+        return BucketSampler(
             self.durations, self.args.train_batch_size * self.args.world_size, self.duration_pool, self.args.seed
         )
 

@@ -60,7 +60,7 @@ runpy.run_path("train.py", run_name="__main__")
 """
 # The innermost of these functions on the stack says what a run was doing, or else it was starting.
 PHASES = {
-    "keep_features": "writing the kept outputs of the convolutions",
+    "fill_cache": "writing the kept outputs of the convolutions",
     "training_step": "in an update",
     "_run_epoch": "in an update",
     "evaluate": "evaluating",
@@ -71,7 +71,7 @@ PHASES = {
 }
 # Of each stage, in the order in which a run comes by; None is a random moment within these seconds.
 AIMS = {
-    1: ("keep_features", None, "training_step", "evaluate", "_save_checkpoint", "save_and_score"),
+    1: ("fill_cache", None, "training_step", "evaluate", "_save_checkpoint", "save_and_score"),
     2: ("build_model", "training_step", None, "_save_checkpoint", "save_and_score"),
 }
 RANDOM_SECONDS = (4, 9)

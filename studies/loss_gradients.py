@@ -23,8 +23,9 @@ from core.errors import InputError
 from experiments.cells import Cell, Experiment, read_experiment
 from modeling_ser_align import SERAlignForAudioClassification, SERAlignOutput
 from recipe.arguments import parse_arguments
-from recipe.batching import Collator, UtterancePreparer, prepared, shortest_utterance
+from recipe.batching import Collator
 from recipe.data import rows_of, split_of
+from recipe.preparing import UtterancePreparer, prepare_rows, shortest_utterance
 from recipe.results import read_results
 from recipe.run import quiet_libraries
 from recipe.stages import build_model
@@ -57,7 +58,7 @@ def main(experiment: Experiment) -> None:
             model = build_model(2, parse_arguments(experiment.command_line(cell), description="")[2], rows)
         feature_extractor = AutoFeatureExtractor.from_pretrained(experiment.stage_dir(cell))
         preparer = UtterancePreparer(feature_extractor, shortest_utterance(model.config), args.data.trim_db)
-        lines.append(f"| {name} | {' | '.join(measured(model, prepared(rows, preparer), preparer.input_name))} |")
+        lines.append(f"| {name} | {' | '.join(measured(model, prepare_rows(rows, preparer), preparer.input_name))} |")
     table = "\n".join([f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|", *lines])
     experiment.report_dir.mkdir(parents=True, exist_ok=True)
     (experiment.report_dir / "loss_gradients.md").write_text(table + "\n", encoding="utf-8")

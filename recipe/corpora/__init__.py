@@ -1,4 +1,4 @@
-"""Corpora: a directory in its official layout -> rows. One file each; none of them knows of training."""
+"""Corpora: a directory in its official layout -> rows. One file for each corpus; none of them depends on training."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ PUBLISHED = {
 }
 HUB_OPTIONS = ("audio_column", "label_column", "speaker_column", "config", "split", "streaming", "limit")
 _ALL = {**PUBLISHED, "demo": demo, "folder": folder, "hub": hub}
-# What a model trained on the corpus inherits: licence (Hub identifier) and attribution, for the model card.
+# For the model card of a model trained on the corpus: its licence (Hub identifier) and attribution.
 LICENSES = {name: module.LICENSE for name, module in _ALL.items()}
 DESCRIPTIONS = {name: module.DESCRIPTION for name, module in _ALL.items()}
 
@@ -51,19 +51,18 @@ def load_corpus(
     hub_options: dict[str, Any] | None = None,
     allow_outside: bool = False,
 ) -> Dataset:
-    """Rows of a corpus; the columns are in `recipe.corpora.rows`.
+    """Read the rows of a corpus; `recipe.corpora.rows` describes the columns.
 
     Args:
-        partial: a copy of a published corpus that lacks utterances is taken as it is, with a warning.
-        hub_options: of `recipe.corpora.hub.load`; the `data_dir` of the corpus hub is a name on the Hub or a folder.
-
-        allow_outside: a list of the corpora folder and hub may name audio outside their directory.
+        partial: accept an incomplete copy of a published corpus, with a warning.
+        hub_options: for `recipe.corpora.hub.load`; the `data_dir` of the corpus hub is a name on the Hub or a folder.
+        allow_outside: for the corpora folder and hub, accept audio outside their directory.
 
     Raises:
         InputError: it cannot be read.
     """
     if csv is not None and corpus != "folder":
-        raise InputError(f"--csv {csv} goes with --corpus folder, not {corpus}")
+        raise InputError(f"--csv {csv} requires --corpus folder, not {corpus}")
     if corpus == "demo":
         return demo.load(data_dir or "data/demo")
     if csv is not None:

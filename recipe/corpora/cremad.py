@@ -1,15 +1,15 @@
 """CREMA-D, the audio: 7,442 utterances, 5.3 hours, 91 actors, 6 emotions, 12 sentences.
 
-American English, acted; 43 women and 48 men from 20 to 74 years old. The label is the emotion that the actor was
-asked for, as in the file name, not what the listeners heard: neutral 1087 utterances; happy, sad, angry, fearful
-and disgust 1271 each. One sentence (IEO) is spoken at three intensities, the others at none in particular.
+Acted American English by 43 women and 48 men, aged 20 to 74. The label is the intended emotion, taken from the file
+name, not the perceived one: neutral (1,087 utterances); happy, sad, angry, fearful and disgust (1,271 each). One
+sentence (IEO) is spoken at three intensities, the others at an unspecified one.
 
-`label_distribution` is the share of the votes of listeners who had the voice alone, about nine for each utterance
-(the raters of the face and of the video are left out), from processedResults/tabulatedVotes.csv; it is empty where
-that table is missing. VideoDemographics.csv names the actors' gender; without it, the list below does.
+`label_distribution` is the share of votes by listeners who heard only the voice, about nine for each utterance, from
+processedResults/tabulatedVotes.csv. Votes on the face and on the video are ignored. Without that table,
+`label_distribution` is empty. The actors' gender comes from VideoDemographics.csv, or else from a list in the reader.
 
 Known faults of the published audio: 1040_ITH_SAD_XX was named 1040_ITH_SAD_X for years (both are read, as
-1040_ITH_SAD_XX), and 1076_MTI_SAD_XX is silence.
+1040_ITH_SAD_XX), and 1076_MTI_SAD_XX is silent.
 
 Where: https://github.com/CheyneyComputerScience/CREMA-D, cloned with git-lfs; give the directory that holds
 AudioWAV. Licence: Open Database License 1.0, contents under the Database Contents License 1.0.
@@ -28,13 +28,13 @@ from typing import Any
 from datasets import Dataset
 
 from core.errors import InputError
-from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
+from recipe.corpora.rows import compare_counts, find_audio_files, make_rows, report_differences
 
 LICENSE = "odbl"
 DESCRIPTION = (
     "CREMA-D (Cao et al. 2014, https://github.com/CheyneyComputerScience/CREMA-D, Open Database License 1.0): acted "
-    "American English, twelve sentences, 91 actors, labelled with the emotion that the actor was asked for. Expect "
-    "less on spontaneous speech, other sentences, accents and languages, and on noisy recordings."
+    "American English, twelve sentences, 91 actors, labelled with the intended emotion. Expect lower accuracy on "
+    "spontaneous speech, other sentences, accents and languages, and on noisy recordings."
 )
 LABELS = ["neutral", "happy", "sad", "angry", "fearful", "disgust"]
 PUBLISHED_COUNTS = {label: 1087 if label == "neutral" else 1271 for label in LABELS}
@@ -63,8 +63,8 @@ FEMALE_ACTORS = {str(actor) for actor in (
     1061, 1063, 1072, 1073, 1074, 1075, 1076, 1078, 1079, 1082, 1084, 1089, 1091,
 )}
 
-# Test actors of five folds; ours, as the corpus publishes no split. Drawn once: the women, then the men, each
-# sorted and shuffled with seed 0 (one random.Random for both), dealt to the folds in turn.
+# Test actors of five folds; ours, as the corpus publishes no split. Drawn once: the women, then the men, each sorted
+# and shuffled with seed 0 (one random.Random for both), were assigned to the folds in turn.
 TEST_ACTORS = (
     ("1001", "1004", "1013", "1016", "1017", "1021", "1023", "1028", "1035", "1040",
      "1043", "1045", "1046", "1059", "1060", "1068", "1069", "1076", "1079"),
@@ -91,17 +91,17 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Rows of the directory that holds AudioWAV; `intensity` is low, medium, high or unspecified.
+    """Read the directory that holds AudioWAV; `intensity` is low, medium, high or unspecified.
 
     Raises:
-        InputError: the directory holds no CREMA-D audio or git-lfs pointers in its place, a table cannot be read,
-            or utterances are missing and the copy is not said to be `partial`.
+        InputError: the directory holds no CREMA-D audio, or git-lfs pointers instead of it, a table cannot be read,
+            or utterances are missing and `partial` is not set.
     """
     root = _root(Path(data_dir))
     votes = _votes(root)
     genders = _genders(root)
     rows = []
-    for path in audio_files(root / "AudioWAV", (".wav",)):
+    for path in find_audio_files(root / "AudioWAV", (".wav",)):
         utterance = MISNAMED.get(path.stem, path.stem)
         name = NAME.fullmatch(utterance)
         if name is None:
@@ -157,7 +157,7 @@ def _table(path: Path, columns: list[str]) -> list[tuple[int, dict[str, str]]]:
 
 
 def _votes(root: Path) -> dict[str, list[float]]:
-    """Share of the voice-only votes for each label, of each utterance; empty where the table is missing."""
+    """For each utterance, the share of voice-only votes for each label; empty if the table is missing."""
     path = root / VOTES
     if not path.is_file():
         return {}
@@ -177,7 +177,7 @@ def _votes(root: Path) -> dict[str, list[float]]:
 
 
 def _genders(root: Path) -> dict[str, str]:
-    """Gender of each actor, from the table of the corpus where it is there."""
+    """Gender of each actor, from the corpus's table if it is there."""
     path = root / DEMOGRAPHICS
     if not path.is_file():
         return {actor: "female" if actor in FEMALE_ACTORS else "male" for actor in ACTORS}
@@ -201,4 +201,4 @@ def _differences(rows: list[dict[str, Any]], votes: dict[str, list[float]]) -> l
         for utterance in votes
         if utterance not in found and NAME.fullmatch(utterance) and utterance[:4] in actors
     ]
-    return absent + missing + differing_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)
+    return absent + missing + compare_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)

@@ -1,8 +1,8 @@
 """EmoDB, the Berlin Database of Emotional Speech: 535 utterances, 0.4 hours, 10 speakers, 7 classes, 10 sentences.
 
-German, acted, recorded in an anechoic chamber at TU Berlin, 16 kHz; five women and five men. Kept are utterances
-whose emotion at least 80 % of the listeners recognised, which is why the classes differ in size:
-angry (127 utterances), bored (81), neutral (79), happy (71), fearful (69), sad (62), disgust (46).
+Acted German by five women and five men, recorded at 16 kHz in an anechoic chamber at TU Berlin. The corpus keeps only
+utterances whose emotion at least 80% of the listeners recognised, so the classes differ in size: angry
+(127 utterances), bored (81), neutral (79), happy (71), fearful (69), sad (62), disgust (46).
 
 Where: http://emodb.bilderbar.info/download/download.zip; unpack it and give the directory that holds wav/.
 Licence: the corpus page asks for the citation; audEERING's collection of public data sets lists it as CC0 1.0.
@@ -18,13 +18,13 @@ from pathlib import Path
 from datasets import Dataset
 
 from core.errors import InputError
-from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
+from recipe.corpora.rows import compare_counts, find_audio_files, make_rows, report_differences
 
 LICENSE = "cc0-1.0"
 DESCRIPTION = (
     "EmoDB (Burkhardt et al. 2005, http://emodb.bilderbar.info, listed as CC0 1.0): acted German, ten sentences, ten "
-    "speakers, recorded in an anechoic chamber and selected for clear emotions. Expect less on spontaneous speech, "
-    "other sentences and languages, and on noisy recordings."
+    "speakers, recorded in an anechoic chamber and selected for clear emotions. Expect lower accuracy on "
+    "spontaneous speech, other sentences and languages, and on noisy recordings."
 )
 LABELS = ["neutral", "happy", "sad", "angry", "fearful", "disgust", "bored"]
 PUBLISHED_COUNTS = {"neutral": 79, "happy": 71, "sad": 62, "angry": 127, "fearful": 69, "disgust": 46, "bored": 81}
@@ -60,14 +60,14 @@ NAME = re.compile(rf"({'|'.join(GENDERS)})({'|'.join(SENTENCES)})([{''.join(EMOT
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Rows of the directory that holds wav/, or of wav/ itself.
+    """Read the directory that holds wav/, or wav/ itself.
 
     Raises:
-        InputError: the directory is missing or holds no EmoDB file, or utterances are missing and the copy is not
-            said to be `partial`.
+        InputError: the directory is missing or holds no EmoDB file, or utterances are missing and `partial` is not
+            set.
     """
     rows: dict[str, dict] = {}
-    for path in audio_files(Path(data_dir), (".wav",)):
+    for path in find_audio_files(Path(data_dir), (".wav",)):
         name = NAME.fullmatch(path.stem)
         if name is None:
             continue
@@ -93,4 +93,4 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
 def _differences(rows: list[dict]) -> list[str]:
     speakers = {row["speaker"] for row in rows}
     absent = [f"no utterance of speaker {speaker}" for speaker in GENDERS if speaker not in speakers]
-    return absent + differing_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)
+    return absent + compare_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)

@@ -1,15 +1,15 @@
 """ESD, Emotional Speech Dataset: 35,000 utterances, about 29 hours, 20 speakers, 5 classes.
 
-Acted, 16 kHz, recorded in a studio; ten native speakers of Mandarin (0001 to 0010) and ten of English (0011 to 0020),
-of each five women and five men. Every speaker says the same 350 sentences of the language in every emotion.
-Classes: neutral, happy, sad, angry, surprised, 7,000 utterances each (350 of each speaker).
+Acted speech, recorded in a studio at 16 kHz, by ten native speakers of Mandarin (0001 to 0010) and ten of English
+(0011 to 0020), five women and five men each. Every speaker says the same 350 sentences in every emotion.
+Classes: neutral, happy, sad, angry, surprised, 7,000 utterances each (350 by each speaker).
 
 A speaker's utterances are numbered 1 to 1750 in blocks of 350: neutral, angry, happy, sad, surprised. The published
-split takes the first 20 of each block as evaluation set (here "validation"), the next 30 as test set and the other 300
-for training; all speakers are in all three, so it is `official_split`. Older releases have the folders train,
-evaluation and test within each emotion; where they are there, they decide. `language` is "zh" or "en".
-The label is the folder's. The sentences come from 0001/0001.txt and so on, which are published in various encodings
-(UTF-8, UTF-16, GBK) and with a few damaged lines: such a line is named in a warning, and its text left empty.
+split takes the first 20 of each block for evaluation (here "validation"), the next 30 for testing and the other 300
+for training. All speakers are in all three parts, so the split is `official_split`. Older releases have the folders
+train, evaluation and test within each emotion; if present, these define the split. `language` is "zh" or "en".
+The label is the name of the folder. The sentences come from 0001/0001.txt and so on, which are published in various
+encodings (UTF-8, UTF-16, GBK) and with a few damaged lines; a warning names such a line, and its text stays empty.
 
 Where: https://github.com/HLTSingapore/Emotional-Speech-Data; unpack it and give the directory that holds 0001 to 0020.
 Licence: research only, by a signed agreement.
@@ -26,13 +26,13 @@ from pathlib import Path
 from datasets import Dataset
 
 from core.errors import InputError, warn
-from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
+from recipe.corpora.rows import compare_counts, find_audio_files, make_rows, report_differences
 
 LICENSE = "other"
 DESCRIPTION = (
     "ESD (Zhou et al. 2022, https://github.com/HLTSingapore/Emotional-Speech-Data, for research only): acted Mandarin "
-    "and English of twenty speakers, recorded in a studio, the same sentences in every emotion. Expect less on "
-    "spontaneous speech, other languages and accents, and on noisy recordings."
+    "and English of twenty speakers, recorded in a studio, the same sentences in every emotion. Expect lower "
+    "accuracy on spontaneous speech, other languages and accents, and on noisy recordings."
 )
 LABELS = ["neutral", "happy", "sad", "angry", "surprised"]
 PUBLISHED_COUNTS = {label: 7000 for label in LABELS}
@@ -51,15 +51,15 @@ NOT_ENGLISH = re.compile("[\u3400-\u9fff\ue000-\uf8ff\ufffd]")
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Rows of the directory that holds 0001 to 0020, or of one above it.
+    """Read the directory that holds 0001 to 0020, or one above it.
 
     Raises:
-        InputError: the directory is missing or holds no ESD file, or utterances or transcripts are missing and the
-            copy is not said to be `partial`.
+        InputError: the directory is missing or holds no ESD file, or utterances or transcripts are missing and
+            `partial` is not set.
     """
     rows: dict[str, dict] = {}
     transcripts: dict[Path, dict[str, str]] = {}
-    for path in audio_files(Path(data_dir), (".wav",)):
+    for path in find_audio_files(Path(data_dir), (".wav",)):
         name, emotion = NAME.fullmatch(path.stem), _emotion_folder(path)
         if name is None or not 1 <= int(name[2]) <= BLOCK * len(FOLDERS) or emotion.name not in FOLDERS:
             continue
@@ -78,7 +78,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
             "language": _language(speaker),
             "text": transcripts[transcript].get(path.stem, ""),
             "style": "scripted",
-            "official_split": SPLITS.get(path.parent.name) or _split_of_number(int(name[2])),
+            "official_split": SPLITS.get(path.parent.name) or _find_split(int(name[2])),
         }
         rows[path.stem] = row
     if not rows:
@@ -100,7 +100,7 @@ def _language(speaker: str) -> str:
     return "zh" if int(speaker) <= 10 else "en"
 
 
-def _split_of_number(number: int) -> str:
+def _find_split(number: int) -> str:
     place = (number - 1) % BLOCK
     if place < 20:
         return "validation"
@@ -112,7 +112,7 @@ def _sentences(path: Path, language: str) -> dict[str, str]:
     if not path.is_file():
         return {}
     sentences, damaged = {}, []
-    for number, line in enumerate(_decoded(path.read_bytes(), language).splitlines(), 1):
+    for number, line in enumerate(_decode(path.read_bytes(), language).splitlines(), 1):
         # Some lines have spaces in place of tabs.
         name, _, rest = " ".join(line.split()).partition(" ")
         if not name:
@@ -123,16 +123,16 @@ def _sentences(path: Path, language: str) -> dict[str, str]:
         sentence, _, last = rest.rpartition(" ")
         sentences[name] = sentence if last in EMOTION_WORDS else rest
     if damaged:
-        others = f" (and {len(damaged) - 1} more lines)" if len(damaged) > 1 else ""
+        others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         warn(
-            f"{path} line {damaged[0]}{others} is not 'id, sentence, emotion' separated by tabs; such an utterance has "
-            "no text"
+            f"{path} line {damaged[0]}{others} is not 'id, sentence, emotion' separated by tabs; the text of such an "
+            "utterance stays empty"
         )
     return sentences
 
 
-def _decoded(content: bytes, language: str) -> str:
-    """The transcripts' encodings differ: UTF-16, UTF-8, GBK, and Western for some of the English ones."""
+def _decode(content: bytes, language: str) -> str:
+    """Decode a transcript, which may be UTF-16, UTF-8 or GBK, or windows-1252 if it is English."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", errors="replace")
     try:
@@ -155,4 +155,4 @@ def _differences(rows: list[dict]) -> list[str]:
         for number in range(block * BLOCK + 1, (block + 1) * BLOCK + 1)
         if speaker in speakers and f"{speaker}_{number:06d}" not in found
     ]
-    return absent + missing + differing_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)
+    return absent + missing + compare_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)

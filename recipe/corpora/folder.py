@@ -1,10 +1,12 @@
 """Your own recordings: a folder for each label, or a CSV file.
 
-A folder for each label: `DATA_DIR/angry/a.wav`, `DATA_DIR/happy/b.flac`. A CSV: columns `path` (relative
-to the CSV's directory or to --data_dir), `label`, and optionally `speaker`, `split` (train, validation,
-test), `gender` and `id`. A path, or a link, that leads out of that directory is refused unless it is allowed. Give
-speakers wherever you know them: without, the same voice can stand in
-training and test data, and scores come out too high.
+With folders, the label is the folder's name: `DATA_DIR/angry/a.wav`, `DATA_DIR/happy/b.flac`. A CSV file has the
+columns `path` (relative to the CSV's directory or to --data_dir) and `label`, and optionally `speaker`, `split`
+(train, validation, test), `gender` and `id`. Paths and links that lead out of the directory are refused unless
+--allow_outside_paths is given.
+
+Give the speakers if you know them. Otherwise the same voice can be in the training and the test data, and scores
+are too high.
 """
 
 import csv
@@ -16,7 +18,7 @@ from datasets import Dataset
 
 from core.audio import AUDIO_SUFFIXES
 from core.errors import InputError, warn
-from recipe.corpora.rows import UNKNOWN_SPEAKER, audio_files, make_rows, refuse_outside
+from recipe.corpora.rows import UNKNOWN_SPEAKER, find_audio_files, make_rows, refuse_outside
 
 LICENSE = "other"
 DESCRIPTION = "The recordings are the user's own; their licence decides how the model may be used."
@@ -25,30 +27,30 @@ SPLITS = ("train", "validation", "test")
 
 
 def load(data_dir: str | Path, allow_outside: bool = False) -> Dataset:
-    """Rows of a directory with one folder for each label.
+    """Read a directory with one folder for each label.
 
     Raises:
         InputError: the directory is missing, holds audio in fewer than two folders, or links to audio elsewhere
-            although that is not allowed.
+            and `allow_outside` is not set.
     """
     root = Path(data_dir)
     if not root.is_dir():
-        raise InputError(f"{data_dir} is no directory; give one that holds a folder of audio for each label")
+        raise InputError(f"{data_dir} is not a directory; give one that holds a folder of audio for each label")
     rows = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for path in audio_files(folder, AUDIO_SUFFIXES):
+        for path in find_audio_files(folder, AUDIO_SUFFIXES):
             if not allow_outside:
                 refuse_outside(path, [root], str(data_dir))
             rows.append({"id": path.relative_to(root).as_posix(), "audio": path, "label": folder.name})
-    return _checked(rows, str(data_dir))
+    return _make_rows(rows, str(data_dir))
 
 
 def load_csv(csv_path: str | Path, root: str | Path, allow_outside: bool = False) -> Dataset:
-    """Rows of a CSV file; relative paths start at `root`.
+    """Read a CSV file; relative paths start at `root`.
 
     Raises:
-        InputError: the file or a column is missing, a line is incomplete, or its path leads out of `root` although
-            that is not allowed (named by its number).
+        InputError: the file or a column is missing, a line is incomplete, or its path leads out of `root` and
+            `allow_outside` is not set; the message names the line.
     """
     if not Path(csv_path).is_file():
         raise InputError(f"{csv_path}: no such CSV file")
@@ -80,12 +82,12 @@ def load_csv(csv_path: str | Path, root: str | Path, allow_outside: bool = False
             if not allow_outside:
                 refuse_outside(audio, [Path(root)], f"{csv_path}, line {reader.line_num}")
             rows.append({"audio": audio, "id": values.pop("path"), **values})
-    _leave_out_directories(rows)
-    return _checked(rows, str(csv_path))
+    _shorten_absolute_ids(rows)
+    return _make_rows(rows, str(csv_path))
 
 
-def _leave_out_directories(rows: list[dict]) -> None:
-    """An absolute path is no id: it would carry the directories of this machine into published predictions."""
+def _shorten_absolute_ids(rows: list[dict]) -> None:
+    """Shorten absolute paths, which would publish the directories of this machine as ids in predictions."""
     absolute = [row for row in rows if Path(row["id"]).is_absolute()]
     if absolute:
         common = os.path.commonpath([Path(row["id"]).parent for row in absolute])
@@ -93,15 +95,15 @@ def _leave_out_directories(rows: list[dict]) -> None:
             row["id"] = Path(row["id"]).relative_to(common).as_posix()
 
 
-def _checked(rows: list[dict], source: str) -> Dataset:
+def _make_rows(rows: list[dict], source: str) -> Dataset:
     labels = sorted({row["label"] for row in rows})
     if len(labels) < 2:
         found = f"only the label {labels[0]!r}" if labels else "no audio"
-        raise InputError(f"{source} holds {found}; at least two labels are needed, a folder of audio for each")
+        raise InputError(f"{source} holds {found}; at least two labels are needed, with a folder of audio for each")
     if "speaker" not in rows[0]:
         warn(
-            f"{source} names no speakers. One voice can stand in training and test data, so the scores may be too "
-            "high; a CSV with a speaker column mends that."
+            f"{source} names no speakers. The same voice can be in the training and the test data, so scores may be "
+            "too high; a CSV with a speaker column prevents that."
         )
         for row in rows:
             row["speaker"] = UNKNOWN_SPEAKER + row["id"]

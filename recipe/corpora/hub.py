@@ -1,20 +1,20 @@
 """Any dataset of the Hugging Face Hub, or one on disk, by the names of its audio, label and speaker columns.
 
-A Hub name (`owner/name`), a directory that `save_to_disk` wrote, or a directory of parquet or CSV files. The audio
-column holds encoded audio (the Audio feature, or bytes) or paths of files, relative ones from the directory; the
-label column holds class names, as ClassLabel, words or numbers. Audio that is embedded in the dataset is written
-once, as it is encoded, to `CACHE_DIR/audio/`, each file named by the SHA-256 of its content. Rows without a label
-(empty, or -1) are left out.
+Give a Hub name (`owner/name`), a directory written by `save_to_disk`, or a directory of parquet or CSV files. The
+audio column holds encoded audio (the Audio feature, or bytes) or file paths, absolute or relative to the directory.
+The label column holds class names, as ClassLabel, words or numbers. Audio embedded in the dataset is written once,
+without re-encoding, to `CACHE_DIR/audio/`; each file is named by the SHA-256 of its content. Rows without a label
+(empty or -1) are dropped.
 
-A streamed dataset is read through once, row by row. What is done is listed in `CACHE_DIR/streams/`, so that an
-interrupted pass goes on where it stopped, and a finished one is not repeated; a dataset that has changed is
-streamed anew.
+A streamed dataset is read once, row by row. A journal in `CACHE_DIR/streams/` lists the rows that are done: an
+interrupted pass resumes where it stopped, a finished one is not repeated, and a dataset that has changed is streamed
+again.
 
-Give the speaker column wherever there is one: without, the same voice can stand in training and test data. Where
-the dataset comes in train, validation (or dev, valid) and test parts, they are kept as the column `split`, unless
-they share speakers: then the column is `official_split`, and the parts for training are made by speaker.
+Give the speaker column if there is one. Otherwise the same voice can be in the training and the test data. If the
+dataset has train, validation (or dev, valid) and test parts, they become the column `split`. If these parts share
+speakers, they become `official_split` instead, and the parts for training are made by speaker.
 
-Licence and citation are the dataset's own: they stand on its page.
+The licence and the citation are on the dataset's page.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ DESCRIPTION = (
     "A dataset of the Hugging Face Hub or of the user; the licence on its page decides how the model may be used."
 )
 SPLITS = {"train": "train", "validation": "validation", "dev": "validation", "valid": "validation", "test": "test"}
-# What opening or reading raises for a wrong name or configuration, without network, or without a decoder.
+# Raised when opening or reading fails: a wrong name or configuration, no network, or no decoder.
 FAILURES = (OSError, ValueError, RuntimeError, ImportError, DatasetsError)
 
 
@@ -90,39 +90,39 @@ def load(
     limit: int | None = None,
     allow_outside: bool = False,
 ) -> Dataset:
-    """Rows of a dataset.
+    """Read the rows of a dataset.
 
     Args:
-        name: Hub name, directory of `save_to_disk`, or directory of parquet or CSV files.
+        name: Hub name, directory written by `save_to_disk`, or directory of parquet or CSV files.
         cache_dir: where embedded audio is written.
-        audio_column, label_column, speaker_column: what the columns are called; None for no speakers.
-        config: which configuration, for a dataset that has several.
-        split: one part alone; None takes all.
-        streaming: read the rows one by one and keep nothing but the audio, instead of fetching the whole dataset
-            first. What `save_to_disk` wrote is on disk already and read as without.
-        limit: at most so many rows of each part, the first ones.
-        allow_outside: rows may name audio that is neither in the dataset nor beside it: anywhere on this machine, or
-            on a server.
+        audio_column, label_column, speaker_column: names of the columns; None for no speakers.
+        config: the configuration, for a dataset with several.
+        split: the only part to read; None reads all.
+        streaming: read the rows one by one and store only the audio, instead of downloading the whole dataset first.
+            A dataset written by `save_to_disk` is on disk already and is not streamed.
+        limit: read at most this many rows of each part, from its beginning.
+        allow_outside: rows may name audio anywhere on this machine or on a server, not only in the dataset or beside
+            it.
 
     Raises:
-        InputError: the dataset cannot be opened or read, a column is missing, a row holds no audio, names audio
-            outside although that is not allowed, or fewer than two labels occur.
+        InputError: the dataset cannot be opened or read, a column is missing, a row holds no audio or names audio
+            outside while `allow_outside` is not set, or there are fewer than two labels.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"limit={limit} is no number of rows: give 1 or more, or leave it out for all")
+        raise InputError(f"limit={limit} is not a number of rows: give 1 or more, or omit it to read all")
     rows: list[dict[str, Any]] = []
     order: list[str] = []
     for part_name, data in _open(name, config, split, streaming).items():
         part = _Part(data, name, part_name, audio_column, label_column, speaker_column, Path(cache_dir), allow_outside)
-        part = _with_these_columns(part)
+        part = _select_columns(part)
         if isinstance(part.data, IterableDataset):
             found = _read_stream(part, _journal(part, config), limit)
         else:
             found = _read(part, limit)
         rows += [{**row, "part": part_name} for row in found]
         order += _class_names(part)
-    rows, labels = _labelled(rows, order, name)
-    return make_rows(_with_split(_with_speakers(rows, name, speaker_column), name), labels)
+    rows, labels = _drop_unlabelled(rows, order, name)
+    return make_rows(_add_split(_fill_speakers(rows, name, speaker_column), name), labels)
 
 
 def _open(name: str, config: str | None, split: str | None, streaming: bool) -> dict[str, Dataset | IterableDataset]:
@@ -134,7 +134,7 @@ def _open(name: str, config: str | None, split: str | None, streaming: bool) -> 
     except FAILURES as error:
         raise InputError(
             f"{name} cannot be opened as a dataset ({_reason(error)}); give a Hub name such as owner/name, a directory "
-            "that save_to_disk wrote, or one of parquet or CSV files; folders of audio go with --corpus folder"
+            "written by save_to_disk, or one of parquet or CSV files; for folders of audio use --corpus folder"
         ) from None
     if isinstance(data, DatasetDict | IterableDatasetDict):
         parts = {str(part_name): part for part_name, part in data.items()}
@@ -150,15 +150,13 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error.__cause__ or error).split())[:300]
 
 
-def _with_these_columns(part: _Part) -> _Part:
-    """The part with its audio, label and speaker columns alone, and audio that is not decoded."""
+def _select_columns(part: _Part) -> _Part:
+    """Keep only the audio, label and speaker columns of a part, with the audio not decoded."""
     present = part.data.column_names
-    if present is None:  # a stream of CSV lines knows its columns once it has read one
+    if present is None:  # a stream of CSV lines knows its columns after the first line
         present = list(next(_iterate(part), {}))
     if len(set(part.columns)) < len(part.columns):
-        raise InputError(
-            f"{part}: columns {', '.join(part.columns)} are not all different; it has {', '.join(present)}"
-        )
+        raise InputError(f"{part}: columns {', '.join(part.columns)} must be different; it has {', '.join(present)}")
     for column in part.columns:
         if column not in present:
             raise InputError(f"{part} has no column {column!r}; it has {', '.join(present) or 'none'}")
@@ -181,10 +179,10 @@ def _iterate(part: _Part) -> Iterator[dict[str, Any]]:
     try:
         yield from part.data
     except FAILURES as error:
-        advice = "run it again, what is written stays"
-        if isinstance(error, ImportError):  # such datasets need a decoder even to be listed
-            advice = "folders of audio go with --corpus folder"
-        raise InputError(f"{part} cannot be read on ({_reason(error)}); {advice}") from None
+        advice = "run it again to resume"
+        if isinstance(error, ImportError):  # folders of audio: listing them needs a decoder
+            advice = "for folders of audio use --corpus folder"
+        raise InputError(f"{part}: reading failed ({_reason(error)}); {advice}") from None
 
 
 def _read(part: _Part, limit: int | None) -> list[dict[str, str]]:
@@ -195,8 +193,8 @@ def _read(part: _Part, limit: int | None) -> list[dict[str, str]]:
 
 
 def _journal(part: _Part, config: str | None) -> Path:
-    """Where the rows of a stream are listed. The library's own cache directory names the state of the files (the
-    commit, or the time of change), so that another state has another list."""
+    """The journal of a stream. Its name depends on the library's cache directory, which is named after the state of
+    the files (commit or modification time), so a changed dataset has a new journal."""
     try:
         state = load_dataset_builder(part.source, config).cache_dir
     except FAILURES as error:
@@ -206,7 +204,7 @@ def _journal(part: _Part, config: str | None) -> Path:
 
 
 def _read_stream(part: _Part, journal: Path, limit: int | None) -> list[dict[str, str]]:
-    """The rows of a stream: those of the journal first, then the others, each written to it when it is done."""
+    """Read the rows of a stream: those in the journal first, then the rest, each added to the journal when done."""
     journal.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{journal}.lock"):
         entries = _read_journal(journal)
@@ -227,7 +225,7 @@ def _read_stream(part: _Part, journal: Path, limit: int | None) -> list[dict[str
 
 
 def _read_journal(journal: Path) -> list[dict[str, Any]]:
-    """The entries of a journal; none where audio that it lists is gone. A line that was cut off is removed."""
+    """Read the entries of a journal; none if audio that it lists is gone. An incomplete last line is removed."""
     if not journal.is_file():
         return []
     content = journal.read_bytes()
@@ -240,7 +238,7 @@ def _read_journal(journal: Path) -> list[dict[str, Any]]:
 
 
 def _row(part: _Part, index: int, line: dict[str, Any]) -> dict[str, str]:
-    """One row: id, path of the audio, and label and speaker as words, empty where there is none."""
+    """One row: id, path of the audio, and label and speaker as words, empty if there is none."""
     where = f"{part}, row {index + 1}"
     speaker = line[part.speaker_column] if part.speaker_column else None
     return {
@@ -257,20 +255,20 @@ def _word(value: Any, feature: Any, where: str) -> str:
         return ""
     if isinstance(feature, ClassLabel) and isinstance(value, int):
         return feature.int2str(value)
-    if isinstance(value, float) and value.is_integer():  # numbers of a table with empty cells
+    if isinstance(value, float) and value.is_integer():  # integers of a column with empty cells
         value = int(value)
     if not isinstance(value, str | int):
-        raise InputError(f"{where}: {str(value)[:50]!r} is neither a word nor a whole number; name another column")
+        raise InputError(f"{where}: {str(value)[:50]!r} is neither a word nor an integer; choose another column")
     return str(value).strip()
 
 
 def _audio_path(part: _Part, value: Any, where: str) -> str:
-    """The path of a row's audio, written to the cache first where the dataset holds the audio itself."""
+    """The path of a row's audio, which is written to the cache first if the dataset embeds it."""
     if isinstance(value, str | bytes):
         value = {"path" if isinstance(value, str) else "bytes": value}
     if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
         raise InputError(
-            f"{where}: column {part.audio_column!r} holds neither encoded audio nor a path; name another column"
+            f"{where}: column {part.audio_column!r} holds neither encoded audio nor a path; choose another column"
         )
     path, content = value.get("path") or "", value.get("bytes")
     if content is None and "://" in path:  # in an archive or on a server
@@ -279,35 +277,37 @@ def _audio_path(part: _Part, value: Any, where: str) -> str:
         with fsspec.open(path, "rb") as file:
             content = file.read()
     if content is not None:
-        return str(_written(content, Path(path).suffix.lower(), part.cache_dir / "audio"))
+        return str(_write_once(content, Path(path).suffix.lower(), part.cache_dir / "audio"))
     for candidate in (Path(part.source) / path, Path(path)):
         if candidate.is_file():
             if not part.allow_outside:
                 refuse_outside(candidate, _directories(part), where)
             return str(candidate.absolute())
-    raise InputError(f"{where}: {path}: no such audio file, from {part.source} or from here")
+    raise InputError(f"{where}: {path}: no such audio file, relative to {part.source} or to the current directory")
 
 
 def _directories(part: _Part) -> list[Path]:
-    """Where a row may name a file: beside the dataset, or where the library keeps what it has fetched."""
+    """Where a row may name a file: beside the dataset, or in the caches of the library."""
     fetched = [Path(HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
     return [Path(part.source), *fetched] if Path(part.source).is_dir() else fetched
 
 
 def _check_source(part: _Part, url: str, where: str) -> None:
-    """Raise InputError for audio of a server or of an archive (`zip://a.wav::place`) that is not the dataset's own."""
+    """Raise InputError for audio on a server or in an archive (`zip://a.wav::place`) outside the dataset."""
     place = url.rpartition("::")[2]
     if place.startswith("hf://"):
         if not place.startswith((f"hf://datasets/{part.source}/", f"hf://datasets/{part.source}@")):
-            raise InputError(f"{where}: {url} is of another dataset: --allow_outside_paths if you trust this one")
+            raise InputError(
+                f"{where}: {url} belongs to another dataset: add --allow_outside_paths if you trust this one"
+            )
     elif "://" in place:
-        raise InputError(f"{where}: {url} is no file of the dataset: --allow_outside_paths if you trust it")
+        raise InputError(f"{where}: {url} is not a file of the dataset: add --allow_outside_paths if you trust it")
     else:
         refuse_outside(Path(place), _directories(part), where)
 
 
-def _written(content: bytes, suffix: str, directory: Path) -> Path:
-    """The file with this content; it appears whole or not at all."""
+def _write_once(content: bytes, suffix: str, directory: Path) -> Path:
+    """Write the content to a file named by its hash, unless it exists; the file appears complete or not at all."""
     digest = hashlib.sha256(content).hexdigest()
     path = directory / digest[:2] / f"{digest}{suffix if suffix in AUDIO_SUFFIXES else ''}"
     if not path.is_file():
@@ -318,35 +318,37 @@ def _written(content: bytes, suffix: str, directory: Path) -> Path:
     return path.absolute()
 
 
-def _labelled(rows: list[dict[str, Any]], order: list[str], name: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows that have a label, and the labels: in the order of the dataset, or else sorted."""
+def _drop_unlabelled(rows: list[dict[str, Any]], order: list[str], name: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows that have a label, and the labels, in the order of the dataset if it defines one, else sorted."""
     labelled = [row for row in rows if row["label"]]
     if len(labelled) < len(rows):
-        warn(f"{name}: {len(rows) - len(labelled)} of {len(rows)} rows have no label and are left out")
+        warn(f"{name}: {len(rows) - len(labelled)} of {len(rows)} rows have no label and are dropped")
     present = {row["label"] for row in labelled}
     if len(present) < 2:
         found = f"only the label {min(present)!r}" if present else "no label"
-        raise InputError(f"{name}: {found} in {len(rows)} rows; at least two are needed (another column, more rows?)")
+        raise InputError(
+            f"{name}: {found} in {len(rows)} rows; at least two are needed: choose another column or read more rows"
+        )
     labels = [word for word in dict.fromkeys(order) if word in present]
     others = present - set(labels)
     if others and all(word.isdecimal() for word in others):
-        warn(f"{name} numbers its classes without naming them: they are called {', '.join(sorted(others, key=int))}")
+        warn(f"{name} has numbers without names as classes; they are called {', '.join(sorted(others, key=int))}")
         return labelled, labels + sorted(others, key=int)
     return labelled, labels + sorted(others)
 
 
-def _with_speakers(rows: list[dict[str, Any]], name: str, speaker_column: str | None) -> list[dict[str, Any]]:
+def _fill_speakers(rows: list[dict[str, Any]], name: str, speaker_column: str | None) -> list[dict[str, Any]]:
     unknown = sum(not row["speaker"] for row in rows)
     if unknown:
         what = (
             f"{speaker_column!r} is empty in {unknown} of {len(rows)} rows" if speaker_column else "no speaker column"
         )
-        warn(f"{name}: {what}. One voice can stand in training and test data, so the scores may be too high.")
+        warn(f"{name}: {what}. The same voice can be in the training and the test data, so scores may be too high.")
     return [{**row, "speaker": row["speaker"] or UNKNOWN_SPEAKER + row["id"]} for row in rows]
 
 
-def _with_split(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """The rows with their part as `split` or `official_split`, or with neither where there is one part alone."""
+def _add_split(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Turn the part of each row into `split` or `official_split`; drop it if there is only one part."""
     speakers: dict[str, set[str]] = {}
     for row in rows:
         row["part"] = SPLITS.get(row["part"], row["part"])
@@ -354,8 +356,8 @@ def _with_split(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     column = "split"
     shared = sum(map(len, speakers.values())) - len(set().union(*speakers.values()))
     if len(speakers) > 1 and (shared or not {"train", "test"} <= set(speakers) <= set(SPLITS.values())):
-        why = f"share {shared} speakers" if shared else "are not train, validation and test"
-        warn(f"{name}: its parts ({', '.join(speakers)}) {why}, so they become official_split, which training ignores")
+        why = f"share {shared} speaker{'s' if shared > 1 else ''}" if shared else "are not train, validation and test"
+        warn(f"{name}: its parts ({', '.join(speakers)}) {why}; they become official_split, which training ignores")
         column = "official_split"
     own = [{name: value for name, value in row.items() if name != "part"} for row in rows]
     return own if len(speakers) == 1 else [{**new, column: row["part"]} for new, row in zip(own, rows)]

@@ -1,19 +1,18 @@
 """IEMOCAP: 10,039 utterances, about 12 hours, 10 speakers in 5 sessions, 10 emotions.
 
-North American English, five women and five men. A session is one woman and one man who talk to each other, partly
+North American English by five women and five men. In each session one woman and one man talk to each other, partly
 improvised (`impro`), partly from plays (`script`). Valence, activation and dominance are means over annotators on
 a scale from 1 to 5.
 
-Classes: neutral 1708, happy 595, sad 1084, angry 1103, fearful 40, disgust 2, surprised 107, excited 1041,
-frustrated 1849, other 3, and no_agreement 2507 (`xxx`: no majority among the annotators). The usual set of four
-classes merges excited into happy: 5,531 utterances, angry 1103, happy 1636, sad 1084, neutral 1708.
+Classes: neutral 1,708, happy 595, sad 1,084, angry 1,103, fearful 40, disgust 2, surprised 107, excited 1,041,
+frustrated 1,849, other 3, and no_agreement 2,507 (`xxx`: no majority among the annotators). The usual four-class set
+merges excited into happy: 5,531 utterances, angry 1,103, happy 1,636, sad 1,084, neutral 1,708.
 
-`label_distribution` is the share of the annotators' votes; the speakers' judgement of themselves (`C-F1`, `C-M1`)
-is left out. An annotator has one vote; who named several emotions shares it equally among them. Nobody votes for
-no_agreement, so its share is always 0.
+`label_distribution` is the share of annotator votes, without the speakers' judgements of themselves (`C-F1`, `C-M1`).
+Each annotator has one vote, divided equally if they named several emotions. The share of no_agreement is always 0.
 
-Where: https://sail.usc.edu/iemocap/ (on request, by a form); unpack it and give the directory that holds Session1
-to Session5. Licence: that of the University of Southern California, for research.
+Where: https://sail.usc.edu/iemocap/ (request form); unpack it and give the directory that holds Session1 to Session5.
+Licence: research licence of the University of Southern California.
 
 Citation: Busso C, Bulut M, Lee CC, Kazemzadeh A, Mower E, Kim S, Chang JN, Lee S, Narayanan SS (2008). IEMOCAP:
 Interactive emotional dyadic motion capture database. Language Resources and Evaluation 42(4): 335-359.
@@ -28,13 +27,13 @@ from typing import Any
 from datasets import Dataset
 
 from core.errors import InputError
-from recipe.corpora.rows import differing_counts, make_rows, report_differences
+from recipe.corpora.rows import compare_counts, make_rows, report_differences
 
 LICENSE = "other"
 DESCRIPTION = (
     "IEMOCAP (Busso et al. 2008, https://sail.usc.edu/iemocap/, licensed for research by the University of Southern "
     "California): ten actors in improvised and scripted dialogues, North American English, recorded in a studio. "
-    "Expect less on spontaneous speech of everyday life, other accents and languages, and on noisy recordings."
+    "Expect lower accuracy on everyday conversation, other accents and languages, and on noisy recordings."
 )
 LABELS = [
     *("neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised", "excited", "frustrated", "other"),
@@ -87,11 +86,11 @@ TRANSCRIPT_LINE = re.compile(r"(\S+)\s*\[[^\]]*\]:\s*(.*)")
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Rows of the directory that holds Session1 to Session5; `speaker` is session and gender, such as 1M.
+    """Read the directory that holds Session1 to Session5; `speaker` is session and gender, such as 1M.
 
     Raises:
         InputError: the directory holds no IEMOCAP labels, a label line cannot be read, or utterances are missing
-            and the copy is not said to be `partial`.
+            and `partial` is not set.
     """
     root = _root(Path(data_dir))
     transcripts = _transcripts(root)
@@ -100,7 +99,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
         row["audio"] = root / row["audio"]
         row["text"] = transcripts.get(row["id"], "")
     present = [row for row in rows if row["audio"].is_file()]
-    differences = _absent(rows, present, root) + _differing_counts(rows)
+    differences = _absent(rows, present, root) + _compare_counts(rows)
     report_differences("IEMOCAP", data_dir, differences, partial)
     return make_rows(present, LABELS)
 
@@ -121,7 +120,7 @@ def _label_files(root: Path) -> list[Path]:
 
 
 def _lines(path: Path) -> list[str]:
-    # Only the annotators' comments and the transcripts hold anything but ASCII.
+    # All but the annotators' comments and the transcripts is ASCII.
     return path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
 
 
@@ -142,7 +141,7 @@ def _read_labels(path: Path) -> list[dict[str, Any]]:
             votes.append([])
         elif line.startswith("C-E"):
             if not rows:
-                raise InputError(f"{where}: {line.strip()!r} stands before the first utterance; unpack the file again")
+                raise InputError(f"{where}: {line.strip()!r} comes before the first utterance; unpack the file again")
             votes[-1].append(_vote(line, where))
     return [{**row, "label_distribution": _distribution(annotators)} for row, annotators in zip(rows, votes)]
 
@@ -183,7 +182,7 @@ def _vote(line: str, where: str) -> set[str]:
 
 
 def _distribution(annotators: list[set[str]]) -> list[float]:
-    """Share of the votes for each label; an annotator who named several emotions shares one vote among them."""
+    """Share of the votes for each label; an annotator who named several emotions divides one vote among them."""
     shares = [sum(1 / len(named) for named in annotators if label in named) for label in LABELS]
     return [share / len(annotators) for share in shares] if annotators else []
 
@@ -196,11 +195,11 @@ def _absent(rows: list[dict[str, Any]], present: list[dict[str, Any]], root: Pat
     ]
 
 
-def _differing_counts(rows: list[dict[str, Any]]) -> list[str]:
-    """Counts of the label lines, whether or not their audio is there."""
-    differences = differing_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)
+def _compare_counts(rows: list[dict[str, Any]]) -> list[str]:
+    """Compare the counts of the label lines, whether or not their audio is there."""
+    differences = compare_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)
     for group, counts in FOUR_CLASS_COUNTS.items():
         members = [row for row in rows if group in (f"session {row['session']}", f"speaker {row['speaker']}")]
         found = Counter(HAPPY_OR_EXCITED if row["label"] in ("happy", "excited") else row["label"] for row in members)
-        differences += differing_counts(found, dict(zip(FOUR_CLASSES, counts)), f"{group} ")
+        differences += compare_counts(found, dict(zip(FOUR_CLASSES, counts)), f"{group} ")
     return differences

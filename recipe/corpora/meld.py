@@ -1,21 +1,20 @@
-"""MELD: 13,708 utterances, about 14 hours, of the television series Friends, 7 emotions.
+"""MELD: 13,708 utterances, about 14 hours, from the television series Friends, 7 emotions.
 
-Acted dialogue of several speakers, in English, with music and laughter of the audience. Classes: neutral 6,436,
-happy (joy in MELD's words) 2,308, surprised (surprise) 1,636, angry (anger) 1,607, sad (sadness) 1,002, disgust
-361, fearful (fear) 358. Training 9,989, validation ("dev") 1,109 and test 2,610 utterances share the six main
-speakers, so this published split is in the column `official_split`. Names such as "All", "Woman" or "Guy" are
-kept as they are: they stand for several voices. The gender is given for the six main speakers alone.
+Acted English dialogue between several speakers, with music and audience laughter. Classes: neutral 6,436, happy
+("joy" in MELD) 2,308, surprised ("surprise") 1,636, angry ("anger") 1,607, sad ("sadness") 1,002, disgust 361,
+fearful ("fear") 358. The published training (9,989 utterances), validation ("dev", 1,109) and test (2,610) parts
+share the six main speakers, so they are in the column `official_split`. Speaker names such as "All", "Woman" or
+"Guy", which stand for several voices, are kept. Gender is known only for the six main speakers.
 
 Where: http://web.eecs.umich.edu/~mihalcea/downloads/MELD.Raw.tar.gz, also at
 https://huggingface.co/datasets/declare-lab/MELD. Unpack it and the train, dev and test archives inside, and give
 the directory that holds train_splits, dev_splits_complete, output_repeated_splits_test and the label files
 train_sent_emo.csv, dev_sent_emo.csv, test_sent_emo.csv (also at https://github.com/declare-lab/MELD, data/MELD).
-The clips are videos: take the sound out of them once with ffmpeg, as WAV, FLAC or MP3 of the same name in the
-same folder (the error message shows the command). Two utterances have no sound in the published archive and are
-left out where they are not found: train dia125_utt3 (damaged video) and dev dia110_utt7 (no video). Clips without
-a label, and those with a name that begins with final_videos_test, are not read. A few clips are cut wrongly
-(test dia38_utt4 and dia220_utt0 last minutes). Licence: GPL-3.0, as declared by the authors; the series itself
-belongs to its producers.
+The clips are videos. Extract their audio once with ffmpeg, as WAV, FLAC or MP3 files of the same name in the same
+folder; the error message shows the command. Two utterances have no audio in the published archive and may be
+missing: train dia125_utt3 (damaged video) and dev dia110_utt7 (no video). Clips without a label and clips whose name
+begins with final_videos_test are ignored. A few clips are cut wrongly (test dia38_utt4 and dia220_utt0 are minutes
+long). Licence: GPL-3.0, as declared by the authors; the series itself belongs to its producers.
 
 Citation: Poria S, Hazarika D, Majumder N, Naik G, Cambria E, Mihalcea R (2019). MELD: A Multimodal Multi-Party
 Dataset for Emotion Recognition in Conversations. ACL 2019. https://arxiv.org/abs/1810.02508
@@ -32,13 +31,13 @@ from typing import Any
 from datasets import Dataset
 
 from core.errors import InputError
-from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
+from recipe.corpora.rows import compare_counts, find_audio_files, make_rows, report_differences
 
 LICENSE = "gpl-3.0"
 DESCRIPTION = (
     "MELD (Poria et al. 2019, https://github.com/declare-lab/MELD, GPL-3.0): acted English dialogue of the television "
-    "series Friends, with music and laughter, labelled from video, sound and text together. Expect less on other "
-    "speakers, languages and recordings, and for emotions that the words alone give away."
+    "series Friends, with music and laughter, labelled from video, audio and text together. Expect lower accuracy "
+    "on other speakers, languages and recordings, and for emotions that only the words convey."
 )
 EMOTIONS = {
     "neutral": "neutral",
@@ -62,7 +61,7 @@ SPLITS = {
     "validation": ("dev_sent_emo.csv", "dev_splits_complete"),
     "test": ("test_sent_emo.csv", "output_repeated_splits_test"),
 }
-# Utterances that the published archive lists, but holds no readable clip of.
+# Utterances that the published archive lists but holds no readable clip of.
 WITHOUT_SOUND = ("train_dia125_utt3", "validation_dia110_utt7")
 GENDERS = {
     **dict.fromkeys(("Monica", "Phoebe", "Rachel"), "female"),
@@ -73,14 +72,14 @@ AUDIO = (".wav", ".flac", ".mp3")
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Rows of the directory that holds the three label files and the three folders of clips.
+    """Read the directory that holds the three label files and the three folders of clips.
 
-    `id` is such as train_dia0_utt3 (dialogues are numbered anew in each part), `session` season and episode such
-    as 8-21, `official_split` train, validation or test.
+    `id` looks like train_dia0_utt3 (each part numbers its dialogues from 0), `session` is season and episode, such as
+    8-21, and `official_split` is train, validation or test.
 
     Raises:
-        InputError: label files, folders or utterances are missing (utterances: unless the copy is said to be
-            `partial`), the clips are still videos only, or a line of a label file cannot be read.
+        InputError: label files or folders are missing, utterances are missing and `partial` is not set, the clips are
+            only videos, or a line of a label file cannot be read.
     """
     root = Path(data_dir)
     rows: list[dict[str, Any]] = []
@@ -88,11 +87,11 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
     for split, (table, folder_name) in SPLITS.items():
         listed = _read_table(_find(root, table), split)
         folder = _find(root, folder_name)
-        clips = {path.stem: path for path in audio_files(folder, AUDIO)}
+        clips = {path.stem: path for path in find_audio_files(folder, AUDIO)}
         if not clips:
-            raise InputError(_without_audio(root, folder))
+            raise InputError(_describe_missing_audio(root, folder))
         counts = Counter(row["label"] for row in listed)
-        differences += differing_counts(counts, PUBLISHED_SPLIT_COUNTS[split], what=f"{split} ")
+        differences += compare_counts(counts, PUBLISHED_SPLIT_COUNTS[split], what=f"{split} ")
         for row in listed:
             clip = row["id"].removeprefix(f"{split}_")
             if clip in clips:
@@ -104,8 +103,8 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
 
 
 def _find(root: Path, name: str) -> Path:
-    """The label file or folder of this name, wherever the archives were unpacked below the root."""
-    # Directories first, shallow ones before deep ones: the folders of clips hold thousands of files.
+    """Find a label file or folder, wherever the archives were unpacked below the root."""
+    # Shallow directories first: the folders of clips hold thousands of files.
     for pattern in (name, f"*/{name}", f"*/*/{name}", f"*/*/*/{name}"):
         found = sorted(root.glob(pattern))
         if found:
@@ -119,10 +118,10 @@ def _find(root: Path, name: str) -> Path:
 def _read_table(path: Path, split: str) -> list[dict[str, Any]]:
     """The lines of a label file as rows without audio."""
     reader = csv.DictReader(StringIO(_read_text(path), newline=""))
-    lacking = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-    if lacking:
+    absent = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+    if absent:
         found = ", ".join(reader.fieldnames or []) or "none"
-        raise InputError(f"{path} has no column {lacking[0]!r}; it has {found}: take the published file")
+        raise InputError(f"{path} has no column {absent[0]!r}; it has {found}: take the published file")
     return [_row(line, split, f"{path}, line {reader.line_num}") for line in reader]
 
 
@@ -146,8 +145,8 @@ def _row(line: dict[str, Any], split: str, where: str) -> dict[str, Any]:
 
 
 def _read_text(path: Path) -> str:
-    """The text of a label file. Some copies are UTF-8, some windows-1252, and some UTF-8 made out of windows-1252
-    as if it were Latin-1, where apostrophes and dashes have become control characters: those are put right."""
+    """Read a label file. Some copies are UTF-8, some windows-1252, and some were converted from windows-1252 as if it
+    were Latin-1, which turned apostrophes and dashes into control characters: these are repaired."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -156,12 +155,12 @@ def _read_text(path: Path) -> str:
     return re.sub("[\x80-\x9f]", lambda found: found[0].encode("latin-1").decode("cp1252", errors="replace"), text)
 
 
-def _without_audio(root: Path, folder: Path) -> str:
-    """Error text for a folder with no sound: how to make it, where there are videos."""
-    if not audio_files(folder, (".mp4",)):
+def _describe_missing_audio(root: Path, folder: Path) -> str:
+    """The error for a folder without audio; for videos, it shows how to extract their audio."""
+    if not find_audio_files(folder, (".mp4",)):
         return f"{folder} is empty; unpack the archive of its clips there"
     return (
-        f"{folder} holds videos only, which cannot be read here; take the sound out of them once: "
+        f"{folder} holds videos only, which cannot be read here; extract their audio once: "
         f"find {shlex.quote(str(root))} -name 'dia*_utt*.mp4' -exec sh -c "
         "'ffmpeg -nostdin -loglevel error -i \"$1\" -vn -ac 1 -ar 16000 \"${1%.mp4}.wav\"' sh {} ';'"
     )

@@ -1,18 +1,18 @@
-"""MSP-Podcast: natural English speech out of podcasts; 264,705 speaking turns, about 409 hours, in release 2.0.
+"""MSP-Podcast: natural English speech from podcasts; 264,705 speaking turns, about 409 hours, in release 2.0.
 
-Classes: angry, sad, happy, surprised, fearful, disgust, contempt, neutral, other, and no_agreement where no class
-had most votes; at least five crowd annotators for each turn. Their votes are in `label_distribution`, their mean
-ratings in `valence`, `activation` and `dominance`, from 1 to 7. Each release
-adds, removes and relabels turns (1.11: 151,654 turns, 1.12: 207,136), so no counts are checked: instead, every
-turn of the label list must have its file.
+Classes: angry, sad, happy, surprised, fearful, disgust, contempt, neutral, other, and no_agreement if no class has
+the most votes. At least five crowd annotators rated each turn. `label_distribution` holds their votes; `valence`,
+`activation` and `dominance` are their mean ratings from 1 to 7. Each release adds, removes and relabels turns (1.11:
+151,654 turns, 1.12: 207,136), so the reader checks no counts; instead, every turn in the label list must have its
+file.
 
-The published parts Train, Development and Test1 are the column `split` (train, validation, test). Test2 and Test3
-are left out: the same speaker may be heard in several test sets, Test2 was drawn at random where the others were
-searched for emotion, and of Test3 the labels are withheld. Turns whose speaker the annotators have not named yet
-(Train holds such) count as a speaker of their own each, marked as not known.
+The published parts Train, Development and Test1 become the column `split` (train, validation, test). Test2 and Test3
+are ignored: test sets may share speakers, Test2 was drawn at random while the others were retrieved for emotional
+content, and the labels of Test3 are withheld. Turns of unknown speakers, which occur in Train, each count as a
+speaker of their own.
 
-Where: https://lab-msp.com/MSP/MSP-Podcast.html, after a signed agreement; for research. Give the directory that
-holds Labels and Audios, both unpacked (16 kHz WAV); Transcripts gives the text where it is unpacked too.
+Where: https://lab-msp.com/MSP/MSP-Podcast.html, after signing an agreement; for research. Give the directory that
+holds Labels and Audios, both unpacked (16 kHz WAV). If Transcripts is unpacked too, it provides the text.
 
 Citation: Lotfian R, Busso C (2019). Building Naturalistic Emotionally Balanced Speech Corpus by Retrieving
 Emotional Speech From Existing Podcast Recordings. IEEE Transactions on Affective Computing 10(4).
@@ -30,13 +30,13 @@ from typing import Any
 from datasets import Dataset
 
 from core.errors import InputError
-from recipe.corpora.rows import UNKNOWN_SPEAKER, audio_files, make_rows, report_differences
+from recipe.corpora.rows import UNKNOWN_SPEAKER, find_audio_files, make_rows, report_differences
 
 LICENSE = "other"
 DESCRIPTION = (
     "MSP-Podcast (Lotfian and Busso 2019, Busso et al. 2025, https://lab-msp.com/MSP/MSP-Podcast.html, under a "
-    "signed agreement, for research): natural English speech out of podcasts, labelled by crowd "
-    "annotators. Expect less on other languages, on children and on acted or noisy speech."
+    "signed agreement, for research): natural English speech from podcasts, labelled by crowd "
+    "annotators. Expect lower accuracy on other languages, on children and on acted or noisy speech."
 )
 CLASSES = {
     "A": "angry",
@@ -53,7 +53,7 @@ CLASSES = {
 LABELS = list(CLASSES.values())
 PUBLISHED_COUNTS: dict[str, int] = {}  # they differ between releases
 
-# An annotator's words; all further ones ("Other-Curious") are other.
+# The annotators' words; all others, such as "Other-Curious", mean other.
 VOTES = {
     "angry": "angry",
     "sad": "sad",
@@ -65,25 +65,25 @@ VOTES = {
     "neutral": "neutral",
 }
 SPLITS = {"Train": "train", "Development": "validation", "Validation": "validation", "Test1": "test"}
-LEFT_OUT = ("Test2", "Test3")
+IGNORED_SPLITS = ("Test2", "Test3")
 DIMENSIONS = {"valence": "EmoVal", "activation": "EmoAct", "dominance": "EmoDom"}
 COLUMNS = ("FileName", "EmoClass", *DIMENSIONS.values(), "SpkrID", "Gender", "Split_Set")
-# The first releases spell it otherwise.
+# The first releases spell it differently.
 CONSENSUS = ("labels_consensus.csv", "labels_concensus.csv")
 VOTES_FILE = "labels_detailed.csv"
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Rows of the directory that holds Labels and Audios, the parts Train, Development and Test1.
+    """Read the parts Train, Development and Test1 from the directory that holds Labels and Audios.
 
     Raises:
-        InputError: no label list, no audio, a line of a list that cannot be read, or turns without their file and
-            the copy is not said to be `partial`.
+        InputError: the label list or the audio is missing, a line of a list cannot be read, or files of turns are
+            missing and `partial` is not set.
     """
     root, table = _find(Path(data_dir))
     listed = [row for line, where in _lines(table, COLUMNS) if (row := _row(line, where)) is not None]
     folder = root / "Audios" if (root / "Audios").is_dir() else root / "Audio"
-    files = {path.stem: path for path in audio_files(folder, (".wav", ".flac"))}
+    files = {path.stem: path for path in find_audio_files(folder, (".wav", ".flac"))}
     if not files:
         raise InputError(f"{folder} holds no audio; unpack Audios there")
     missing = [f"{folder.name}/{row['id']}.wav is missing" for row in listed if row["id"] not in files]
@@ -103,7 +103,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
 
 
 def _find(data_dir: Path) -> tuple[Path, Path]:
-    """The root of the corpus and its label list, for the root, the directory above it or Labels itself."""
+    """Find the root of the corpus and its label list, given the root, the directory above it or Labels itself."""
     above = sorted(path for path in data_dir.iterdir() if path.is_dir()) if data_dir.is_dir() else []
     for root in (data_dir, data_dir.parent, *above):
         for name in CONSENSUS:
@@ -116,7 +116,7 @@ def _find(data_dir: Path) -> tuple[Path, Path]:
 
 
 def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
-    """The lines of a table and where they stand, once the table is known to have these columns."""
+    """The lines of a table and their places in messages, after checking that the table has these columns."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file)
         for name in columns:
@@ -128,12 +128,12 @@ def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, Any
 
 
 def _row(line: dict[str, Any], where: str) -> dict[str, Any] | None:
-    """A line of the label list as a row without audio, text and votes; None for the test sets that are left out."""
+    """A line of the label list as a row without audio, text and votes; None for the ignored test sets."""
     values = {name: (line[name] or "").strip() for name in COLUMNS}
-    if values["Split_Set"] in LEFT_OUT:
+    if values["Split_Set"] in IGNORED_SPLITS:
         return None
     if values["Split_Set"] not in SPLITS:
-        valid = ", ".join([*SPLITS, *LEFT_OUT])
+        valid = ", ".join([*SPLITS, *IGNORED_SPLITS])
         raise InputError(f"{where}: Split_Set={values['Split_Set']!r} is not one of {valid}")
     if values["EmoClass"] not in CLASSES:
         raise InputError(f"{where}: EmoClass={values['EmoClass']!r} is not one of {', '.join(CLASSES)}")
@@ -163,9 +163,9 @@ def _rating(value: str, column: str, where: str) -> float | None:
 
 
 def _read_votes(path: Path) -> dict[str, Counter[str]]:
-    """How often the annotators of each turn chose each label; nothing where the table is not there.
+    """Count the votes for each label of each turn; nothing if the table is missing.
 
-    Two layouts were published: a column EmoClass_Major, or one that holds all of
+    Two layouts were published: a column EmoClass_Major, or a single column such as
     `WORKER00000001; Neutral; Neutral,Confused; A:1.000000; V:4.000000; D:1.000000;`.
     """
     votes: dict[str, Counter[str]] = defaultdict(Counter)

@@ -1,13 +1,13 @@
 """SAVEE, Surrey Audio-Visual Expressed Emotion: 480 utterances, about half an hour, 4 speakers, 7 classes.
 
-British English, acted, 44.1 kHz; four men (DC, JE, JK, KL), researchers and postgraduates of the University of
-Surrey, 27 to 31 years old. Each speaks 15 TIMIT sentences in each emotion (3 common to all of them, 2 specific to
-the emotion, 10 generic) and 30 neutral ones. The corpus gives no sentence for a file, so there is no text.
+Acted British English at 44.1 kHz by four men (DC, JE, JK, KL), researchers and postgraduates of the University of
+Surrey, aged 27 to 31. Each speaks 15 TIMIT sentences in each emotion (3 common to all emotions, 2 specific to the
+emotion, 10 generic) and 30 neutral ones. The corpus does not say which file holds which sentence, so there is no text.
 Classes: neutral (120 utterances), happy, sad, angry, fearful, disgust, surprised (60 each).
 
 Where: http://kahlan.eps.surrey.ac.uk/savee/, after registration; unpack AudioData and give the directory that holds
 it. A flat folder with the speaker in the name, ALL/DC_a01.wav, as found on Kaggle, is read as well.
-Licence: free of charge for research, by registration.
+Licence: free for research, after registration.
 
 Citation: Haq S, Jackson PJB (2010). Multimodal emotion recognition. In: Wang W (ed.), Machine Audition: Principles,
 Algorithms and Systems, IGI Global, 398-423. https://doi.org/10.4018/978-1-61520-919-4.ch017
@@ -20,13 +20,13 @@ from pathlib import Path
 from datasets import Dataset
 
 from core.errors import InputError
-from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
+from recipe.corpora.rows import compare_counts, find_audio_files, make_rows, report_differences
 
 LICENSE = "other"
 DESCRIPTION = (
     "SAVEE (Haq and Jackson 2010, http://kahlan.eps.surrey.ac.uk/savee/, for research only): acted British English "
-    "of four young men, recorded in a laboratory. Expect less on women's voices, spontaneous speech, other accents and "
-    "languages, and on noisy recordings."
+    "of four young men, recorded in a laboratory. Expect lower accuracy on women's voices, spontaneous speech, other "
+    "accents and languages, and on noisy recordings."
 )
 LABELS = ["neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 PUBLISHED_COUNTS = {label: 120 if label == "neutral" else 60 for label in LABELS}
@@ -47,14 +47,14 @@ NAME = re.compile(rf"(?:({'|'.join(SPEAKERS)})_)?({'|'.join(EMOTIONS)})(\d\d)")
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Rows of the directory that holds AudioData/, of AudioData/ itself, or of a flat folder.
+    """Read the directory that holds AudioData/, AudioData/ itself, or a flat folder.
 
     Raises:
-        InputError: the directory is missing or holds no SAVEE file, or utterances are missing and the copy is not
-            said to be `partial`.
+        InputError: the directory is missing or holds no SAVEE file, or utterances are missing and `partial` is not
+            set.
     """
     rows: dict[str, dict] = {}
-    for path in audio_files(Path(data_dir), (".wav",)):
+    for path in find_audio_files(Path(data_dir), (".wav",)):
         name = NAME.fullmatch(path.stem)
         speaker = (name[1] or path.parent.name) if name else ""
         if name is None or speaker not in SPEAKERS:
@@ -71,8 +71,8 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
         rows.setdefault(utterance, row)
     if not rows:
         raise InputError(
-            f"{data_dir} holds no SAVEE speech; looked for AudioData/DC/a01.wav or ALL/DC_a01.wav and the like below "
-            "it: give the directory that holds AudioData, or the flat folder"
+            f"{data_dir} holds no SAVEE speech; looked for files such as AudioData/DC/a01.wav or ALL/DC_a01.wav "
+            "below it: give the directory that holds AudioData, or the flat folder"
         )
     report_differences("SAVEE", data_dir, _differences(list(rows.values())), partial)
     return make_rows(list(rows.values()), LABELS)
@@ -88,4 +88,4 @@ def _differences(rows: list[dict]) -> list[str]:
         for take in range(1, takes + 1)
         if speaker in speakers and f"{speaker}_{code}{take:02d}" not in found
     ]
-    return absent + missing + differing_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)
+    return absent + missing + compare_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS)

@@ -1,17 +1,17 @@
 """TESS, Toronto emotional speech set: 2,800 utterances, about 1.6 hours, 2 speakers, 7 classes, 200 words.
 
-Canadian English, acted, about 24.4 kHz; two women, OAF (64 years old) and YAF (26), say "Say the word ..." with each
+Acted Canadian English at about 24.4 kHz. Two women, OAF (aged 64) and YAF (aged 26), say "Say the word ..." with each
 of the 200 words of the Northwestern University Auditory Test No. 6, in every emotion.
 Classes: neutral, happy, sad, angry, fearful, disgust, surprised ("ps", pleasant surprise), 400 utterances each.
 
-Two speakers are too few for a speaker-independent test of more than anecdotal value, and a random split, where both
-are in training and test and all sentences are alike but for one word, is solved almost without error.
+Two speakers are too few for a meaningful speaker-independent test. A random split, with both speakers in the training
+and the test data and sentences that differ in a single word, gives almost perfect scores.
 
 Where: https://doi.org/10.5683/SP2/E8H2MF (single files, without folders) or
-https://tspace.library.utoronto.ca/handle/1807/24487; copies with one folder for each speaker and emotion
-(OAF_angry, YAF_pleasant_surprised), also when nested twice, are read as well: the label stands in the file's name.
-One file is published as OA_bite_neutral.wav; it is OAF's. Licence: CC BY-NC-ND 4.0 (some copies name CC BY-NC 4.0;
-the stricter is given here).
+https://tspace.library.utoronto.ca/handle/1807/24487. Copies with one folder for each speaker and emotion (OAF_angry,
+YAF_pleasant_surprised) are read as well, even if nested twice; the label comes from the file name. One file is
+published as OA_bite_neutral.wav; it is OAF's. Licence: CC BY-NC-ND 4.0 (some copies state CC BY-NC 4.0; this is the
+stricter one).
 
 Citation: Pichora-Fuller MK, Dupuis K (2020). Toronto emotional speech set (TESS). Scholars Portal Dataverse.
 https://doi.org/10.5683/SP2/E8H2MF
@@ -24,13 +24,13 @@ from pathlib import Path
 from datasets import Dataset
 
 from core.errors import InputError
-from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
+from recipe.corpora.rows import compare_counts, find_audio_files, make_rows, report_differences
 
 LICENSE = "cc-by-nc-nd-4.0"
 DESCRIPTION = (
     "TESS (Pichora-Fuller and Dupuis 2020, https://doi.org/10.5683/SP2/E8H2MF, CC BY-NC-ND 4.0): two actresses from "
-    "Toronto, one carrier sentence with 200 words. Expect much less on other speakers, on men's voices, on other "
-    "sentences and languages, and on spontaneous or noisy speech."
+    "Toronto, one carrier sentence with 200 words. Expect much lower accuracy on other speakers, on men's voices, on "
+    "other sentences and languages, and on spontaneous or noisy speech."
 )
 LABELS = ["neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 PUBLISHED_COUNTS = {label: 400 for label in LABELS}
@@ -50,14 +50,14 @@ NAME = re.compile(rf"(OAF?|YAF)_([A-Za-z]+)_({'|'.join(EMOTIONS)})")
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Rows of the directory that holds the files, in folders or not.
+    """Read the directory that holds the files, with or without folders.
 
     Raises:
-        InputError: the directory is missing or holds no TESS file, or utterances are missing and the copy is not
-            said to be `partial`.
+        InputError: the directory is missing or holds no TESS file, or utterances are missing and `partial` is not
+            set.
     """
     rows: dict[str, dict] = {}
-    for path in audio_files(Path(data_dir), (".wav",)):
+    for path in find_audio_files(Path(data_dir), (".wav",)):
         name = NAME.fullmatch(path.stem)
         if name is None:
             continue
@@ -72,7 +72,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
             "text": f"Say the word {name[2].lower()}",
             "style": "scripted",
         }
-        # Popular copies hold every file twice, in a nested folder: the first of each name counts.
+        # Some copies hold every file twice, in a nested folder: keep the first of each name.
         rows.setdefault(utterance, row)
     if not rows:
         raise InputError(
@@ -84,7 +84,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
 
 
 def _differences(rows: list[dict]) -> list[str]:
-    """Both speakers say the same words in each emotion, so each has half of the published utterances."""
+    """Compare counts by speaker: both say the same words, so each has half of the published utterances."""
     expected = {label: count // len(SPEAKERS) for label, count in PUBLISHED_COUNTS.items()}
     differences = []
     for speaker in SPEAKERS:
@@ -92,5 +92,5 @@ def _differences(rows: list[dict]) -> list[str]:
         if not found:
             differences.append(f"no utterance of speaker {speaker}")
         else:
-            differences += differing_counts(found, expected, f"{speaker} ")
+            differences += compare_counts(found, expected, f"{speaker} ")
     return differences

@@ -1,12 +1,12 @@
-"""URDU: 400 utterances of spontaneous Urdu speech cut out of television talk shows, 4 emotions.
+"""URDU: 400 utterances of spontaneous Urdu speech from television talk shows, 4 emotions.
 
-Classes: angry, happy, neutral, sad (100 utterances each). The authors count 38 speakers, 27 men and 11 women;
-the file names tell 29 apart, 18 men and 11 women, and those are the speakers here. All but three of them (SM3,
-SM5, SM6) are heard in one emotion only, and one man speaks 72 of the 100 neutral utterances: voice and emotion
-go together in this corpus, and speaker-disjoint folds differ much from each other.
+Classes: angry, happy, neutral, sad (100 utterances each). The authors count 38 speakers, 27 men and 11 women; the
+file names distinguish 29, 18 men and 11 women, which are the speakers here. All but three of them (SM3, SM5, SM6)
+occur in a single emotion, and one man speaks 72 of the 100 neutral utterances. Speaker and emotion are therefore
+confounded, and speaker-independent folds differ strongly.
 
 Where: https://github.com/siddiquelatif/URDU-Dataset; clone it and give the directory that holds Angry, Happy,
-Neutral and Sad. Licence: for research only, in the words of its page; no standard licence is named.
+Neutral and Sad. Licence: research only, according to its page; no standard licence is named.
 
 Citation: Latif S, Qayyum A, Usman M, Qadir J (2018). Cross Lingual Speech Emotion Recognition: Urdu vs.
 Western Languages. arXiv, December 2018.
@@ -20,13 +20,13 @@ from typing import Any
 from datasets import Dataset
 
 from core.errors import InputError
-from recipe.corpora.rows import audio_files, differing_counts, make_rows, report_differences
+from recipe.corpora.rows import compare_counts, find_audio_files, make_rows, report_differences
 
 LICENSE = "other"
 DESCRIPTION = (
     "URDU (Latif et al. 2018, https://github.com/siddiquelatif/URDU-Dataset, for research only): spontaneous Urdu "
-    "from television talk shows, 400 utterances. Most speakers show one emotion only, so a model may know voices "
-    "rather than emotions; expect less on other speakers, languages and recordings."
+    "from television talk shows, 400 utterances. Most speakers occur in a single emotion, so a model may "
+    "recognise voices rather than emotions; expect lower accuracy on other speakers, languages and recordings."
 )
 LABELS = ["angry", "happy", "neutral", "sad"]
 PUBLISHED_COUNTS = {label: 100 for label in LABELS}
@@ -39,15 +39,15 @@ GENDERS = {"M": "male", "F": "female"}
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Rows of the directory that holds Angry, Happy, Neutral and Sad.
+    """Read the directory that holds Angry, Happy, Neutral and Sad.
 
     Raises:
-        InputError: the directory is missing or holds no utterance of URDU, a file stands in the folder of another
-            emotion, or utterances are missing and the copy is not said to be `partial`.
+        InputError: the directory is missing or holds no utterance of URDU, a file is in the folder of another
+            emotion, or utterances are missing and `partial` is not set.
     """
     rows: list[dict[str, Any]] = []
     numbers: set[tuple[str, int]] = set()
-    for path in audio_files(Path(data_dir), (".wav",)):
+    for path in find_audio_files(Path(data_dir), (".wav",)):
         name = NAME.fullmatch(path.stem)
         if name is None:
             continue
@@ -60,20 +60,20 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
             f"{data_dir} holds no utterance of URDU; looked for files such as Angry/SM1_F1_A01.wav below it: give "
             "the directory that holds Angry, Happy, Neutral and Sad"
         )
-    differences = differing_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS) + _missing(numbers)
+    differences = compare_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS) + _missing(numbers)
     report_differences("URDU", data_dir, differences, partial)
     return make_rows(rows, LABELS)
 
 
 def _check_folder(path: Path, label: str) -> None:
-    """The emotion stands in the folder and in the name; where both are emotions, they must be the same."""
+    """Raise InputError if the folder and the file name give different emotions."""
     folders = [part.lower() for part in path.parts[:-1] if part.lower() in LABELS]
     if folders and folders[-1] != label:
-        raise InputError(f"{path}: the name says {label}, its folder {folders[-1]}; take it from the archive again")
+        raise InputError(f"{path}: the name says {label}, its folder {folders[-1]}; unpack it from the archive again")
 
 
 def _missing(numbers: set[tuple[str, int]]) -> list[str]:
-    """The utterances of each emotion are numbered from 1, so a gap has a name."""
+    """Name the missing utterances: those of each emotion are numbered from 1."""
     return [
         f"{label.capitalize()}/*_{letter}0{number}.wav is missing"
         for letter, label in LETTERS.items()

@@ -19,7 +19,7 @@ from heads_ser_align import masked_log_softmax
 from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import timeline, windows_of
-from recipe.batching import DurationSampler
+from recipe.batching import BucketSampler
 from recipe.splits import make_split
 from recording_ser_align import Phrase
 
@@ -219,7 +219,7 @@ def test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch_alone(number, 
     durations = np.random.default_rng(seed).uniform(0.5, 20, size=number).tolist()
 
     def order(seed, epoch):
-        sampler = DurationSampler(durations, batch_size, pool, seed)
+        sampler = BucketSampler(durations, batch_size, pool, seed)
         sampler.set_epoch(epoch)
         np.random.seed(sampler.epoch)
         return list(sampler)

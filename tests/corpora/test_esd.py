@@ -95,7 +95,7 @@ def test_a_transcript_line_with_spaces_is_read_and_a_damaged_one_is_named(root, 
     found = texts(esd.load(root, partial=True))
     assert found["0011_000001"] == "The kettle is on." and found["0011_000721"] == "All is sad"
     assert found["0011_000351"] == ""
-    assert "0011.txt line 3 (and 1 more lines) is not 'id, sentence, emotion'" in capsys.readouterr().err
+    assert "0011.txt line 3 (and 1 more) is not 'id, sentence, emotion'" in capsys.readouterr().err
 
 
 def test_folders_of_the_older_release_decide_on_the_split(tmp_path):

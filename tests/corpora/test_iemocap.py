@@ -9,7 +9,7 @@ from conftest import ROOT, write_wav
 from core.errors import InputError
 from recipe.arguments import parse_arguments
 from recipe.corpora import iemocap, load_corpus
-from recipe.corpora.rows import class_counts
+from recipe.corpora.rows import count_classes
 from recipe.relabelling import selected
 from recipe.splits import make_split
 
@@ -237,10 +237,10 @@ def test_the_papers_protocol_on_the_complete_corpus(complete):
     """Four classes, 5,531 utterances; of each session the man's validate and the woman's test."""
     args = parse_arguments(["--config", str(ROOT / "run_configs/iemocap/base.yaml")], "")[1].data
     rows = selected(load_corpus("iemocap", str(complete)), args.only, args.label_map)
-    assert len(rows) == 5531 and class_counts(rows) == {"angry": 1103, "happy": 1636, "sad": 1084, "neutral": 1708}
+    assert len(rows) == 5531 and count_classes(rows) == {"angry": 1103, "happy": 1636, "sad": 1084, "neutral": 1708}
     for session in range(1, 6):
         split = make_split(rows, "iemocap", fold=session)
         for part, gender in (("validation", "M"), ("test", "F")):
             expected = iemocap.FOUR_CLASS_COUNTS[f"speaker {session}{gender}"]
-            assert tuple(class_counts(split[part]).values()) == expected
+            assert tuple(count_classes(split[part]).values()) == expected
         assert sum(len(part) for part in split.values()) == 5531

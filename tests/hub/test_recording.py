@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import soundfile
 
+from core.escaping import printable
 from recording_ser_align import (
     HOP,
     SAMPLING_RATE,
-    frame_levels,
-    loud_intervals,
-    phrases,
+    cut_phrases,
+    describe_recording,
+    find_loud_intervals,
+    find_speech_threshold,
+    measure_levels,
     read_blocks,
-    speech_threshold,
-    trimmed,
+    trim,
 )
 
 
@@ -65,10 +67,10 @@ def test_arrays_of_integers_and_dicts_are_recordings():
     [
         ("no.wav", "no.wav: no such audio file"),
         (b"text, not audio", "the recording cannot be read as audio"),
-        (np.zeros((3, 4, 5)), "a ndarray of shape \\(3, 4, 5\\) is no recording"),
+        (np.zeros((3, 4, 5)), "a ndarray of shape \\(3, 4, 5\\) is not a recording"),
         ({"array": [0.0]}, "array \\(or raw\\) and sampling_rate"),
         (np.array([0.0, np.nan]), "not finite"),
-        (np.array(["a"]), "is no recording"),
+        (np.array(["a"]), "is not a recording"),
     ],
 )
 def test_what_is_no_recording_is_one_line(recording, message):
@@ -77,9 +79,16 @@ def test_what_is_no_recording_is_one_line(recording, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["two\nlines \x1b[31m.wav", "Ünï 声.wav", "it's.wav", "C:\\a.wav", "\udcff.wav", "\u202e.wav"]
+)
+def test_names_are_escaped_as_in_the_rest_of_the_project(name):
+    assert describe_recording(name) == printable(name)
+
+
 def test_a_channel_that_is_not_there_and_a_file_cut_short(tmp_path):
     soundfile.write(tmp_path / "a.flac", voice(3), 16000)
-    with pytest.raises(ValueError, match="has 1 channels, counted from 0; there is no 1"):
+    with pytest.raises(ValueError, match="has 1 channel, counted from 0; there is no channel 1"):
         read(tmp_path / "a.flac", channel=1)
     (tmp_path / "b.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:60])
     with pytest.raises(ValueError, match=r"b\.flac"):
@@ -90,7 +99,7 @@ def test_a_channel_that_is_not_there_and_a_file_cut_short(tmp_path):
 def test_levels_are_measured_at_the_times_at_which_librosa_measures(length):
     waveform = np.random.default_rng(0).standard_normal(length)
     squares = librosa.feature.rms(y=waveform, frame_length=2048, hop_length=HOP)[0] ** 2
-    np.testing.assert_allclose(frame_levels(waveform), 10 * np.log10(squares), atol=1e-6)
+    np.testing.assert_allclose(measure_levels(waveform), 10 * np.log10(squares), atol=1e-6)
 
 
 @pytest.mark.parametrize("top_db", [20, 30, 45])
@@ -98,9 +107,9 @@ def test_speech_is_found_where_librosa_finds_it(top_db):
     rng = np.random.default_rng(top_db)
     waveform = voice(6) * np.repeat(10 ** rng.uniform(-3, 0, 60), 1600).astype(np.float32)
     expected = librosa.effects.split(waveform, top_db=top_db)
-    np.testing.assert_array_equal(loud_intervals(waveform, frame_levels(waveform).max() - top_db), expected)
+    np.testing.assert_array_equal(find_loud_intervals(waveform, measure_levels(waveform).max() - top_db), expected)
     cut, (start, _) = librosa.effects.trim(waveform, top_db=top_db)
-    found_start, found = trimmed(waveform, top_db)
+    found_start, found = trim(waveform, top_db)
     assert found_start == start
     np.testing.assert_array_equal(found, cut)
 
@@ -110,7 +119,7 @@ def spans(waveform, pause=0.25, block=30.0):
     blocks = (waveform[start : start + size] for start in range(0, len(waveform), size))
     return [
         (phrase.start / SAMPLING_RATE, (phrase.start + len(phrase.waveform)) / SAMPLING_RATE)
-        for phrase in phrases(blocks, pause)
+        for phrase in cut_phrases(blocks, pause)
     ]
 
 
@@ -125,7 +134,7 @@ def test_phrases_lie_between_pauses_whatever_the_blocks():
 
 def test_each_phrase_is_the_recordings_own_audio():
     waveform = np.concatenate([quiet(1), voice(40), quiet(1), voice(3, seed=1), quiet(30), voice(2, seed=2)])
-    found = list(phrases(read_blocks(waveform), 0.25))
+    found = list(cut_phrases(read_blocks(waveform), 0.25))
     assert len(found) == 3
     for phrase in found:
         part = waveform[phrase.start : phrase.start + len(phrase.waveform)]
@@ -140,7 +149,7 @@ def test_a_steady_noise_does_not_hide_the_pauses():
 
 def test_speech_without_a_pause_is_kept_whole():
     levels = np.concatenate([np.full(90, -20.0), np.full(10, -30.0)])  # the quietest frames are speech too
-    assert speech_threshold(levels) < -30.0 or speech_threshold(levels) == pytest.approx(-40.0)
+    assert find_speech_threshold(levels) < -30.0 or find_speech_threshold(levels) == pytest.approx(-40.0)
     (span,) = spans(np.concatenate([voice(20), voice(3, level=0.1), voice(20)]))
     np.testing.assert_allclose(span, (0, 43), atol=0.1)
 
@@ -164,7 +173,7 @@ def test_endless_speech_is_cut_where_it_is_quietest_in_bounded_memory():
 
     tracemalloc.start()
     position, starts = 0, []
-    for phrase in phrases(blocks(), 0.25):
+    for phrase in cut_phrases(blocks(), 0.25):
         assert phrase.start == position  # nothing is lost between two pieces
         position += len(phrase.waveform)
         starts.append(phrase.start / SAMPLING_RATE)
@@ -178,7 +187,7 @@ def test_endless_speech_is_cut_where_it_is_quietest_in_bounded_memory():
 def test_a_minute_without_a_pause_is_cut_where_it_is_quietest():
     minute = voice(60)
     minute[45 * SAMPLING_RATE : 45 * SAMPLING_RATE + 3200] *= 0.9
-    first, second = phrases(iter(np.split(minute, 2)), pause=0.25)
+    first, second = cut_phrases(iter(np.split(minute, 2)), pause=0.25)
     assert (len(first.waveform) / SAMPLING_RATE, second.start) == (pytest.approx(45.1, abs=0.1), len(first.waveform))
     assert len(first.waveform) + len(second.waveform) == pytest.approx(len(minute), abs=HOP)
 

@@ -14,8 +14,8 @@ from transformers import AutoFeatureExtractor
 
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import CODE, MODEL, PREDICTIONS, generated_audio
-from recipe.batching import UtterancePreparer, shortest_utterance
 from recipe.corpora import load_corpus
+from recipe.preparing import UtterancePreparer, shortest_utterance
 from recipe.scoring import predict
 
 SCRIPT = """

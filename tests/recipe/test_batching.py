@@ -1,16 +1,9 @@
-"""Preparing, padding and ordering utterances."""
+"""Padding and ordering utterances."""
 
 import numpy as np
-import pytest
-import soundfile
 import torch
-from conftest import tiny_model, write_wav
-from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
-from core.errors import InputError
-from recipe.augmentation import Augmentation, Variant
-from recipe.batching import Collator, DurationSampler, UtterancePreparer
-from recipe.feature_cache import KeptFeatures
+from recipe.batching import BucketSampler, Collator
 
 
 def test_the_collator_pads_on_the_right():
@@ -27,96 +20,9 @@ def test_the_collator_pads_on_the_right():
     assert single["input_features"].shape == (1, 2, 160) and single["attention_mask"].tolist() == [[1, 1]]
 
 
-def test_each_waveform_is_normalised_on_its_own(tmp_path):
-    path = write_wav(tmp_path / "a.wav", seconds=0.3)
-    values = UtterancePreparer(Wav2Vec2FeatureExtractor(do_normalize=True), 400).prepare(path)
-    assert values.shape == (4800,) and values.dtype == torch.float32
-    assert abs(values.mean().item()) < 1e-5 and abs(values.std(correction=0).item() - 1) < 1e-3
-
-
-def test_an_utterance_whose_input_is_not_finite_is_named(tmp_path):
-    """As of a kept output of the convolutions, which is what training reads."""
-    path = write_wav(tmp_path / "a.wav")
-    kept = KeptFeatures(tmp_path / "kept", tiny_model())
-    preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), 400, features=kept)
-    columns = {"audio": [{"path": str(path)}], "label": [0], "id": ["a"]}
-    kept.write(preparer.kept(path, Variant()), torch.ones(3, 16))
-    assert preparer(columns)["labels"] == [0]
-    kept.write(preparer.kept(path, Variant()), torch.tensor([[1.0, torch.inf]]))
-    with pytest.raises(InputError, match=r"a\.wav becomes values that are not finite numbers"):
-        preparer(columns)
-
-
-@pytest.mark.parametrize("seconds", [0.30, 0.305, 0.31])
-def test_log_mel_frames_are_those_of_the_feature_extractor_alone(tmp_path, seconds):
-    """Also where an odd number of mel frames leaves a half-filled stacked frame, which does not count."""
-    path = write_wav(tmp_path / "a.wav", seconds)
-    extractor = SeamlessM4TFeatureExtractor()
-    values = UtterancePreparer(extractor, 560).prepare(path)
-    expected = extractor(soundfile.read(path, dtype="float32")[0], sampling_rate=16000, return_tensors="np")
-    valid = expected["attention_mask"][0].sum()
-    np.testing.assert_array_equal(values.numpy(), expected["input_features"][0, :valid])
-
-
-def test_a_long_training_utterance_keeps_its_middle_and_the_cache_gives_the_same(tmp_path):
-    path = write_wav(tmp_path / "a.wav", seconds=1.0)
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
-    whole = UtterancePreparer(extractor, 400).prepare(path)
-    cached = UtterancePreparer(extractor, 400, max_duration=0.5, cache=True)
-    assert torch.equal(cached.prepare(path), whole[4000:12000])
-    path.unlink()
-    assert torch.equal(cached.prepare(path), whole[4000:12000])
-
-
-def test_variants_are_drawn_from_the_generator_that_a_resumed_run_restores(tmp_path):
-    path = write_wav(tmp_path / "a.wav", seconds=0.5)
-    preparer = UtterancePreparer(
-        Wav2Vec2FeatureExtractor(), 400, augmentation=Augmentation([0.9, 1.0, 1.1]), cache=True
-    )
-    torch.manual_seed(0)
-    first = [len(preparer.prepare(path)) for _ in range(20)]
-    torch.manual_seed(0)
-    assert [len(preparer.prepare(path)) for _ in range(20)] == first and len(set(first)) == 3
-
-
-@pytest.mark.parametrize("cache", [True, False])
-def test_a_mixed_batch_has_label_distributions_and_the_same_draws_again(tmp_path, cache):
-    paths = [write_wav(tmp_path / f"{index}.wav", seconds=0.3 + 0.1 * index) for index in range(8)]
-    columns = {"audio": [{"path": str(path)} for path in paths], "label": [index % 3 for index in range(8)]}
-    columns["id"] = [path.stem for path in paths]
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
-    preparer = UtterancePreparer(
-        extractor, 400, augmentation=Augmentation(mix_probability=0.5), num_labels=3, cache=cache
-    )
-    torch.manual_seed(3)
-    batch = preparer(columns)
-    torch.manual_seed(3)
-    again = preparer(columns)
-    labels = torch.stack(batch["labels"])
-    assert torch.equal(labels, torch.stack(again["labels"]))
-    assert all(torch.equal(one, other) for one, other in zip(batch["input_values"], again["input_values"]))
-    assert torch.allclose(labels.sum(1), torch.ones(8)) and labels.shape == (8, 3)
-    plain = [UtterancePreparer(extractor, 400).prepare(path) for path in paths]
-    assert [len(values) for values in batch["input_values"]] == [len(values) for values in plain]
-    unchanged = [torch.equal(one, other) for one, other in zip(batch["input_values"], plain)]
-    assert 0 < sum(unchanged) < 8
-    for kept, label, index in zip(unchanged, labels, columns["label"]):
-        assert not kept or label[index] == 1
-    collated = Collator("input_values")([{"input_values": v, "labels": label} for v, label in zip(plain, labels)])
-    assert torch.equal(collated["labels"], labels)
-
-
-def test_an_utterance_shorter_than_a_frame_is_named(tmp_path):
-    path = write_wav(tmp_path / "blip.wav", seconds=0.02)
-    with pytest.raises(InputError, match=r"blip.wav lasts 0.0200 s; one frame of the encoder needs at least 0.0250 s"):
-        UtterancePreparer(Wav2Vec2FeatureExtractor(), 400).prepare(path)
-    with pytest.raises(InputError, match="after trimming at --trim_db 30"):
-        UtterancePreparer(SeamlessM4TFeatureExtractor(), 560, trim_db=30).prepare(path)
-
-
-def test_the_duration_sampler_visits_all_once_in_batches_of_similar_duration():
+def test_the_bucket_sampler_visits_all_once_in_batches_of_similar_duration():
     durations = np.random.default_rng(0).uniform(1, 10, size=403)
-    sampler = DurationSampler(durations.tolist(), batch_size=8, pool=16, seed=1)
+    sampler = BucketSampler(durations.tolist(), batch_size=8, bucket_batches=16, seed=1)
     order = list(sampler)
     assert sorted(order) == list(range(403)) and len(sampler) == 403
     spread = [np.ptp(durations[order[i : i + 8]]) for i in range(0, 400, 8)]
@@ -128,7 +34,7 @@ def test_the_duration_sampler_visits_all_once_in_batches_of_similar_duration():
 
 def test_the_order_depends_on_seed_and_epoch_alone():
     durations = list(range(100))
-    first, again, other = (DurationSampler(durations, 8, 4, seed) for seed in (1, 1, 2))
+    first, again, other = (BucketSampler(durations, 8, 4, seed) for seed in (1, 1, 2))
     np.random.seed(5)
     torch.manual_seed(5)
     assert list(first) == list(again) != list(other)
@@ -139,4 +45,4 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 
 def test_fewer_utterances_than_a_batch():
-    assert sorted(DurationSampler([1.0, 2.0, 3.0], 8, 4, 0)) == [0, 1, 2]
+    assert sorted(BucketSampler([1.0, 2.0, 3.0], 8, 4, 0)) == [0, 1, 2]

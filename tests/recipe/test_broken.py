@@ -13,7 +13,7 @@ from running import SHORT, lines_of, train
 
 from core.audio import SAMPLING_RATE
 from core.errors import InputError
-from recipe.broken import broken_files, left_out
+from recipe.broken import drop_broken, find_broken_files
 from recipe.corpora import load_corpus
 
 TONE = 0.3 * np.sin(np.arange(2 * SAMPLING_RATE) / 10)
@@ -38,7 +38,7 @@ REASONS = {
     "no audio": "cannot be read as audio",
     "damaged": "is damaged",
     "not finite": "holds samples that are not finite",
-    "silent": "holds no speech: it is silent",
+    "silent": "is silent",
     "no samples": "holds no audio (0 samples)",
     "lost": "no such audio file",
 }
@@ -50,14 +50,14 @@ def test_each_kind_of_broken_file_is_found_and_no_other(tmp_path):
         make(tmp_path / "a" / f"{name}.wav")
     soundfile.write(write_wav(tmp_path / "b" / "quiet.wav"), 1.1e-4 * TONE / 0.3, SAMPLING_RATE, subtype="FLOAT")
     rows = load_corpus("folder", str(tmp_path))
-    broken = broken_files(rows)
+    broken = find_broken_files(rows)
     assert {rows["id"][index].removeprefix("a/").removesuffix(".wav") for index in broken} == set(BROKEN)
     for index, reason in broken.items():
         name = rows["id"][index]
         assert reason.startswith(f"{tmp_path}/{name}") and REASONS[name[2:-4]] in reason and "\n" not in reason
-    shares = [broken_files(rows, first, 3) for first in range(3)]
+    shares = [find_broken_files(rows, first, 3) for first in range(3)]
     assert {index: reason for share in shares for index, reason in share.items()} == broken
-    assert left_out(rows, broken, 1.0)["id"][:] == ["b/quiet.wav"]
+    assert drop_broken(rows, broken, 1.0)["id"][:] == ["b/quiet.wav"]
 
 
 @pytest.mark.parametrize(("count", "most", "stops"), [(1, 0.01, False), (2, 0.01, True), (100, 1.0, True)])
@@ -65,27 +65,27 @@ def test_more_than_the_set_share_stops_with_one_line(count, most, stops, capsys)
     rows = Dataset.from_dict({"id": list(range(100))})
     broken = {index: f"{index}.wav is damaged" for index in range(count)}
     if stops:
-        with pytest.raises(InputError, match=rf"^0.wav is damaged \({count} of 100 audio files cannot be used"):
-            left_out(rows, broken, most)
+        with pytest.raises(InputError, match=rf"^0.wav is damaged \({count} of 100 audio files are unusable"):
+            drop_broken(rows, broken, most)
         assert capsys.readouterr().err == ""
     else:
-        assert left_out(rows, broken, most)["id"][:] == list(range(1, 100))
+        assert drop_broken(rows, broken, most)["id"][:] == list(range(1, 100))
 
 
 def test_ten_are_named_and_the_others_counted(capsys):
     rows = Dataset.from_dict({"id": list(range(100))})
-    left_out(rows, {index: f"{index}.wav is damaged" for index in range(12)}, 0.5)
+    drop_broken(rows, {index: f"{index}.wav is damaged" for index in range(12)}, 0.5)
     lines = capsys.readouterr().err.splitlines()
     assert lines[:10] == [f"warning: {index}.wav is damaged" for index in range(10)]
-    assert lines[10:] == ["warning: 12 of 100 audio files cannot be used and are left out, 2 of them not named"]
+    assert lines[10:] == ["warning: dropped 12 of 100 audio files as unusable; 2 of them are not listed"]
 
 
 def test_a_file_that_a_csv_names_and_that_is_not_there_stops_a_small_corpus(tmp_path):
     write_wav(tmp_path / "a.wav")
     (tmp_path / "my.csv").write_text("path,label\na.wav,sad\nlost.wav,angry")
     rows = load_corpus("folder", csv=str(tmp_path / "my.csv"))
-    with pytest.raises(InputError, match=r"lost.wav: no such audio file \(1 of 2 audio files cannot be used"):
-        left_out(rows, broken_files(rows), 0.01)
+    with pytest.raises(InputError, match=r"lost.wav: no such audio file \(1 of 2 audio files are unusable"):
+        drop_broken(rows, find_broken_files(rows), 0.01)
 
 
 def test_a_file_name_that_no_table_can_hold_is_one_line(tmp_path):
@@ -109,7 +109,7 @@ def test_training_goes_on_without_them_alike_in_one_process_and_in_two(demo, tmp
     run = train(*argv, launcher=torchrun)
     warned = [line.removeprefix("warning: ") for line in run.stderr.splitlines() if line.startswith("warning: ")]
     assert all(line.startswith(expected) for line, expected in zip(warned, gone.values(), strict=False))
-    assert warned[6] == "6 of 768 audio files cannot be used and are left out"
+    assert warned[6] == "dropped 6 of 768 audio files as unusable"
     assert len([line for line in warned if str(copy) in line]) == 6  # said by one process
     results = json.loads((tmp_path / "out" / "stage1" / "results.json").read_text(encoding="utf-8"))
     assert results["broken_files"] == 6
@@ -120,4 +120,4 @@ def test_training_goes_on_without_them_alike_in_one_process_and_in_two(demo, tmp
     assert "Stage 1 is finished already" in train(*argv).stdout  # the same utterances, else it were refused
     stopped = train(*argv, "--max_broken_share", 0.005, expect=1).stderr
     assert stopped.startswith(f"error: {gone['speaker_01/sad_3']}") and len(stopped.splitlines()) == 1
-    assert "6 of 768 audio files cannot be used, and --max_broken_share 0.005 allows fewer" in stopped
+    assert "6 of 768 audio files are unusable, more than --max_broken_share 0.005 allows" in stopped

@@ -187,7 +187,7 @@ def test_a_csv_in_another_encoding_or_for_another_corpus_is_refused(tmp_path):
     (tmp_path / "my.csv").write_bytes("path,label\nä.wav,sad".encode("latin-1"))
     with pytest.raises(InputError, match=r"my\.csv is not UTF-8"):
         load_corpus("folder", csv=str(tmp_path / "my.csv"))
-    with pytest.raises(InputError, match=r"--csv my\.csv goes with --corpus folder, not demo"):
+    with pytest.raises(InputError, match=r"--csv my\.csv requires --corpus folder, not demo"):
         load_corpus("demo", csv="my.csv")
 
 

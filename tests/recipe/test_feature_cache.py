@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from transformers import Wav2Vec2FeatureExtractor
 
 from recipe.augmentation import Variant
-from recipe.batching import Collator, UtterancePreparer, shortest_utterance
-from recipe.feature_cache import KeptFeatures, remove_features
+from recipe.batching import Collator
+from recipe.feature_cache import FeatureCache, remove_cache
+from recipe.preparing import UtterancePreparer, shortest_utterance
 
 WAVEFORM_ENCODERS = [name for name in TINY_ENCODERS if name != "wav2vec2-bert"]
 
@@ -40,25 +41,25 @@ def test_the_model_takes_what_its_convolutions_made_as_the_waveform(encoder):
 def test_an_output_is_found_again_only_for_the_same_audio_treatment_and_weights(tmp_path):
     model, other = tiny_model(), tiny_model(seed=1)
     path = write_wav(tmp_path / "a.wav", seed=0)
-    kept = KeptFeatures(tmp_path / "kept", model)
+    kept = FeatureCache(tmp_path / "kept", model)
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
 
-    def preparer(trim_db=None, max_duration=None, features=kept):
+    def preparer(trim_db=None, max_duration=None, cache=kept):
         shortest = shortest_utterance(model.config)
-        return UtterancePreparer(extractor, shortest, trim_db, max_duration, features=features)
+        return UtterancePreparer(extractor, shortest, trim_db, max_duration, feature_cache=cache)
 
-    first = preparer().kept(path, Variant())
+    first = preparer().locate_features(path, Variant())
     same = write_wav(tmp_path / "b.wav", seed=0)
-    assert preparer().kept(same, Variant()) == first  # the same bytes under another name
+    assert preparer().locate_features(same, Variant()) == first  # the same bytes under another name
     others = [
-        preparer().kept(write_wav(tmp_path / "c.wav", seed=1), Variant()),
-        preparer().kept(path, Variant(speed=0.9)),
-        preparer(trim_db=30).kept(path, Variant()),
-        preparer(max_duration=0.2).kept(path, Variant()),
-        preparer(features=KeptFeatures(tmp_path / "kept", other)).kept(path, Variant()),
+        preparer().locate_features(write_wav(tmp_path / "c.wav", seed=1), Variant()),
+        preparer().locate_features(path, Variant(speed=0.9)),
+        preparer(trim_db=30).locate_features(path, Variant()),
+        preparer(max_duration=0.2).locate_features(path, Variant()),
+        preparer(cache=FeatureCache(tmp_path / "kept", other)).locate_features(path, Variant()),
     ]
     assert len({first, *others}) == 6
-    features = model.extract_features(preparer().extract(path, Variant())[None])[0]
+    features = model.extract_features(preparer().extract(preparer().read_waveform(path, Variant()))[None])[0]
     kept.write(first, features)
     prepared = preparer().prepare(path)
     assert torch.equal(prepared, features)
@@ -86,7 +87,7 @@ def test_training_with_kept_outputs_is_the_same_training(demo, tmp_path):
         output = tmp_path / name
         runs[name] = train(*TINY_RUN, "--data_dir", demo, "--output_dir", output, "--keep_features", name)
         assert not (output / "features").exists()
-    assert runs["true"].stdout.count("the frozen convolutions run once; their output needs 0.0") == 2
+    assert runs["true"].stdout.count("the frozen convolutions run once; their output takes 0.0") == 2
     for stage in ("stage1", "stage2"):
         logs = [lines_of(tmp_path / name / stage / "training_log.jsonl") for name in runs]
         losses = [[line["loss"] for line in log if "loss" in line] for log in logs]
@@ -103,7 +104,7 @@ def test_training_with_kept_outputs_is_the_same_training(demo, tmp_path):
 @pytest.mark.parametrize(
     "option, reason",
     [
-        (["--mix_probability", "0.5"], "--mix_probability makes new audio each time"),
+        (["--mix_probability", "0.5"], "--mix_probability creates new audio every time"),
         (["--freeze_feature_encoder", "false"], "they are trained"),
         (["--num_epochs", "3"], "3 epochs are too few for 2 variants"),
     ],
@@ -114,16 +115,16 @@ def test_it_says_why_the_convolutions_run_in_every_epoch(option, reason, demo, t
 
 
 def test_only_what_was_kept_is_removed(tmp_path):
-    kept = KeptFeatures(tmp_path / "features", tiny_model())
-    path = kept.path(write_wav(tmp_path / "a.wav"))
+    kept = FeatureCache(tmp_path / "features", tiny_model())
+    path = kept.locate(write_wav(tmp_path / "a.wav"))
     kept.write(path, torch.zeros(3, 16))
     mine = kept.folder / "mine.npy"
     mine.touch()
-    remove_features(kept.folder)
+    remove_cache(kept.folder)
     assert list(kept.folder.iterdir()) == [mine]
     mine.unlink()
-    remove_features(kept.folder)
-    remove_features(kept.folder)  # where nothing is
+    remove_cache(kept.folder)
+    remove_cache(kept.folder)  # where nothing is
     assert not kept.folder.exists()
 
 

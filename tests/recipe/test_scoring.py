@@ -12,8 +12,8 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from core.errors import InputError
 from core.json_files import write_lines
-from recipe.batching import UtterancePreparer, shortest_utterance
 from recipe.corpora.rows import make_rows
+from recipe.preparing import UtterancePreparer, shortest_utterance
 from recipe.scoring import never_predicted, predict, score_file
 
 
@@ -71,10 +71,10 @@ def test_a_model_is_not_scored_on_labels_in_another_order_or_with_answers_that_a
     right, other = (make_rows([row], labels) for labels in (["angry", "happy", "sad"], ["happy", "angry", "sad"]))
     assert predict(model, right, preparer, 1)[0]["label"] == "sad"
     with pytest.raises(
-        InputError, match="knows angry, happy, sad, in this order, and the utterances have happy, angry"
+        InputError, match="labels are angry, happy, sad, in this order, but those of the utterances are happy, angry"
     ):
         predict(model, other, preparer, 1)
     with torch.no_grad():
         model.classifier.bias[0] = torch.nan
-    with pytest.raises(InputError, match="the model's answer to a is not finite"):
+    with pytest.raises(InputError, match="the model's output for a is not finite"):
         predict(model, right, preparer, 1)

@@ -1,0 +1,156 @@
+"""Preparing: rows -> model inputs, each utterance on its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from torch import Tensor
+from transformers import SequenceFeatureExtractor
+
+from configuration_ser_align import SERAlignConfig
+from core.audio import SAMPLING_RATE, read_audio
+from core.errors import InputError
+from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mix
+from recipe.feature_cache import FeatureCache
+
+
+def shortest_utterance(config: SERAlignConfig) -> int:
+    """Samples at 16 kHz that one frame of the encoder needs."""
+    return config.shortest_samples
+
+
+class AudioCache:
+    """Waveforms and model inputs in memory, shared by the stages and cells that one process trains.
+
+    Its pickle is empty: `datasets` hashes the transform that holds it, and each worker process fills its own.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[tuple, Any] = {}
+
+    def get(self, key: tuple, compute: Callable[[], Any]) -> Any:
+        """The value of a key; computed at its first use."""
+        if key not in self._values:
+            self._values[key] = compute()
+        return self._values[key]
+
+    def __reduce__(self) -> tuple:
+        return AudioCache, ()
+
+
+class UtterancePreparer:
+    """Rows to model inputs: read, trim, vary, cut, then normalise or extract features.
+
+    Meant for `Dataset.with_transform`: takes a dict of columns, returns a dict of lists with the model's
+    input (float32 tensor, (samples,) or (frames, features)), `labels` and `id`.
+
+    Args:
+        feature_extractor: of the encoder, for waveforms or log-mel frames.
+        shortest: samples that one frame of the encoder needs.
+        trim_db, max_duration: as in `DataArguments`; longer utterances are cut to their middle.
+        augmentation: how each access varies an utterance. With mixing, all labels are distributions over
+            `num_labels` classes.
+        cache: keeps waveforms and inputs in memory; None keeps nothing.
+        feature_cache: holds the outputs of the convolutional feature encoder, which are then the input,
+            (frames, channels).
+
+    Raises:
+        InputError: an utterance is shorter than one frame or its input is not finite; the message names the file.
+    """
+
+    def __init__(
+        self,
+        feature_extractor: SequenceFeatureExtractor,
+        shortest: int,
+        trim_db: float | None = None,
+        max_duration: float | None = None,
+        augmentation: Augmentation = UNCHANGED,
+        num_labels: int = 0,
+        cache: AudioCache | None = None,
+        feature_cache: FeatureCache | None = None,
+    ):
+        self.feature_extractor = feature_extractor
+        self.input_name = feature_extractor.model_input_names[0]
+        self.shortest = shortest
+        self.trim_db = trim_db
+        self.max_samples = None if max_duration is None else int(max_duration * SAMPLING_RATE)
+        self.augmentation = augmentation
+        self.num_labels = num_labels
+        self.cache = cache
+        self.feature_cache = feature_cache
+        self._extraction = feature_extractor.to_json_string()
+
+    def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        paths, labels = [audio["path"] for audio in columns["audio"]], columns["label"]
+        if self.augmentation.mix_probability == 0:
+            inputs = [self.prepare(path) for path in paths]
+        else:
+            inputs, labels = self._prepare_mixed(paths, labels)
+        for path, values in zip(paths, inputs):
+            if not values.isfinite().all():
+                raise InputError(f"{path}: its model input is not finite; export the file again or remove it")
+        return {self.input_name: inputs, "labels": labels, "id": columns["id"]}
+
+    def prepare(self, path: str | Path) -> Tensor:
+        """Turn one file, in a variant drawn at random, into the model's input."""
+        variant = self.augmentation.draw()
+        if self.feature_cache is not None:
+            return self.feature_cache.read(self.locate_features(path, variant))
+        key = (self._extraction, str(path), variant, self.trim_db, self.max_samples)
+        return self._recall(key, lambda: self.extract(self.read_waveform(path, variant)))
+
+    def read_waveform(self, path: str | Path, variant: Variant) -> np.ndarray:
+        """Read one file, trimmed, varied and cut: (samples,) at 16 kHz."""
+        waveform = self._recall((str(path), self.trim_db), lambda: read_audio(path, self.trim_db))
+        waveform = variant.apply(waveform)
+        if self.max_samples is not None and len(waveform) > self.max_samples:
+            start = (len(waveform) - self.max_samples) // 2
+            waveform = waveform[start : start + self.max_samples]
+        if len(waveform) < self.shortest:
+            after = "" if self.trim_db is None else f" after trimming at --trim_db {self.trim_db:g}"
+            raise InputError(
+                f"{path} lasts {len(waveform) / SAMPLING_RATE:.4f} s{after}; one frame of the encoder needs at "
+                f"least {self.shortest / SAMPLING_RATE:.4f} s: remove it or record it again"
+            )
+        return waveform
+
+    def extract(self, waveform: np.ndarray) -> Tensor:
+        """Normalise a waveform or extract its features: (samples,) to (samples,) or (frames, features)."""
+        extracted = self.feature_extractor(waveform, sampling_rate=SAMPLING_RATE, return_attention_mask=True)
+        values = np.asarray(extracted[self.input_name][0], dtype=np.float32)
+        valid = int(np.asarray(extracted["attention_mask"][0]).sum())
+        return torch.from_numpy(values[:valid])
+
+    def locate_features(self, path: str | Path, variant: Variant) -> Path:
+        """Where the feature cache holds the outputs for one variant of a file."""
+        assert self.feature_cache is not None
+        return self.feature_cache.locate(path, self._extraction, variant, self.trim_db, self.max_samples)
+
+    def _prepare_mixed(self, paths: list[str], labels: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+        """Mix each utterance, with the given probability, with another one of the batch."""
+        waveforms = [self._recall_variant(path, self.augmentation.draw()) for path in paths]
+        distributions = F.one_hot(torch.tensor(labels), self.num_labels).float()
+        inputs, mixed_labels = [], []
+        for index, waveform in enumerate(waveforms):
+            other, share = int(torch.randint(len(waveforms), ())), 0.0
+            if float(torch.rand(())) < self.augmentation.mix_probability:
+                waveform, share = mix(waveform, waveforms[other], *draw_mix())
+            inputs.append(self.extract(waveform))
+            mixed_labels.append(torch.lerp(distributions[index], distributions[other], share))
+        return inputs, mixed_labels
+
+    def _recall_variant(self, path: str, variant: Variant) -> np.ndarray:
+        key = (path, variant, self.trim_db, self.max_samples)
+        return self._recall(key, lambda: self.read_waveform(path, variant))
+
+    def _recall(self, key: tuple, compute: Callable[[], Any]) -> Any:
+        return compute() if self.cache is None else self.cache.get(key, compute)
+
+
+def prepare_rows(rows: Dataset, preparer: UtterancePreparer) -> Dataset:
+    """Rows that the preparer turns into model inputs on access."""
+    return rows.with_transform(preparer)
