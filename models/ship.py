@@ -1,6 +1,6 @@
 """Train the model that ships and put it into models/ser-align-mini with its card.
 
-    python models/ship.py --data_dir RAVDESS
+    python -m models.ship --data_dir RAVDESS
 
 Both stages of run_configs/ravdess/mini.yaml on twenty actors, two more for validation and two for test, in about
 twenty minutes on one CPU core; on the same machine the same weights again. The card also gives the six-fold score
@@ -17,9 +17,6 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import soundfile
@@ -38,6 +35,7 @@ from recipe.model_card import write_model_card
 from recipe.run import run
 from recording_ser_align import SAMPLING_RATE, trimmed
 
+ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "models" / "ser-align-mini"
 PREDICTIONS = ROOT / "models" / "predictions.json"
 OUTPUT = "outputs/ser-align-mini"

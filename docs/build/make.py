@@ -1,6 +1,6 @@
 """Write docs/RESULTS.md, the README's quickstart output and its picture from finished runs.
 
-    python docs/build/make.py outputs/quickstart run_configs/ravdess/table3.yaml run_configs/ravdess/timeline.yaml
+    python -m docs.build.make outputs/quickstart run_configs/ravdess/table3.yaml run_configs/ravdess/timeline.yaml
 
 First the output folder of the quickstart, whose output and picture stand in the README; then the experiments, whose
 reports must have been made (`python experiment.py --config ... --report`) and are copied to docs/results. What the
@@ -15,9 +15,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
 import matplotlib
 
 matplotlib.use("Agg")
@@ -31,15 +28,17 @@ from experiments.cells import Experiment, read_experiment
 from recipe.corpora import PUBLISHED
 from recipe.results import fold_of, read_results, score_lines
 
+ROOT = Path(__file__).parents[2]
+
 # Two of Okabe and Ito's colours, told apart by the colour-blind; line styles tell them apart in black and white.
 COLOURS = ("#D55E00", "#0072B2")
 
 
-def main(quickstart: Path, experiments: list[str]) -> None:
+def write_documents(quickstart: Path, experiments: list[str]) -> None:
     stages = finished_stages(quickstart)
     if len(stages) < 2:
         sys.exit(f"error: {quickstart} does not hold both stages; give the output folder of the quickstart")
-    command = f"python docs/build/make.py {quickstart.as_posix()} {' '.join(experiments)}"
+    command = f"python -m docs.build.make {quickstart.as_posix()} {' '.join(experiments)}"
     read = [read_experiment(path, []) for path in experiments]
     parts = [experiment_part(experiment) for experiment in read]
     page = "\n".join([introduction(command), *parts, quickstart_part(stages)])
@@ -101,7 +100,7 @@ def experiment_part(experiment: Experiment) -> str:
     if "Does it help?" in sections:
         lines += ["", "### Does it help?", "", sections["Does it help?"].strip()]
     if (source / "loss_gradients.md").is_file():
-        command = f"python studies/loss_gradients.py --config {experiment.path.as_posix()} --data_dir ..."
+        command = f"python -m studies.loss_gradients --config {experiment.path.as_posix()} --data_dir ..."
         lines += ["", "### How hard the losses pull", "", LOSS_GRADIENTS.format(command=command)]
         lines += [(source / "loss_gradients.md").read_text(encoding="utf-8")]
     return "\n".join(lines) + "\n"
@@ -157,7 +156,7 @@ def corpora_page() -> str:
     lines = [
         "# Corpora",
         "",
-        "Generated from the readers in `recipe/corpora` by `python docs/build/make.py`; do not edit.",
+        "Generated from the readers in `recipe/corpora` by `python -m docs.build.make`; do not edit.",
         "",
     ]
     for name, module in PUBLISHED.items():
@@ -257,9 +256,13 @@ def draw_quickstart(folder: Path, target: Path) -> None:
     figure.savefig(target, dpi=150)
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("quickstart", type=Path, help="output folder of the quickstart")
     parser.add_argument("experiments", nargs="*", help="YAML files of experiments")
     given = parser.parse_args()
-    main(given.quickstart, given.experiments)
+    write_documents(given.quickstart, given.experiments)
+
+
+if __name__ == "__main__":
+    main()

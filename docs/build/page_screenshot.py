@@ -1,6 +1,6 @@
 """Write docs/app.png: the demo page with its answer to a synthetic voice. Needs Chromium and playwright.
 
-python docs/build/page_screenshot.py
+python -m docs.build.page_screenshot
 """
 
 import contextlib
