@@ -40,12 +40,12 @@ def run_benchmark(repetitions: int) -> None:
         soundfile.write(path, clips(1)[0], SAMPLING_RATE)
         commands = {
             "bare": ["-c", BARE],
-            "first answer": ["predict.py", path],
+            "first prediction": ["predict.py", path],
             "predict.py --help": ["predict.py", "--help"],
             "train.py --help": ["train.py", "--help"],
         }
         seconds = medians(in_turn({name: partial(run, words) for name, words in commands.items()}, repetitions))
-    ratio = seconds["first answer"] / seconds["bare"]
+    ratio = seconds["first prediction"] / seconds["bare"]
     write_json(RESULT, {"repetitions": repetitions, "seconds": seconds, "ratio": ratio, "versions": library_versions()})
     print({name: round(value, 2) for name, value in seconds.items()})
     print(f"ratio {ratio:.2f}")

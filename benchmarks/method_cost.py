@@ -36,7 +36,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 
 def run_benchmark(repetitions: int, batch_size: int) -> None:
     result: dict[str, Any] = {"batch_size": batch_size, "seconds_of_audio": MEDIAN, "repetitions": repetitions}
-    for inputs in ("raw audio", "kept convolutions"):
+    for inputs in ("raw audio", "cached convolutions"):
         steps = {name: make_step(name, inputs, batch_size) for name in SYSTEMS}
         times = in_turn(steps, repetitions)
         seconds = medians(times)
@@ -50,7 +50,7 @@ def run_benchmark(repetitions: int, batch_size: int) -> None:
             "memory_losses_over_none": memory["stage 2"] / memory["stage 2, CE alone"],
         }
     write_json(RESULT, result | {"threads": torch.get_num_threads(), "versions": library_versions()})
-    for inputs in ("raw audio", "kept convolutions"):
+    for inputs in ("raw audio", "cached convolutions"):
         print(inputs, {name: round(value, 3) for name, value in result[inputs].items() if "over" in name})
 
 

@@ -297,8 +297,8 @@ def run_study(files: int, num_shown: int) -> None:
         title="Damaged audio files",
         command=f"python -m studies.fuzz_audio --files {files}",
         rows=[{"what": what, "measured": value} for what, value in measured.items()],
-        notes="Damage: flipped bits, truncation, extreme header fields, and repeated, deleted or zeroed chunks, in WAV, "
-        "FLAC and OGG files of many formats; half of the OGG files have repaired checksums. "
+        notes="Damage: flipped bits, truncation, extreme header fields, and repeated, deleted or zeroed chunks, in "
+        "WAV, FLAC and OGG files of many formats; half of the OGG files have repaired checksums. "
         f"libsndfile's MP3 decoder cannot be muted and wrote {command['notes of libmpg123']} lines.",
     )
     if wrong or otherwise:

@@ -54,8 +54,8 @@ def main() -> None:
         title="Hostile input",
         command="python -m studies.hostile_input",
         rows=rows,
-        notes="A test may try several attacks. Each asserts that the payload did not run, or that the input was refused "
-        "in one line.",
+        notes="A test may try several attacks. Each asserts that the payload did not run, or that the input was "
+        "refused in one line.",
     )
     for row in rows:
         print(f"{row['measured']:30} {row['what']}")

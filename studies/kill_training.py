@@ -135,7 +135,7 @@ class Run:
         return printed
 
     def kill(self, name: str, stage: int, aim: str | None) -> str | None:
-        """Kill it in this function of the stage, or at a random moment; returns its phase, None if it finished first."""
+        """Kill it in this function of the stage or at a random moment; returns its phase, None if it finished first."""
         for path in self.stacks.iterdir():
             path.unlink()
         errors = self.folder / "errors.txt"

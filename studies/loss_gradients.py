@@ -3,8 +3,8 @@
     python -m studies.loss_gradients --config run_configs/ravdess/table3.yaml --data_dir RAVDESS
 
 For the first fold and seed of a finished experiment: the gradient norm of each loss, times its weight in the paper
-(0.05 each), relative to the gradient norm of CE, on training utterances without dropout and augmentation; the spread of the
-frame logits and of the utterance logits; and the share of frames that agree with their utterance. Writes a Markdown
+(0.05 each), relative to the gradient norm of CE, on training utterances without dropout and augmentation; the spread of
+the frame logits and of the utterance logits; and the share of frames that agree with their utterance. Writes a Markdown
 table into the experiment's report folder.
 """
 

@@ -66,7 +66,7 @@ KINDS = (
     *("True", "False", "Number", "Break", "Continue", "ZeroIteration"),
 )
 ANNOTATIONS = "BitOr"  # `str | None`: any replacement fails at import, which is not informative
-NOTICED = "noticed by a test"  # prefix of the review of a survivor that a new test detects
+DETECTED = "detected by"  # prefix of the review of a survivor that a new test detects
 PATIENCE = 600  # seconds for the tests of one mutant; without a mistake they take less than two minutes
 
 
@@ -158,10 +158,10 @@ def write_report(outcomes: list[dict[str, str]], looked_at: dict[str, str], **mo
     def share(file: str) -> str:
         found = [one["outcome"] for one in outcomes if file in ("", one["file"])]
         noticed = len(found) - found.count("survived")
-        return f"{noticed} of {len(found)} ({100 * noticed / len(found):.0f} %), {found.count('timed out')} by time"
+        return f"{noticed} of {len(found)} ({100 * noticed / len(found):.0f} %), {found.count('timed out')} by timeout"
 
     left = [one["change"] for one in outcomes if one["outcome"] == "survived"]
-    since = sum(looked_at.get(change, "").startswith(NOTICED) for change in left)
+    since = sum(looked_at.get(change, "").startswith(DETECTED) for change in left)
     after = len(outcomes) - len(left) + since
     write_study(
         RESULTS,

@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 from transformers import AutoFeatureExtractor
 
 from modeling_ser_align import SERAlignForAudioClassification
-from models.ship import CODE, MODEL, PREDICTIONS, generated_audio
+from models.ship import CODE, MODEL, PREDICTIONS, generate_buzzes
 from recipe.batching import UtterancePreparer, shortest_utterance
 from recipe.corpora import load_corpus
 from recipe.scoring import predict
@@ -39,7 +39,7 @@ def test_it_is_small_and_the_two_stage_model_with_both_losses():
 
 
 def test_a_fresh_process_gives_the_stored_predictions(tmp_path):
-    np.savez(tmp_path / "audio.npz", **generated_audio())
+    np.savez(tmp_path / "audio.npz", **generate_buzzes())
     found, _ = fresh(SCRIPT, MODEL, tmp_path / "audio.npz", home=tmp_path / "hf", cwd=tmp_path)
     stored = json.loads(PREDICTIONS.read_text(encoding="utf-8"))
     assert found.keys() == stored.keys()
