@@ -27,13 +27,13 @@ def main() -> None:
         page.get_by_role("button", name="Two voices, in turn").click()
         page.wait_for_selector(".answer")
         page.mouse.move(0, 0)
-        page.wait_for_timeout(1000)  # the player draws the waveform
+        page.wait_for_timeout(1000)  # until the player has drawn the waveform
         page.screenshot(path=ROOT / "docs" / "app.png", full_page=True)
 
 
 @contextlib.contextmanager
 def serving(*arguments: str, **variables: str) -> Iterator[str]:
-    """app.py in a process of its own, with these variables in its environment; its address."""
+    """Run app.py in a separate process with these environment variables; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

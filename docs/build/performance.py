@@ -35,8 +35,8 @@ def build_performance_block() -> list[str]:
     training, inference = (read_json(RESULTS / f"{name}.json") for name in ("training_speed", "inference_speed"))
     text = (
         f"- **Fast.** Training with both losses has {training['ratio']:.1f}× the throughput of transformers' own "
-        f"classifier and Trainer. Inference is {inference['ratio']['float32']:.1f}× as fast as transformers' pipeline in "
-        f"float32, and {inference['ratio']['bfloat16']:.1f}× with `--dtype bfloat16` on processors that support it. "
+        f"classifier and Trainer. Inference is {inference['ratio']['float32']:.1f}× as fast as transformers' pipeline "
+        f"in float32, and {inference['ratio']['bfloat16']:.1f}× with `--dtype bfloat16` on processors that support it. "
         "Measured with wav2vec2-base on two CPU cores ([details](docs/PERFORMANCE.md))."
     )
     return textwrap.wrap(text, 120, subsequent_indent="  ", break_on_hyphens=False)

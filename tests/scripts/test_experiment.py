@@ -17,6 +17,8 @@ from core.errors import InputError
 from experiments.cells import read_experiment
 from experiments.report import write_report
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = [*SHORT[2:], "--max_steps", "3"]
 CELLS = 6  # two folds: stage 1 and two variants each
 
