@@ -1,10 +1,10 @@
-"""How soon the first answer comes, in a new process.
+"""Time to the first prediction in a new process.
 
-    python benchmarks/first_answer.py --repetitions 5
+    python -m benchmarks.first_answer --repetitions 5
 
-predict.py and train.py with --help, and predict.py on a short file with the model that ships, against the bare time of
-importing torch and transformers and a forward pass of the library's own encoder of that shape; in turn. Writes
-docs/results/first_answer.json; prints the ratio last.
+Runs predict.py and train.py with --help, and predict.py with the shipped model on a short file, alternating with a bare
+process that imports torch and transformers and runs a forward pass of the library's encoder of the same size. Writes
+docs/results/first_answer.json and prints the ratio last.
 """
 
 import argparse
@@ -14,9 +14,6 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path[0] = str(ROOT)
-
 import soundfile
 
 from benchmarks.clips import clips
@@ -25,6 +22,7 @@ from core.audio import SAMPLING_RATE
 from core.json_files import write_json
 from recipe.results import library_versions
 
+ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "models" / "ser-align-mini"
 RESULT = ROOT / "docs" / "results" / "first_answer.json"
 BARE = f"""
@@ -36,18 +34,18 @@ with torch.inference_mode():
 """
 
 
-def main(repetitions: int) -> None:
+def run_benchmark(repetitions: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/clip.wav"
         soundfile.write(path, clips(1)[0], SAMPLING_RATE)
         commands = {
             "bare": ["-c", BARE],
-            "first answer": ["predict.py", path],
+            "first prediction": ["predict.py", path],
             "predict.py --help": ["predict.py", "--help"],
             "train.py --help": ["train.py", "--help"],
         }
         seconds = medians(in_turn({name: partial(run, words) for name, words in commands.items()}, repetitions))
-    ratio = seconds["first answer"] / seconds["bare"]
+    ratio = seconds["first prediction"] / seconds["bare"]
     write_json(RESULT, {"repetitions": repetitions, "seconds": seconds, "ratio": ratio, "versions": library_versions()})
     print({name: round(value, 2) for name, value in seconds.items()})
     print(f"ratio {ratio:.2f}")
@@ -57,7 +55,11 @@ def run(words: list[str]) -> None:
     subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True)
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
-    main(parser.parse_args().repetitions)
+    run_benchmark(parser.parse_args().repetitions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,26 +1,22 @@
-"""Files to scores, against the library's own pipeline at its default batch of one.
+"""Inference speed from files to scores, compared with transformers' pipeline at its default batch size of one.
 
-  python benchmarks/inference_speed.py --files 200 --repetitions 5
-  python benchmarks/inference_speed.py --data_dir RAVDESS --models outputs/ravdess-mini/fold?-seed0/cls_eal_fual/stage2
+    python -m benchmarks.inference_speed --files 200 --repetitions 5
+    python -m benchmarks.inference_speed --data_dir RAVDESS --models outputs/x/fold?-seed0/cls_eal_fual/stage2
 
-The reference is pipeline("audio-classification") with Wav2Vec2ForSequenceClassification; ours is predict.py's own
-pipeline, in float32 and in bfloat16. Encoders of the shape of wav2vec2-base with the same random weights, the same
-files: WAV, FLAC, OGG and MP3 of several rates, mono and stereo, durations as in IEMOCAP. The reference reads files
-through ffmpeg, or where that is missing it is given waveforms read beforehand, in its favour. With --models instead
-what bfloat16 changes in the UA of trained models on their test speakers. Writes docs/results/inference_speed.json;
-prints the ratios last.
+The reference is pipeline("audio-classification") with Wav2Vec2ForSequenceClassification; ours is the pipeline of
+predict.py in float32 and bfloat16. Both have a wav2vec2-base encoder with the same random weights and read the same
+files: WAV, FLAC, OGG and MP3 with several sampling rates, mono and stereo, with durations as in IEMOCAP. The reference
+reads files through ffmpeg; without ffmpeg it gets waveforms that were decoded beforehand, which favours it. With
+--models, the benchmark instead measures how bfloat16 changes the UA of trained models on their test speakers. Writes
+docs/results/inference_speed.json and prints the ratios last.
 """
 
 import argparse
 import shutil
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).parent.parent
-sys.path[0] = str(ROOT)
 
 import numpy as np
 import soundfile
@@ -43,12 +39,13 @@ from pipeline_ser_align import LONGEST_UTTERANCE, SpeechEmotionRecognitionPipeli
 from recipe.corpora import load_corpus
 from recipe.results import library_versions
 
+ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "docs" / "results" / "inference_speed.json"
 LABELS = dict(enumerate(("angry", "happy", "neutral", "sad")))
 FORMATS = (("wav", 16_000, 1), ("flac", 44_100, 2), ("ogg", 22_050, 1), ("mp3", 16_000, 1), ("wav", 8_000, 1))
 
 
-def main(count: int, repetitions: int) -> None:
+def run_benchmark(count: int, repetitions: int) -> None:
     set_verbosity_error()
     disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
@@ -57,9 +54,9 @@ def main(count: int, repetitions: int) -> None:
         library = write_model(stage_dir)
         seconds_of_audio = sum(soundfile.info(file).duration for file in files)
         recordings = files if shutil.which("ffmpeg") else [read_audio(file) for file in files]
-        ours = {dtype: load_pipeline(str(stage_dir), dtype=dtype) for dtype in ("float32", *fast_dtypes())}
-        systems = {"reference": partial(all_answers, library, recordings)}
-        systems |= {dtype: partial(all_answers, recognize, files) for dtype, recognize in ours.items()}
+        ours = {dtype: load_pipeline(str(stage_dir), dtype=dtype) for dtype in ("float32", *list_fast_dtypes())}
+        systems = {"reference": partial(predict_all, library, recordings)}
+        systems |= {dtype: partial(predict_all, recognize, files) for dtype, recognize in ours.items()}
         seconds = in_turn(systems, repetitions)
         result = {
             "files": count,
@@ -69,19 +66,19 @@ def main(count: int, repetitions: int) -> None:
             "reference_reads": "files, through ffmpeg" if recordings is files else "waveforms read beforehand",
             "seconds": seconds,
             "ratio": {dtype: medians(seconds)["reference"] / medians(seconds)[dtype] for dtype in ours},
-            "largest_difference": differences(stage_dir, ours, files),
+            "largest_difference": compare_scores(stage_dir, ours, files),
             "versions": library_versions(),
         }
-    write_json(RESULT, {**before(), **result})
+    write_json(RESULT, {**read_earlier(), **result})
     for dtype, ratio in result["ratio"].items():
         print(f"{dtype}: ratio {ratio:.2f}, scores within {result['largest_difference'][dtype]:.1e}")
 
 
-def before() -> dict[str, Any]:
+def read_earlier() -> dict[str, Any]:
     return read_json(RESULT) if RESULT.is_file() else {}
 
 
-def fast_dtypes() -> list[str]:
+def list_fast_dtypes() -> list[str]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         check_dtype("bfloat16", device)
@@ -91,8 +88,8 @@ def fast_dtypes() -> list[str]:
     return ["bfloat16"]
 
 
-def all_answers(recognize: Any, recordings: list[Any]) -> list[Any]:
-    """Answers of a pipeline to a generator, which it takes one by one."""
+def predict_all(recognize: Any, recordings: list[Any]) -> list[Any]:
+    """Predictions of a pipeline for a generator of recordings, which it reads one by one."""
     return list(recognize(recording for recording in recordings))
 
 
@@ -107,7 +104,7 @@ def write_files(folder: Path, count: int) -> list[str]:
 
 
 def write_model(stage_dir: Path) -> Any:
-    """A stage folder, and the library's pipeline with the same encoder."""
+    """Write a stage folder; returns the library's pipeline with the same encoder."""
     torch.manual_seed(0)
     theirs = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(id2label=LABELS))
     ours = SERAlignForAudioClassification(SERAlignConfig(id2label=LABELS, encoder_config=theirs.config))
@@ -117,27 +114,27 @@ def write_model(stage_dir: Path) -> Any:
     return pipeline("audio-classification", model=theirs, feature_extractor=Wav2Vec2FeatureExtractor(), top_k=None)
 
 
-def differences(stage_dir: Path, ours: dict[str, Any], files: list[str]) -> dict[str, float]:
-    """Largest difference of a score from those of the library's pipeline with the same model, over whole utterances."""
+def compare_scores(stage_dir: Path, ours: dict[str, Any], files: list[str]) -> dict[str, float]:
+    """Largest difference of a score from the library's pipeline with the same model, over utterances of one window."""
     model = SERAlignForAudioClassification.from_pretrained(stage_dir)
     plain = pipeline("audio-classification", model=model, feature_extractor=Wav2Vec2FeatureExtractor(), top_k=None)
     short = [file for file in files if soundfile.info(file).duration <= LONGEST_UTTERANCE]
-    expected = [by_label(plain(read_audio(file))) for file in short]
+    expected = [index_by_label(plain(read_audio(file))) for file in short]
     return {
         dtype: max(
-            abs(by_label(found)[label] - score)
-            for found, scores in zip(all_answers(recognize, short), expected)
+            abs(index_by_label(found)[label] - score)
+            for found, scores in zip(predict_all(recognize, short), expected)
             for label, score in scores.items()
         )
         for dtype, recognize in ours.items()
     }
 
 
-def by_label(scores: list[dict[str, Any]]) -> dict[str, float]:
+def index_by_label(scores: list[dict[str, Any]]) -> dict[str, float]:
     return {entry["label"]: entry["score"] for entry in scores}
 
 
-def ua_by_dtype(stage_dirs: list[Path], data_dir: str) -> list[dict[str, Any]]:
+def measure_ua(stage_dirs: list[Path], data_dir: str) -> list[dict[str, Any]]:
     """UA in percent of each stage folder on its test speakers, in float32 and bfloat16."""
     paths = {row["id"]: row["audio"]["path"] for row in load_corpus("ravdess", data_dir).remove_columns("label")}
     folds = []
@@ -146,24 +143,30 @@ def ua_by_dtype(stage_dirs: list[Path], data_dir: str) -> list[dict[str, Any]]:
         files, labels = [paths[line["id"]] for line in lines], [line["label"] for line in lines]
         results = read_json(stage_dir / "results.json")
         fold = {"fold": results["fold"], "num_utterances": len(files)}
-        for dtype in ("float32", *fast_dtypes()):
+        for dtype in ("float32", *list_fast_dtypes()):
             recognize = load_pipeline(str(stage_dir), dtype=dtype)
-            recognize.model.config.trim_db = results["arguments"]["trim_db"]  # older folders do not say it
-            found = [scores[0]["label"] for scores in all_answers(recognize, files)]
+            recognize.model.config.trim_db = results["arguments"]["trim_db"]  # older folders do not store it
+            found = [scores[0]["label"] for scores in predict_all(recognize, files)]
             fold[dtype] = 100 * balanced_accuracy_score(labels, found)
         folds.append(fold)
     return folds
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=200)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--models", nargs="*", type=Path, default=[], metavar="DIR", help="stage folders of RAVDESS")
+    parser.add_argument(
+        "--models", nargs="*", type=Path, default=[], metavar="DIR", help="stage folders trained on RAVDESS"
+    )
     parser.add_argument("--data_dir", metavar="RAVDESS", help="directory that holds Actor_01 to Actor_24")
     given = parser.parse_args()
     if given.models:
-        write_json(RESULT, {**before(), "ua": (folds := ua_by_dtype(given.models, given.data_dir))})
+        write_json(RESULT, {**read_earlier(), "ua": (folds := measure_ua(given.models, given.data_dir))})
         print(*folds, sep="\n")
     else:
-        main(given.files, given.repetitions)
+        run_benchmark(given.files, given.repetitions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,11 @@
-"""Whether cost grows linearly: long recordings through predict.py, large corpora through train.py's preparation.
+"""Check that cost grows linearly: long recordings with predict.py, large corpora in train.py's preparation.
 
-    python benchmarks/linear_cost.py --minutes 1 4 16 60 --rows 1000 10000 100000
+    python -m benchmarks.linear_cost --minutes 1 4 16 60 --rows 1000 10000 100000
 
-Recordings are bursts of noise with pauses, answered by the model that ships, each by a predict.py of its own; time is
-what predict.py itself reports after loading. Corpora are CSV files of clips, hard links to one file each second of
-which is decoded; preparation is reading, checking, splitting and the order of the first epoch. Medians of three; peak
-memory is that of the process. Writes docs/results/linear_cost.json.
+Recordings are bursts of noise with pauses. A separate predict.py process with the shipped model reads each of them; the
+time is what predict.py reports, without loading. Corpora are CSV files of clips, which are hard links to the same file;
+preparation reads, checks (which decodes every clip) and splits the corpus and orders the first epoch. Results are
+medians of three processes, with their peak memory. Writes docs/results/linear_cost.json.
 """
 
 import argparse
@@ -19,9 +19,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-sys.path[0] = str(ROOT)
-
 import numpy as np
 import soundfile
 
@@ -29,14 +26,14 @@ from core.audio import SAMPLING_RATE
 from core.json_files import write_json
 from recipe.results import library_versions
 
+ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "docs" / "results" / "linear_cost.json"
 REPETITIONS = 3
 MOST_LINKS = 50_000  # to one file; file systems allow 65,000
-# Runs a script, and says how much memory it took.
+# Runs a script and prints its peak memory.
 MEASURED = """
 import runpy, sys
 sys.argv.pop(0)
-sys.path.insert(0, "")
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 finally:
@@ -57,7 +54,7 @@ print("RESULT", json.dumps({"import": imported - start, "preparation": time.perf
 """
 
 
-def main(minutes: list[int], rows: list[int]) -> None:
+def run_benchmark(minutes: list[int], rows: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         recordings = [recording(Path(folder), length) for length in minutes]
         corpora = [corpus(Path(folder), count) for count in rows]
@@ -73,8 +70,8 @@ def recording(folder: Path, minutes: int) -> dict[str, Any]:
         for _ in range(minutes):
             file.write(minute)
     runs = [run(["predict.py", str(path), "--quiet"]) for _ in range(REPETITIONS)]
-    told = [float(re.findall(r"([\d.]+) s of compute for a minute", output)[0]) for output, _ in runs]
-    found = {"minutes": minutes, "seconds_a_minute": median(told), "peak_megabytes": median(mb for _, mb in runs)}
+    printed = [float(re.findall(r"([\d.]+) s of compute for a minute", output)[0]) for output, _ in runs]
+    found = {"minutes": minutes, "seconds_a_minute": median(printed), "peak_megabytes": median(mb for _, mb in runs)}
     print(found, flush=True)
     return found
 
@@ -96,11 +93,11 @@ def corpus(folder: Path, count: int) -> dict[str, Any]:
     script.write_text(PREPARATION, encoding="utf-8")
     command = [str(script), str(directory), str(directory / "corpus.csv")]
     runs = [run(command) for _ in range(REPETITIONS)]
-    told = [json.loads(output.split("RESULT")[1].splitlines()[0]) for output, _ in runs]
+    printed = [json.loads(output.split("RESULT")[1].splitlines()[0]) for output, _ in runs]
     found = {
         "rows": count,
-        "ms_a_row": 1000 * median(part["preparation"] for part in told) / count,
-        "import_seconds": median(part["import"] for part in told),
+        "ms_a_row": 1000 * median(part["preparation"] for part in printed) / count,
+        "import_seconds": median(part["import"] for part in printed),
         "peak_megabytes": median(mb for _, mb in runs),
     }
     print(found, flush=True)
@@ -115,9 +112,13 @@ def run(command: list[str]) -> tuple[str, float]:
     return done.stdout + done.stderr, float(done.stdout.split("PEAK")[1])
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", nargs="+", type=int, default=[1, 4, 16, 60])
     parser.add_argument("--rows", nargs="+", type=int, default=[1000, 10_000, 100_000])
     given = parser.parse_args()
-    main(given.minutes, given.rows)
+    run_benchmark(given.minutes, given.rows)
+
+
+if __name__ == "__main__":
+    main()

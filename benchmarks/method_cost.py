@@ -1,23 +1,18 @@
-"""What the method costs: a training step of stage 2 against one of stage 1, in time and memory.
+"""Time and memory of a training step of stage 2 compared with stage 1.
 
-    python benchmarks/method_cost.py --repetitions 15
+    python -m benchmarks.method_cost --repetitions 15
 
-An encoder of the shape of wav2vec2-base with random weights and frozen convolutions, the same batch for all: stage 1
-(attentive pooling, CE), stage 2 (CLS pooling, CE + EAL + FUAL), and stage 2 with CE alone. With raw audio, and with
-outputs of the convolutions that were kept. Memory is the peak of a process of its own. Writes
-docs/results/method_cost.json; prints the ratios last.
+Trains a wav2vec2-base encoder with random weights and frozen convolutions on one batch: stage 1 (attentive pooling,
+CE), stage 2 (CLS pooling, CE + EAL + FUAL), and stage 2 with CE only; from raw audio and from cached outputs of the
+convolutions. Memory is the peak of a separate process. Writes docs/results/method_cost.json and prints the ratios last.
 """
 
 import argparse
 import multiprocessing
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).parent.parent
-sys.path[0] = str(ROOT)
 
 import torch
 from torch import Tensor
@@ -30,6 +25,7 @@ from core.json_files import write_json
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.results import library_versions
 
+ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "docs" / "results" / "method_cost.json"
 SYSTEMS: dict[str, dict[str, Any]] = {
     "stage 1": {"pooling": "attentive"},
@@ -38,13 +34,13 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 }
 
 
-def main(repetitions: int, batch_size: int) -> None:
+def run_benchmark(repetitions: int, batch_size: int) -> None:
     result: dict[str, Any] = {"batch_size": batch_size, "seconds_of_audio": MEDIAN, "repetitions": repetitions}
-    for inputs in ("raw audio", "kept convolutions"):
-        steps = {name: training_step(name, inputs, batch_size) for name in SYSTEMS}
+    for inputs in ("raw audio", "cached convolutions"):
+        steps = {name: make_step(name, inputs, batch_size) for name in SYSTEMS}
         times = in_turn(steps, repetitions)
         seconds = medians(times)
-        memory = {name: peak_in_a_process(name, inputs, batch_size) for name in SYSTEMS}
+        memory = {name: measure_peak(name, inputs, batch_size) for name in SYSTEMS}
         result[inputs] = {
             "seconds": times,
             "peak_megabytes": memory,
@@ -54,11 +50,11 @@ def main(repetitions: int, batch_size: int) -> None:
             "memory_losses_over_none": memory["stage 2"] / memory["stage 2, CE alone"],
         }
     write_json(RESULT, result | {"threads": torch.get_num_threads(), "versions": library_versions()})
-    for inputs in ("raw audio", "kept convolutions"):
+    for inputs in ("raw audio", "cached convolutions"):
         print(inputs, {name: round(value, 3) for name, value in result[inputs].items() if "over" in name})
 
 
-def training_step(name: str, inputs: str, batch_size: int) -> Callable[[], None]:
+def make_step(name: str, inputs: str, batch_size: int) -> Callable[[], None]:
     torch.manual_seed(0)
     model = SERAlignForAudioClassification(SERAlignConfig(**SYSTEMS[name])).train()
     waveforms = torch.randn(batch_size, int(MEDIAN * SAMPLING_RATE))
@@ -74,21 +70,25 @@ def training_step(name: str, inputs: str, batch_size: int) -> Callable[[], None]
     return step
 
 
-def peak_in_a_process(name: str, inputs: str, batch_size: int) -> float:
+def measure_peak(name: str, inputs: str, batch_size: int) -> float:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(peak_of_steps, name, inputs, batch_size).result()
+        return process.submit(run_steps, name, inputs, batch_size).result()
 
 
-def peak_of_steps(name: str, inputs: str, batch_size: int) -> float:
-    step = training_step(name, inputs, batch_size)
+def run_steps(name: str, inputs: str, batch_size: int) -> float:
+    step = make_step(name, inputs, batch_size)
     for _ in range(2):
         step()
     return peak_megabytes()
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=15)
     parser.add_argument("--batch_size", type=int, default=2)
     given = parser.parse_args()
-    main(given.repetitions, given.batch_size)
+    run_benchmark(given.repetitions, given.batch_size)
+
+
+if __name__ == "__main__":
+    main()

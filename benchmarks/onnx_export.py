@@ -1,11 +1,11 @@
-"""What exporting to ONNX and 8-bit weights cost in UA and bring in speed and size.
+"""UA, speed and size of the ONNX export with 32-bit and 8-bit weights.
 
-    python benchmarks/onnx_export.py --data_dir RAVDESS --models outputs/ravdess-mini/fold?-seed0/cls_eal_fual/stage2
+    python -m benchmarks.onnx_export --data_dir RAVDESS --models outputs/ravdess-mini/fold?-seed0/cls_eal_fual/stage2
 
-UA of each stage folder on its own test speakers, and of all of them together: as stored by PyTorch, and by ONNX Runtime
-with 32-bit and 8-bit weights, one utterance at a time. Time from waveform to scores, feature extraction included: one
-thread, one utterance at a time, PyTorch and ONNX Runtime in turn, the median of the passes. Writes
-docs/results/onnx.json; prints the ratios last.
+Measures the UA of each stage folder on its own test speakers, and of all folders together: from the stored PyTorch
+predictions, and with ONNX Runtime with 32-bit and 8-bit weights. Times go from waveform to scores, including feature
+extraction, on one thread with one utterance at a time; PyTorch and ONNX Runtime take turns, and the result is the
+median of the passes. Writes docs/results/onnx.json and prints the ratios last.
 """
 
 import argparse
@@ -17,9 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-ROOT = Path(__file__).parent.parent
-sys.path[0] = str(ROOT)
 
 import numpy as np
 import onnxruntime
@@ -36,12 +33,13 @@ from export_onnx import export, padded, quantize
 from recipe.corpora import load_corpus
 from recipe.results import library_versions
 
+ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "docs" / "results" / "onnx.json"
 NUM_TIMED, PASSES = 20, 21  # utterances in a pass
 Scorer = Callable[[np.ndarray], np.ndarray]  # (samples,) to logits (classes,)
 
 
-def main(stage_dirs: list[Path], data_dir: str) -> None:
+def run_benchmark(stage_dirs: list[Path], data_dir: str) -> None:
     logging.disable(logging.WARNING)
     disable_progress_bar()
     torch.set_num_threads(1)
@@ -54,25 +52,25 @@ def main(stage_dirs: list[Path], data_dir: str) -> None:
         lines = [line for line in read_lines(stage_dir / "predictions.jsonl") if line["split"] == "test"]
         waveforms = [read_audio(paths[line["id"]], results["arguments"]["trim_db"]) for line in lines]
         with tempfile.TemporaryDirectory() as directory:
-            scorers, size = exported(stage_dir, Path(directory))
-            of_fold = decided(lines, waveforms, scorers)
-            speed = speed or timed(waveforms[:NUM_TIMED], scorers)
-        folds.append({"fold": results["fold"], **scores(of_fold)})
+            scorers, size = export_model(stage_dir, Path(directory))
+            of_fold = collect_decisions(lines, waveforms, scorers)
+            speed = speed or measure_speed(waveforms[:NUM_TIMED], scorers)
+        folds.append({"fold": results["fold"], **score_decisions(of_fold)})
         decisions.append(of_fold)
     everything = {name: np.concatenate([of_fold[name] for of_fold in decisions]) for name in decisions[0]}
     content = {
         "what": __doc__.partition("\n")[0],
-        "ua": {"folds": folds, "all": scores(everything)},
+        "ua": {"folds": folds, "all": score_decisions(everything)},
         "megabytes": size,
         "speed": speed,
         "versions": library_versions() | {"onnxruntime": onnxruntime.__version__},
     }
     write_json(RESULT, content)
-    print("\n".join(report(content)))
+    print("\n".join(format_report(content)))
 
 
-def exported(stage_dir: Path, directory: Path) -> tuple[dict[str, Scorer], dict[str, float]]:
-    """PyTorch and both ONNX files as functions of a waveform; the sizes in MB."""
+def export_model(stage_dir: Path, directory: Path) -> tuple[dict[str, Scorer], dict[str, float]]:
+    """PyTorch and both ONNX files as functions of a waveform, and the file sizes in MB."""
     model, extractor = load_model(str(stage_dir))
     paths = {"fp32": directory / "model.onnx", "int8": directory / "model.int8.onnx"}
     export(model, extractor, paths["fp32"])
@@ -83,18 +81,18 @@ def exported(stage_dir: Path, directory: Path) -> tuple[dict[str, Scorer], dict[
         return model(**extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt")).logits[0].numpy()
 
     sizes = {name: round(path.stat().st_size / 1e6, 2) for name, path in paths.items()}
-    return {"pytorch": pytorch, **{name: onnx_scorer(path) for name, path in paths.items()}}, sizes
+    return {"pytorch": pytorch, **{name: make_onnx_scorer(path) for name, path in paths.items()}}, sizes
 
 
-def onnx_scorer(path: Path) -> Scorer:
+def make_onnx_scorer(path: Path) -> Scorer:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda waveform: session.run(["logits"], padded([waveform]))[0][0]
 
 
-def decided(lines: list[dict[str, Any]], waveforms: list[np.ndarray], scorers: dict[str, Scorer]) -> dict:
-    """Labels, PyTorch's stored predictions and those of the ONNX files, class indices (utterances,)."""
+def collect_decisions(lines: list[dict[str, Any]], waveforms: list[np.ndarray], scorers: dict[str, Scorer]) -> dict:
+    """Labels, stored PyTorch predictions and predictions of the ONNX files, as class indices (utterances,)."""
     labels = list(lines[0]["probabilities"])
     decisions = {
         "label": np.array([labels.index(line["label"]) for line in lines]),
@@ -105,8 +103,8 @@ def decided(lines: list[dict[str, Any]], waveforms: list[np.ndarray], scorers: d
     return decisions
 
 
-def scores(decisions: dict[str, np.ndarray]) -> dict[str, Any]:
-    """UA in percent, and how many utterances another label than PyTorch's."""
+def score_decisions(decisions: dict[str, np.ndarray]) -> dict[str, Any]:
+    """UA in percent, and how many utterances get another label than with PyTorch."""
     return {
         "num_utterances": len(decisions["label"]),
         "ua": {
@@ -117,8 +115,8 @@ def scores(decisions: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def timed(waveforms: list[np.ndarray], scorers: dict[str, Scorer]) -> dict[str, Any]:
-    """Milliseconds for a second of audio: the median over the passes, which take turns."""
+def measure_speed(waveforms: list[np.ndarray], scorers: dict[str, Scorer]) -> dict[str, Any]:
+    """Milliseconds per second of audio, the median over passes that take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in scorers}
     for _ in range(PASSES):
         for name, scorer in scorers.items():
@@ -139,7 +137,7 @@ def timed(waveforms: list[np.ndarray], scorers: dict[str, Scorer]) -> dict[str, 
     }
 
 
-def report(content: dict[str, Any]) -> list[str]:
+def format_report(content: dict[str, Any]) -> list[str]:
     folds = [(f"fold {fold['fold']}", fold) for fold in content["ua"]["folds"]]
     lines = [f"{'':8}{'utterances':>11}{'PyTorch':>9}{'fp32':>8}{'int8':>8}   other labels"]
     for name, part in [*folds, ("all", content["ua"]["all"])]:
@@ -152,14 +150,14 @@ def report(content: dict[str, Any]) -> list[str]:
     times = ", ".join(f"{name} {value:.2f}" for name, value in speed["ms_per_second_of_audio"].items())
     return [
         *lines,
-        f"ms for a second of audio: {times}",
+        f"ms per second of audio: {times}",
         f"size: fp32 {size['fp32']} MB, int8 {size['int8']} MB, ratio {size['fp32'] / size['int8']:.2f}",
         f"speed, times as fast: fp32 / PyTorch {speed['fp32_over_pytorch']:.2f}, int8 / PyTorch "
         f"{speed['int8_over_pytorch']:.2f}, int8 / fp32 {speed['int8_over_fp32']:.2f}",
     ]
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data_dir", required=True, metavar="RAVDESS", help="directory that holds Actor_01 to Actor_24"
@@ -169,6 +167,10 @@ if __name__ == "__main__":
     )
     own = parser.parse_args()
     try:
-        main(own.models, own.data_dir)
+        run_benchmark(own.models, own.data_dir)
     except InputError as error:
         sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

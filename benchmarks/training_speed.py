@@ -1,24 +1,20 @@
-"""Utterances per second in training, against the library's own classifier and recipe.
+"""Training throughput compared with transformers' own classifier and Trainer.
 
-    python benchmarks/training_speed.py --clips 96 --repetitions 5
+    python -m benchmarks.training_speed --clips 96 --repetitions 5
 
-The reference is what a user would otherwise run: transformers' Wav2Vec2ForSequenceClassification with its feature
-encoder frozen, trained by Trainer on random batches padded to their longest clip. Ours is stage 2 with EAL and FUAL by
-SERAlignTrainer. Same encoder shape (wav2vec2-base, random weights), clips, threads, batch size and optimiser; audio is
-in memory for both. An epoch of each in turn; the ratio is that of the medians. Writes docs/results/training_speed.json;
-the same command adds the repetitions that are missing there. Prints the ratio last.
+The reference is the usual alternative: Wav2Vec2ForSequenceClassification with a frozen feature encoder, trained by
+Trainer on random batches padded to their longest clip. Ours is stage 2 with EAL and FUAL, trained by SERAlignTrainer.
+Both have the same encoder size (wav2vec2-base, random weights), clips, threads, batch size and optimiser, and hold the
+audio in memory. They take turns, one epoch each; the ratio is of medians. Writes docs/results/training_speed.json;
+running the command again adds missing repetitions. Prints the ratio last.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).parent.parent
-sys.path[0] = str(ROOT)
 
 import numpy as np
 import torch
@@ -47,13 +43,14 @@ from recipe.batching import BucketSampler, Collator
 from recipe.results import library_versions
 from recipe.trainer import SERAlignTrainer
 
+ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "docs" / "results" / "training_speed.json"
 LABELS = dict(enumerate(("angry", "happy", "neutral", "sad")))
 FRAME = 0.02  # seconds
 EPOCHS_FOR_ALL = 10  # over which the one pass through the convolutions is spread
 
 
-def main(count: int, repetitions: int, batch_size: int, duration_pool: int) -> None:
+def run_benchmark(count: int, repetitions: int, batch_size: int, duration_pool: int) -> None:
     set_verbosity_error()
     disable_progress_bar()
     waveforms = clips(count)
@@ -70,26 +67,26 @@ def main(count: int, repetitions: int, batch_size: int, duration_pool: int) -> N
         systems["ours"] = lambda: ours(features, labels, base, duration_pool)
         machine = {
             "gflop_per_second_of_audio": {
-                "reference": gflop_a_second(systems["reference"](), torch.randn(1, int(MEDIAN * SAMPLING_RATE))),
-                "ours": gflop_a_second(systems["ours"](), torch.randn(1, int(MEDIAN / FRAME), 512)),
+                "reference": count_gflop(systems["reference"](), torch.randn(1, int(MEDIAN * SAMPLING_RATE))),
+                "ours": count_gflop(systems["ours"](), torch.randn(1, int(MEDIAN / FRAME), 512)),
             },
             "matrix_peak_gflops": matrix_peak() / 1e9,
         }
         setting = {"clips": count, "batch_size": batch_size, "duration_pool": duration_pool}
-        seconds = measured_before(setting) or {name: [] for name in systems}
+        seconds = read_earlier(setting) or {name: [] for name in systems}
         for repetition in range(len(seconds["ours"]) + 1, repetitions + 1):
             for name, make in systems.items():
                 base.seed = base.data_seed = repetition
                 seconds[name].append(epoch_seconds(make()))
-                print(f"{repetition}: {name:10} {count / seconds[name][-1]:7.3f} utterances a second", flush=True)
-            result = {**setting, **summary(seconds, setting, once), **machine, "versions": library_versions()}
-            write_json(RESULT, result)  # after each: a run that is cut short has measured something
+                print(f"{repetition}: {name:10} {count / seconds[name][-1]:7.3f} utterances/s", flush=True)
+            result = {**setting, **summarize(seconds, setting, once), **machine, "versions": library_versions()}
+            write_json(RESULT, result)  # after each repetition, so that an interrupted run is not lost
     print(f"ratio {result['ratio']:.2f}, with the one pass through the convolutions spread over ten epochs "
           f"{result['ratio_with_convolutions_over_10_epochs']:.2f}")  # fmt: skip
 
 
-def measured_before(setting: dict[str, int]) -> dict[str, list[float]] | None:
-    """Seconds of the repetitions of an earlier run with this setting and these versions, which this one adds to."""
+def read_earlier(setting: dict[str, int]) -> dict[str, list[float]] | None:
+    """Epoch seconds of an earlier run with the same setting and versions, which this run extends; None without one."""
     if not RESULT.is_file():
         return None
     before = read_json(RESULT)
@@ -97,7 +94,7 @@ def measured_before(setting: dict[str, int]) -> dict[str, list[float]] | None:
     return before["epoch_seconds"] if all(before.get(name) == value for name, value in same.items()) else None
 
 
-def summary(seconds: dict[str, list[float]], setting: dict[str, int], once: float) -> dict[str, Any]:
+def summarize(seconds: dict[str, list[float]], setting: dict[str, int], once: float) -> dict[str, Any]:
     middle = medians(seconds)
     repetitions = len(seconds["ours"])
     return {
@@ -107,8 +104,8 @@ def summary(seconds: dict[str, list[float]], setting: dict[str, int], once: floa
         "utterances_per_second": {name: setting["clips"] / value for name, value in middle.items()},
         "epoch_seconds": seconds,
         "padded_audio": {
-            "reference": padded_share(setting["clips"], setting["batch_size"], 1, repetitions),
-            "ours": padded_share(**setting, epochs=repetitions),
+            "reference": measure_padding(setting["clips"], setting["batch_size"], 1, repetitions),
+            "ours": measure_padding(**setting, epochs=repetitions),
         },
         "convolutions_once_seconds": once,
         "ratio": middle["reference"] / middle["ours"],
@@ -138,7 +135,7 @@ def normalize(waveform: np.ndarray) -> Tensor:
 
 
 def reference(waveforms: list[np.ndarray], labels: list[int], base: TrainingArguments) -> Trainer:
-    """As the library's audio-classification example: raw audio, padded by the feature extractor, without a mask."""
+    """Like the library's audio-classification example: raw audio, padded by the feature extractor, without a mask."""
     torch.manual_seed(0)
     model = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(id2label=LABELS, layerdrop=0.0))
     model.freeze_feature_encoder()
@@ -150,7 +147,7 @@ def reference(waveforms: list[np.ndarray], labels: list[int], base: TrainingArgu
         )
         return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
 
-    return Trainer(model=model, args=base, train_dataset=rows_of(labels), data_collator=collate)
+    return Trainer(model=model, args=base, train_dataset=make_dataset(labels), data_collator=collate)
 
 
 def ours(
@@ -167,7 +164,7 @@ def ours(
     return SERAlignTrainer(
         model=model,
         args=base,
-        train_dataset=rows_of(labels),
+        train_dataset=make_dataset(labels),
         data_collator=lambda rows: collator(
             [{"input_values": inputs[row["index"]], "labels": row["labels"]} for row in rows]
         ),
@@ -179,8 +176,8 @@ def ours(
     )
 
 
-def padded_share(clips: int, batch_size: int, duration_pool: int, epochs: int) -> float:
-    """Seconds of audio with padding for a second without, mean over epochs."""
+def measure_padding(clips: int, batch_size: int, duration_pool: int, epochs: int) -> float:
+    """Seconds of audio with padding per second without, averaged over epochs."""
     seconds = durations(clips)
     padded = 0.0
     for epoch in range(epochs):
@@ -191,15 +188,15 @@ def padded_share(clips: int, batch_size: int, duration_pool: int, epochs: int) -
     return float(padded / epochs / seconds.sum())
 
 
-def gflop_a_second(trainer: Trainer, inputs: Tensor) -> float:
-    """Operations of matrix products and convolutions in a training step, forward and backward, a second of audio."""
+def count_gflop(trainer: Trainer, inputs: Tensor) -> float:
+    """GFLOP per second of audio: matrix products and convolutions of a training step, forward and backward."""
     device = trainer.args.device
     with FlopCounterMode(display=False) as counter:
         trainer.model.train()(input_values=inputs.to(device), labels=torch.tensor([0], device=device)).loss.backward()
     return counter.get_total_flops() / MEDIAN / 1e9
 
 
-def rows_of(labels: list[int]) -> Dataset:
+def make_dataset(labels: list[int]) -> Dataset:
     indices = list(range(len(labels)))
     return Dataset.from_dict({"index": indices, "id": [str(index) for index in indices], "labels": labels})
 
@@ -212,11 +209,15 @@ def epoch_seconds(trainer: Trainer) -> float:
     return time.perf_counter() - start
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=512)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--duration_pool", type=int, default=DataArguments().duration_pool)
     given = parser.parse_args()
-    main(given.clips, given.repetitions, given.batch_size, given.duration_pool)
+    run_benchmark(given.clips, given.repetitions, given.batch_size, given.duration_pool)
+
+
+if __name__ == "__main__":
+    main()

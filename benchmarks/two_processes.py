@@ -1,10 +1,10 @@
-"""Two training processes against one with the same global batch: the same losses and weights, and how much faster.
+"""Two training processes against one with the same global batch: losses, weights and throughput.
 
-    python benchmarks/two_processes.py --clips 16 --repetitions 3
+    python -m benchmarks.two_processes --clips 16 --repetitions 3
 
-Stage 2 with EAL and FUAL on an encoder of the shape of wav2vec2-base with random weights, without dropout (which two
-processes draw differently); one thread a process. Batches by duration. Writes docs/results/two_processes.json; prints
-the ratio last.
+Trains stage 2 with EAL and FUAL on an encoder of wav2vec2-base size with random weights, in bucket batches, with one
+thread per process and without dropout, which two processes would sample differently. Writes
+docs/results/two_processes.json and prints the ratio last.
 """
 
 import argparse
@@ -17,9 +17,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-sys.path[0] = str(ROOT)
-
 import torch
 from safetensors.torch import load_file, save_file
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
@@ -29,13 +26,14 @@ from benchmarks.training_speed import arguments, epoch_seconds, normalize, ours
 from core.json_files import write_json
 from recipe.results import library_versions
 
+ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "docs" / "results" / "two_processes.json"
 NO_DROPOUT = dict.fromkeys(
     ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "mask_time_prob"), 0.0
 )
 
 
-def main(count: int, batch_size: int, repetitions: int) -> None:
+def run_benchmark(count: int, batch_size: int, repetitions: int) -> None:
     runs: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(repetitions):
@@ -64,14 +62,23 @@ def main(count: int, batch_size: int, repetitions: int) -> None:
 
 def launch(processes: int, count: int, batch_size: int, folder: Path) -> dict[str, Any]:
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    own = [__file__, "--clips", str(count), "--batch_size", str(batch_size), "--worker", str(folder)]
+    own = [
+        "-m",
+        "benchmarks.two_processes",
+        "--clips",
+        str(count),
+        "--batch_size",
+        str(batch_size),
+        "--worker",
+        str(folder),
+    ]
     command = [sys.executable, *launcher, *own]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return json.loads((folder / f"{processes}.json").read_text(encoding="utf-8"))
 
 
 def work(count: int, batch_size: int, folder: Path) -> None:
-    """One epoch in this process, with the others that torchrun started."""
+    """Train one epoch in this process, together with the others that torchrun started."""
     set_verbosity_error()
     disable_progress_bar()
     processes = int(os.environ["WORLD_SIZE"])
@@ -89,7 +96,7 @@ def work(count: int, batch_size: int, folder: Path) -> None:
                   folder / f"{processes}.safetensors")  # fmt: skip
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--batch_size", type=int, default=4)
@@ -100,4 +107,8 @@ if __name__ == "__main__":
         torch.set_num_threads(1)
         work(given.clips, given.batch_size, given.worker)
     else:
-        main(given.clips, given.batch_size, given.repetitions)
+        run_benchmark(given.clips, given.batch_size, given.repetitions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,32 +1,32 @@
-"""Experiments: folds x seeds x variants. Each cell is one command line of train.py.
+"""What an experiment is: folds x seeds x variants. Each cell is one command line of train.py.
 
 An experiment is a YAML file:
 
     title: Table 3 on RAVDESS
-    config: run_configs/ravdess/mini.yaml     # what every cell shares
+    config: run_configs/ravdess/mini.yaml     # shared by all cells
     folds: [1, 2, 3, 4, 5, 6]
     seeds: [0]
-    baseline: self_attention                  # what the other variants are compared with
-    projected: [cls, cls_eal_fual]            # drawn by t-SNE, if any
+    baseline: self_attention                  # the variant that the others are compared with
+    tsne: [cls, cls_eal_fual]                 # optional: variants whose embeddings are drawn
     variants:
       self_attention:
         name: self-attention pooling
-        seeds: [0, 1]                         # only where it differs from the line above
+        seeds: [0, 1]                         # optional: overrides the seeds above
         options: {pooling: self_attention, eal_weight: 0, fual_weight: 0}
-        paper: {ua: 0.753, wa: 0.742}         # where the paper gives it
-    cited:                                    # other systems, if any
+        paper: {ua: 0.753, wa: 0.742}         # optional: the paper's scores
+    cited:                                    # optional: other published systems
       - {name: ..., ua: 0.7, protocol: ..., source: ...}
-    options: {num_validation_speakers: 6}     # of train.py, for every cell
-    stage: 1                                  # variants of stage 1, each trained by itself
-    scored_on: validation                     # to choose between variants: nothing of the test speakers is shown
-    recordings:                               # also tell when: test utterances joined to recordings, if asked for
-      variant: cls_eal_fual                   # by this one
-      utterances: 6                           # in a recording
-      windows: [1.5, 2, 3]                    # seconds, of the sliding windows to compare with
+    options: {num_validation_speakers: 6}     # optional: train.py options for every cell
+    stage: 1                                  # optional: train the variants as stage 1, each on its own
+    scored_on: validation                     # optional: compare variants without looking at test speakers
+    timeline:                                 # optional: score the timeline on concatenated test utterances
+      variant: cls_eal_fual                   # the variant to score
+      utterances: 6                           # utterances per recording
+      windows: [1.5, 2, 3]                    # seconds: the sliding windows to compare with
 
-Without `stage` and `scored_on`, stage 1 is trained once for each fold and seed and shared by all variants, as in the
-paper, and test speakers are scored. Experiments on the same run configuration share its output folder, so that a cell
-of two tables is trained once.
+By default, stage 1 is trained once per fold and seed and shared by all variants, as in the paper, and test speakers are
+scored. Experiments with the same run configuration share an output folder, so a cell that occurs in two tables is
+trained once.
 """
 
 import json
@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InputError
-from recipe.arguments import WHOLE_RUN, parse_arguments, read_yaml
+from recipe.arguments import WHOLE_RUN, Arguments, parse_arguments, read_yaml
 
 KEYS = (
     "title",
@@ -43,17 +43,18 @@ KEYS = (
     "folds",
     "seeds",
     "baseline",
-    "projected",
+    "tsne",
     "variants",
     "cited",
     "options",
     "stage",
     "scored_on",
-    "recordings",
+    "timeline",
 )
-RECORDINGS_KEYS = ("variant", "utterances", "windows")
+RENAMED_KEYS = {"projected": "tsne", "recordings": "timeline"}
+TIMELINE_KEYS = ("variant", "utterances", "windows")
 VARIANT_KEYS = ("name", "options", "seeds", "paper")
-# Set by the experiment for each cell, so not to be given for all of them.
+# The experiment sets these for each cell, so they cannot be given for all cells.
 CELL_OPTIONS = ("config", "fold", "seed", "stage", "init_from", "overwrite", "push_to_hub")
 
 
@@ -70,7 +71,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: a variant, or the stage 1 of a fold and seed that all variants start from (`variant` None)."""
+    """One run: a variant, or the stage 1 that all variants of a fold and seed start from (`variant` None)."""
 
     fold: int
     seed: int
@@ -82,7 +83,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table of the paper on one corpus, and where its runs are."""
+    """A table on one corpus, and where its runs are stored."""
 
     path: Path
     title: str
@@ -94,18 +95,18 @@ class Experiment:
     output_dir: Path
     shared_options: tuple[str, ...] = ()
     run_config: str | None = None
-    projected: tuple[str, ...] = ()
+    tsne: tuple[str, ...] = ()
     cited: list[dict[str, Any]] = field(default_factory=list)
     stage: int = 2
     scored_on: str = "test"
-    recordings: dict[str, Any] | None = None
+    timeline: dict[str, Any] | None = None
 
     @property
     def report_dir(self) -> Path:
         return self.output_dir / self.path.stem
 
-    def cells(self) -> list[Cell]:
-        """Every run, in the order in which they are best trained: seed by seed, fold by fold, stage 1 first."""
+    def list_cells(self) -> list[Cell]:
+        """Every run in training order: seed by seed, fold by fold, stage 1 first."""
         cells = []
         for seed in sorted({*self.seeds, *(seed for variant in self.variants for seed in variant.seeds)}):
             variants = [variant for variant in self.variants if seed in variant.seeds]
@@ -114,33 +115,50 @@ class Experiment:
                 cells += [Cell(fold, seed, variant) for variant in (*shared, *variants)]
         return cells
 
-    def fold_dir(self, cell: Cell) -> Path:
+    def select_cell(self, number: int) -> list[Cell]:
+        """The cell with this number, counted from 1, preceded by the stage 1 that it starts from.
+
+        Raises:
+            InputError: there is no such cell.
+        """
+        cells = self.list_cells()
+        if not 1 <= number <= len(cells):
+            raise InputError(f"--cell {number} is out of range: choose from 1 to {len(cells)}; --list shows the cells")
+        cell = cells[number - 1]
+        first = self.find_stage1(cell)
+        return [first, cell] if first else [cell]
+
+    def find_fold_folder(self, cell: Cell) -> Path:
         return self.output_dir / f"fold{cell.fold}-seed{cell.seed}"
 
-    def stage_of(self, cell: Cell) -> int:
+    def find_stage(self, cell: Cell) -> int:
         return self.stage if cell.variant else 1
 
-    def starts_from(self, cell: Cell) -> Cell | None:
-        """The stage 1 that a cell needs, if it is not one itself."""
-        return Cell(cell.fold, cell.seed, None) if self.stage_of(cell) == 2 else None
+    def find_stage1(self, cell: Cell) -> Cell | None:
+        """The stage-1 cell that a stage-2 cell starts from; None for a stage-1 cell."""
+        return Cell(cell.fold, cell.seed, None) if self.find_stage(cell) == 2 else None
 
-    def stage_dir(self, cell: Cell) -> Path:
-        """The folder that train.py leaves for this cell."""
-        folder = self.fold_dir(cell) / cell.variant.key if cell.variant else self.fold_dir(cell)
-        return folder / f"stage{self.stage_of(cell)}"
+    def find_stage_folder(self, cell: Cell) -> Path:
+        """The folder that train.py writes for this cell."""
+        folder = self.find_fold_folder(cell) / cell.variant.key if cell.variant else self.find_fold_folder(cell)
+        return folder / f"stage{self.find_stage(cell)}"
 
-    def command_line(self, cell: Cell) -> list[str]:
-        """The options of train.py that train this cell."""
+    def build_argv(self, cell: Cell) -> list[str]:
+        """The train.py options that train this cell."""
         argv = ["--config", self.config, *self.shared_options, "--fold", str(cell.fold), "--seed", str(cell.seed)]
-        argv += ["--stage", str(self.stage_of(cell)), "--output_dir", str(self.stage_dir(cell).parent)]
-        first = self.starts_from(cell)
+        argv += ["--stage", str(self.find_stage(cell)), "--output_dir", str(self.find_stage_folder(cell).parent)]
+        first = self.find_stage1(cell)
         if first is not None:
-            argv += ["--init_from", str(self.stage_dir(first))]
-        return [*argv, *to_command_line(cell.variant.options if cell.variant else {})]
+            argv += ["--init_from", str(self.find_stage_folder(first))]
+        return [*argv, *format_options(cell.variant.options if cell.variant else {})]
+
+    def parse_cell(self, cell: Cell) -> dict[int, Arguments]:
+        """The arguments of both stages for this cell; raises InputError for an invalid option."""
+        return parse_arguments(self.build_argv(cell), description="")
 
 
-def to_command_line(options: dict[str, Any]) -> list[str]:
-    """Options of a YAML mapping as words of a command line."""
+def format_options(options: dict[str, Any]) -> list[str]:
+    """A YAML mapping of options as command-line words."""
     argv = []
     for name, value in options.items():
         words = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
@@ -149,39 +167,34 @@ def to_command_line(options: dict[str, Any]) -> list[str]:
 
 
 def read_experiment(path: str, shared_options: list[str], run_config: str | None = None) -> Experiment:
-    """The experiment of a YAML file.
+    """Read the YAML file of an experiment and check every cell's options.
 
     Args:
-        shared_options: options of train.py for all of its cells.
-        run_config: YAML file of train.py in place of the one that the experiment names.
+        shared_options: train.py options for all cells.
+        run_config: train.py YAML file that replaces the one named in the experiment.
 
     Raises:
-        InputError: the file cannot be read, a key or a value is not valid, or an option is the experiment's own.
+        InputError: the file cannot be read, a key or a value is invalid, or an option is set by the experiment itself.
     """
     content = read_yaml(path)
     _check_keys(path, content, KEYS, required=("title", "config", "folds", "variants"))
-    folds = _whole_numbers(path, "folds", content["folds"])
-    seeds = _whole_numbers(path, "seeds", content.get("seeds", [0]))
+    folds = _read_numbers(path, "folds", content["folds"])
+    seeds = _read_numbers(path, "seeds", content.get("seeds", [0]))
     if not isinstance(content["variants"], dict) or not content["variants"]:
-        raise InputError(f"{path}: variants must hold 'name: options' lines, not {content['variants']!r}")
-    variants = tuple(_variant(path, str(key), value or {}, seeds) for key, value in content["variants"].items())
+        raise InputError(f"{path}: variants must contain 'name: options' lines, not {content['variants']!r}")
+    variants = tuple(_read_variant(path, str(key), value or {}, seeds) for key, value in content["variants"].items())
     stage, scored_on = content.get("stage", 2), content.get("scored_on", "test")
-    if stage not in (1, 2) or scored_on not in ("validation", "test"):
-        raise InputError(f"{path}: stage={stage!r}, scored_on={scored_on!r}; valid are 1 or 2, and validation or test")
-    baseline = content.get("baseline", variants[0].key)
-    keys = [variant.key for variant in variants]
-    for key in (baseline, *content.get("projected", [])):
-        if key not in keys:
-            raise InputError(f"{path}: {key!r} is not one of its variants, {', '.join(keys)}")
-    for variant in variants:
-        has_cls = stage == 2 and variant.options.get("pooling", "cls") == "cls"
-        if variant.key in content.get("projected", []) and not has_cls:
-            raise InputError(f"{path}: {variant.key} has no CLS output to project: take it out of projected")
-    recordings = content.get("recordings")
-    if recordings is not None:
-        _check_recordings(path, recordings, keys)
+    if stage not in (1, 2):
+        raise InputError(f"{path}: stage={stage!r} is invalid: use 1 or 2")
+    if scored_on not in ("validation", "test"):
+        raise InputError(f"{path}: scored_on={scored_on!r} is invalid: use validation or test")
+    baseline, tsne = content.get("baseline", variants[0].key), content.get("tsne", [])
+    _check_variant_names(path, (baseline, *tsne), variants)
+    _check_tsne(path, tsne, variants, stage)
+    if content.get("timeline") is not None:
+        _check_timeline(path, content["timeline"], variants)
     _check_shared_options(shared_options, variants)
-    shared_options = [*to_command_line(content.get("options", {})), *shared_options]
+    shared_options = [*format_options(content.get("options", {})), *shared_options]
     config = run_config or content["config"]
     shared = parse_arguments(["--config", config, *shared_options], description="")
     experiment = Experiment(
@@ -193,66 +206,81 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         baseline=baseline,
         variants=variants,
         output_dir=Path(shared[1].trainer.output_dir),
-        shared_options=tuple(_without_output_dir(shared_options)),
+        shared_options=tuple(_drop_output_dir(shared_options)),
         run_config=run_config,
-        projected=tuple(content.get("projected", [])),
+        tsne=tuple(tsne),
         cited=content.get("cited", []),
         stage=stage,
         scored_on=scored_on,
-        recordings=recordings,
+        timeline=content.get("timeline"),
     )
-    for cell in experiment.cells():  # a mistake in the last variant is said before the first one is trained
-        parse_arguments(experiment.command_line(cell), description="")
+    for cell in experiment.list_cells():  # report a mistake in the last variant before the first one is trained
+        experiment.parse_cell(cell)
     return experiment
 
 
 def _check_keys(where: str, content: dict[str, Any], known: tuple[str, ...], required: tuple[str, ...] = ()) -> None:
     for name in content:
+        if RENAMED_KEYS.get(name) in known:
+            raise InputError(f"{where}: '{name}' is now called '{RENAMED_KEYS[name]}': rename it")
         if name not in known:
-            raise InputError(f"{where}: '{name}' is not one of {', '.join(known)}")
+            raise InputError(f"{where}: unknown key '{name}'; valid keys: {', '.join(known)}")
     for name in required:
         if name not in content:
-            raise InputError(f"{where} has no '{name}'; an experiment needs {', '.join(required)}")
+            raise InputError(f"{where}: missing key '{name}'; required keys: {', '.join(required)}")
 
 
-def _check_recordings(path: str, recordings: Any, keys: list[str]) -> None:
-    where = f"{path}: recordings"
-    if not isinstance(recordings, dict):
-        raise InputError(f"{where} must hold the lines {', '.join(RECORDINGS_KEYS)}, not {recordings!r}")
-    _check_keys(where, recordings, RECORDINGS_KEYS, required=RECORDINGS_KEYS)
-    if recordings["variant"] not in keys:
-        raise InputError(f"{where}: {recordings['variant']!r} is not one of the variants, {', '.join(keys)}")
-    if not isinstance(recordings["utterances"], int) or recordings["utterances"] < 2:
-        raise InputError(f"{where}: utterances={recordings['utterances']!r} is not a whole number of at least 2")
-    windows = recordings["windows"]
+def _check_variant_names(where: str, names: tuple[str, ...], variants: tuple[Variant, ...]) -> None:
+    known = [variant.key for variant in variants]
+    for name in names:
+        if name not in known:
+            raise InputError(f"{where}: no variant is called {name!r}; choose from {', '.join(known)}")
+
+
+def _check_tsne(path: str, names: list[str], variants: tuple[Variant, ...], stage: int) -> None:
+    for variant in variants:
+        has_cls = stage == 2 and variant.options.get("pooling", "cls") == "cls"
+        if variant.key in names and not has_cls:
+            raise InputError(f"{path}: variant {variant.key} has no CLS output to draw: remove it from tsne")
+
+
+def _check_timeline(path: str, timeline: Any, variants: tuple[Variant, ...]) -> None:
+    where = f"{path}: timeline"
+    if not isinstance(timeline, dict):
+        raise InputError(f"{where} must contain the keys {', '.join(TIMELINE_KEYS)}, not {timeline!r}")
+    _check_keys(where, timeline, TIMELINE_KEYS, required=TIMELINE_KEYS)
+    _check_variant_names(where, (timeline["variant"],), variants)
+    if not isinstance(timeline["utterances"], int) or timeline["utterances"] < 2:
+        raise InputError(f"{where}: utterances={timeline['utterances']!r} must be an integer of at least 2")
+    windows = timeline["windows"]
     if not isinstance(windows, list) or not windows or not all(isinstance(w, int | float) and w > 0 for w in windows):
-        raise InputError(f"{where}: windows={windows!r} is not a list of seconds above 0")
+        raise InputError(f"{where}: windows={windows!r} must be a list of positive numbers (seconds)")
 
 
-def _whole_numbers(path: str, name: str, value: Any) -> tuple[int, ...]:
+def _read_numbers(path: str, name: str, value: Any) -> tuple[int, ...]:
     numbers = value if isinstance(value, list) else [value]
     if not numbers or not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise InputError(f"{path}: {name}={value!r} is not a list of whole numbers")
+        raise InputError(f"{path}: {name}={value!r} must be a list of non-negative integers")
     if len(set(numbers)) < len(numbers):
-        raise InputError(f"{path}: {name}={value!r} names one of them twice")
+        raise InputError(f"{path}: {name}={value!r} contains duplicates: remove them")
     return tuple(numbers)
 
 
-def _variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, ...]) -> Variant:
+def _read_variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, ...]) -> Variant:
     where = f"{path}: variant {key}"
     if key == "stage1" or Path(key).name != key:
-        raise InputError(f"{where}: its name must be that of a folder other than stage1")
+        raise InputError(f"{where}: choose a name that is a valid folder name and not 'stage1'")
     _check_keys(where, value, VARIANT_KEYS)
     for name in value.get("options") or {}:
         if name in (*WHOLE_RUN, *CELL_OPTIONS):
-            raise InputError(f"{where}: '{name}' is the same for all variants: give it in the run configuration")
+            raise InputError(f"{where}: '{name}' must be the same for all variants: set it in the run configuration")
     if "|" in str(value.get("name", key)):
-        raise InputError(f"{where}: its name stands in Markdown tables: leave out the |")
+        raise InputError(f"{where}: remove the '|' from its name, which appears in Markdown tables")
     return Variant(
         key=key,
         name=str(value.get("name", key)),
         options=value.get("options") or {},
-        seeds=_whole_numbers(where, "seeds", value["seeds"]) if "seeds" in value else seeds,
+        seeds=_read_numbers(where, "seeds", value["seeds"]) if "seeds" in value else seeds,
         paper=value.get("paper") or {},
     )
 
@@ -262,11 +290,11 @@ def _check_shared_options(shared_options: list[str], variants: tuple[Variant, ..
     for word in shared_options:
         name = word.split("=")[0].removeprefix("--")
         if word.startswith("--") and name in own:
-            raise InputError(f"--{name} is set by the experiment for each of its runs: change its YAML file, or a copy")
+            raise InputError(f"--{name} is set by the experiment for each of its runs: edit a copy of its YAML file")
 
 
-def _without_output_dir(options: list[str]) -> list[str]:
-    """The same options less --output_dir, which each cell has its own of."""
+def _drop_output_dir(options: list[str]) -> list[str]:
+    """The options without --output_dir, which is different for each cell."""
     kept: list[str] = []
     skip = False
     for word in options:

@@ -1,11 +1,11 @@
-"""When: how well a model that has only seen utterance labels tells where one emotion ends and the next begins.
+"""Emotion diarization: how well a model trained on utterance labels locates where emotions begin and end.
 
-Utterances of one speaker with different emotions are joined to recordings whose boundaries are known. The measure is
-the emotion diarization error rate of Wang et al. 2023 (Speech Emotion Diarization): missed, false and confused time
-over the time that has an emotion. Nothing is trained here.
+Utterances of one speaker with different emotions are concatenated, so the boundaries are known. The metric is the
+emotion diarization error rate of Wang et al. 2023 (Speech Emotion Diarization): missed, false and confused time
+divided by the time that has an emotion. Nothing is trained here.
 
-Also whether the frames with the highest weights carried the decision: how much the predicted class loses when they
-are cut out, against as many frames elsewhere.
+Deletion test: how much probability the predicted class loses when the frames with the highest weights are removed,
+compared with removing the same number of other frames.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,37 +22,38 @@ from inference.evidence import top_frames
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import SAMPLING_RATE
 
-STEP = 160  # samples: time is counted in steps of 10 ms
-SPEECH_DB = 30.0  # an utterance's speech is what librosa.effects.trim leaves: where its reference begins and ends
+SCORING_STEP = 160  # samples: time is counted in steps of 10 ms
+REFERENCE_TRIM_DB = 30.0  # librosa.effects.trim at this level finds where an utterance's reference begins and ends
 NO_EMOTION = -1
-NUM_RANDOM = 5  # random cuts for each utterance
+NUM_RANDOM = 5  # random deletions per utterance
 BATCH = 32
 
 
 @dataclass
 class Recording:
-    """Utterances of one speaker in a row."""
+    """Concatenated utterances of one speaker."""
 
     waveform: np.ndarray  # (samples,), 16 kHz
     segments: list[tuple[int, int, int]]  # start and end in samples, class index
 
     @property
     def reference(self) -> np.ndarray:
-        """(steps,) class indices, -1 in pauses."""
-        steps = np.full(-(-len(self.waveform) // STEP), NO_EMOTION)
+        """Class indices (steps,), -1 in pauses."""
+        steps = np.full(-(-len(self.waveform) // SCORING_STEP), NO_EMOTION)
         for start, end, label in self.segments:
-            steps[start // STEP : end // STEP] = label
+            steps[start // SCORING_STEP : end // SCORING_STEP] = label
         return steps
 
 
-def joined(
+def concatenate_utterances(
     utterances: list[tuple[np.ndarray, int]], per_recording: int, with_pauses: bool, rng: np.random.Generator
 ) -> list[Recording]:
-    """Recordings of so many utterances each, in random order, neighbours of different classes.
+    """Concatenate utterances in random order so that neighbours have different classes.
 
     Args:
         utterances: waveforms (samples,) at 16 kHz and their class indices, of one speaker.
-        with_pauses: keep the silence around each utterance; else only its speech, one after the other.
+        per_recording: utterances per recording; utterances that do not fill another recording are dropped.
+        with_pauses: keep the silence around each utterance; otherwise trim it.
     """
     left = [utterances[index] for index in rng.permutation(len(utterances))]
     recordings: list[Recording] = []
@@ -61,16 +62,16 @@ def joined(
         while len(chosen) < per_recording:
             fits = (place for place, (_, label) in enumerate(left) if not chosen or label != chosen[-1][1])
             place = next(fits, None)
-            if place is None:  # nothing is left, or only what the last one is too
+            if place is None:  # only the class of the last utterance is left, or nothing
                 return recordings
             chosen.append(left.pop(place))
-        recordings.append(_recording(chosen, with_pauses))
+        recordings.append(_build_recording(chosen, with_pauses))
 
 
-def _recording(utterances: list[tuple[np.ndarray, int]], with_pauses: bool) -> Recording:
+def _build_recording(utterances: list[tuple[np.ndarray, int]], with_pauses: bool) -> Recording:
     pieces, segments, position = [], [], 0
     for waveform, label in utterances:
-        speech, (start, end) = load_librosa().effects.trim(waveform, top_db=SPEECH_DB)
+        speech, (start, end) = load_librosa().effects.trim(waveform, top_db=REFERENCE_TRIM_DB)
         piece, first = (waveform, start) if with_pauses else (speech, 0)
         segments.append((position + int(first), position + int(first + end - start), label))
         pieces.append(piece)
@@ -78,23 +79,23 @@ def _recording(utterances: list[tuple[np.ndarray, int]], with_pauses: bool) -> R
     return Recording(np.concatenate(pieces), segments)
 
 
-def diarization_error(reference: np.ndarray, hypothesis: np.ndarray) -> np.ndarray:
-    """Missed, false and confused steps, and those that have an emotion: (steps,) twice to (4,)."""
-    spoken, told = reference != NO_EMOTION, hypothesis != NO_EMOTION
+def count_errors(reference: np.ndarray, hypothesis: np.ndarray) -> np.ndarray:
+    """Missed, false and confused steps, and steps that have an emotion, (4,), from two (steps,) of class indices."""
+    spoken, predicted = reference != NO_EMOTION, hypothesis != NO_EMOTION
     return np.array(
         [
-            (spoken & ~told).sum(),
-            (~spoken & told).sum(),
-            (spoken & told & (reference != hypothesis)).sum(),
+            (spoken & ~predicted).sum(),
+            (~spoken & predicted).sum(),
+            (spoken & predicted & (reference != hypothesis)).sum(),
             spoken.sum(),
         ]
     )
 
 
 class Methods:
-    """Ways to tell when, on one recording: each gives class indices (steps,), -1 where it sees no speech.
+    """The methods that are compared, on one recording; each returns class indices (steps,), -1 without speech.
 
-    All of them know where speech is, as the pipeline finds it: what differs is which emotion they see there.
+    All methods share the pipeline's speech segments, so they differ only in the emotion that they predict there.
     """
 
     def __init__(self, recognize: SpeechEmotionRecognitionPipeline, recording: Recording):
@@ -104,53 +105,58 @@ class Methods:
         self.is_speech = self.timeline() != NO_EMOTION
 
     def timeline(self) -> np.ndarray:
-        """Ours: the pipeline as it is."""
+        """Ours: the pipeline's timeline."""
         steps = np.full(self.num_steps, NO_EMOTION)
         for segment in self.recognize(self.recording.waveform, return_timeline=True)["timeline"]:
-            start, end = (round(segment[name] * SAMPLING_RATE / STEP) for name in ("start", "end"))
+            start, end = (round(segment[name] * SAMPLING_RATE / SCORING_STEP) for name in ("start", "end"))
             steps[start:end] = self.labels[segment["label"]]
         return steps
 
     def true_boundaries(self) -> np.ndarray:
-        """The best that this classifier could do: utterances cut as in the reference."""
+        """Upper bound for this classifier: utterances cut at the reference boundaries."""
         steps = np.full(self.num_steps, NO_EMOTION)
         pieces = [self.recording.waveform[start:end] for start, end, _ in self.recording.segments]
         for (start, end, _), scores in zip(self.recording.segments, probabilities(self.recognize, pieces)):
-            steps[start // STEP : end // STEP] = scores.argmax()
+            steps[start // SCORING_STEP : end // SCORING_STEP] = scores.argmax()
         return steps
 
     def whole_file(self) -> np.ndarray:
-        return self._spoken(np.full(self.num_steps, probabilities(self.recognize, [self.recording.waveform]).argmax()))
+        return self._keep_speech(
+            np.full(self.num_steps, probabilities(self.recognize, [self.recording.waveform]).argmax())
+        )
 
     def sliding_window(self, window: float) -> np.ndarray:
-        """Windows that overlap by half; where two lie over a step their probabilities are averaged."""
+        """Windows of `window` seconds with 50 % overlap; overlapping probabilities are averaged."""
         size = int(window * SAMPLING_RATE)
         starts = list(range(0, max(1, len(self.recording.waveform) - size // 2), size // 2))
         scores = probabilities(self.recognize, [self.recording.waveform[start : start + size] for start in starts])
         total = np.zeros((self.num_steps, scores.shape[1]))
         for start, row in zip(starts, scores):
-            total[start // STEP : (start + size) // STEP] += row
-        return self._spoken(total.argmax(axis=1))
+            total[start // SCORING_STEP : (start + size) // SCORING_STEP] += row
+        return self._keep_speech(total.argmax(axis=1))
 
     def frame_logits(self) -> np.ndarray:
-        """The classifier's answer to each frame of the whole file."""
+        """The frame logits of the whole file."""
         output = _outputs(self.recognize, [self.recording.waveform])
         frames = output.frame_logits[0][output.frame_mask[0]].argmax(dim=-1).cpu().numpy()
-        centres = (np.arange(self.num_steps) + 0.5) * STEP / SAMPLING_RATE
+        centres = (np.arange(self.num_steps) + 0.5) * SCORING_STEP / SAMPLING_RATE
         places = (centres / self.recognize.model.config.frame_seconds).astype(int)
-        return self._spoken(frames[np.minimum(places, len(frames) - 1)])
+        return self._keep_speech(frames[np.minimum(places, len(frames) - 1)])
 
-    def _spoken(self, steps: np.ndarray) -> np.ndarray:
+    def _keep_speech(self, steps: np.ndarray) -> np.ndarray:
         return np.where(self.is_speech, steps, NO_EMOTION)
 
 
-def diarization_errors(
+def score_methods(
     recognize: SpeechEmotionRecognitionPipeline, recording: Recording, windows: list[float]
 ) -> dict[str, list[float]]:
-    """`diarization_error` of each method, and the seconds of audio that it encodes; the sliding window once for each
-    length in seconds."""
+    """`count_errors` of each method, followed by the seconds of audio that it encodes.
+
+    Args:
+        windows: lengths of the sliding windows in seconds, each a method of its own.
+    """
     methods = Methods(recognize, recording)
-    ways: dict[str, Callable[[], np.ndarray]] = {
+    functions: dict[str, Callable[[], np.ndarray]] = {
         "timeline": methods.timeline,
         "frame_logits": methods.frame_logits,
         "whole_file": methods.whole_file,
@@ -158,17 +164,17 @@ def diarization_errors(
         "true_boundaries": methods.true_boundaries,
     }
     counts = {}
-    for name, way in ways.items():
-        with frames_counted(recognize) as encoded:
-            steps = way()
+    for name, function in functions.items():
+        with count_encoded_frames(recognize) as encoded:
+            steps = function()
         seconds = encoded[0] * recognize.model.config.frame_seconds
-        counts[name] = [*diarization_error(recording.reference, steps).tolist(), seconds]
+        counts[name] = [*count_errors(recording.reference, steps).tolist(), seconds]
     return counts
 
 
 @contextmanager
-def frames_counted(recognize: SpeechEmotionRecognitionPipeline) -> Iterator[list[int]]:
-    """The number of frames that the encoder is given meanwhile, in a list of one."""
+def count_encoded_frames(recognize: SpeechEmotionRecognitionPipeline) -> Iterator[list[int]]:
+    """Count the frames that the encoder processes inside the block; yields a list that holds the count."""
     count = [0]
 
     def add(module: Any, inputs: Any, output: Any) -> None:
@@ -200,17 +206,17 @@ def _outputs(recognize: SpeechEmotionRecognitionPipeline, waveforms: list[np.nda
     return recognize.model(**inputs.to(recognize.device))
 
 
-def deletion_drops(
+def measure_drops(
     recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Loss of the predicted class's probability when a fifth of the frames is cut out of the waveform.
+    """How much probability the predicted class loses when a fifth of the frames is removed from the waveform.
 
     Args:
         waveform: (samples,), an utterance at 16 kHz.
 
     Returns:
-        `top`: the frames with the highest weights; `random`: as many frames anywhere, mean of five; `shifted`: the
-        top frames' pattern at another place, mean of five.
+        `top`: the frames with the highest weights are removed; `random`: the same number of random frames, mean of
+        five; `shifted`: the pattern of the top frames moved in time, mean of five.
     """
     output = _outputs(recognize, [waveform])
     weights = output.frame_weights[0][output.frame_mask[0]].float().cpu().numpy()
@@ -220,7 +226,7 @@ def deletion_drops(
     cuts += [rng.permutation(chosen) for _ in range(NUM_RANDOM)]
     cuts += [np.roll(chosen, int(rng.integers(1, max(2, len(chosen))))) for _ in range(NUM_RANDOM)]
     size = round(recognize.model.config.frame_seconds * SAMPLING_RATE)
-    after = probabilities(recognize, [_without(waveform, cut, size) for cut in cuts])
+    after = probabilities(recognize, [_cut_frames(waveform, cut, size) for cut in cuts])
     drops = before.max() - after[:, before.argmax()]
     return {
         "top": float(drops[0]),
@@ -229,7 +235,7 @@ def deletion_drops(
     }
 
 
-def _without(waveform: np.ndarray, cut: np.ndarray, size: int) -> np.ndarray:
-    """The waveform less the frames of `size` samples that are cut."""
+def _cut_frames(waveform: np.ndarray, cut: np.ndarray, size: int) -> np.ndarray:
+    """The waveform without the frames of `size` samples where `cut` is true."""
     keep = np.repeat(~cut, size)
     return np.concatenate([waveform[: len(keep)][keep[: len(waveform)]], waveform[len(keep) :]])

@@ -1,4 +1,4 @@
-"""The part of an experiment's report on recordings: when an emotion occurs, and whether the weights tell why."""
+"""The diarization sections of an experiment's report: the timeline's error rate and the deletion test."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -10,29 +10,30 @@ from scipy import stats
 
 from core.audio import read_audio
 from core.loading import load_pipeline
-from experiments.diarization import deletion_drops, diarization_errors, joined
-from experiments.report import report_environment, write_csv
+from experiments.diarization import concatenate_utterances, measure_drops, score_methods
+from experiments.report import make_environment
+from experiments.tables import write_csv
 from recording_ser_align import SAMPLING_RATE, trim
 
 TEMPLATE = Path(__file__).parent / "diarization_template.md"
 
-CONDITIONS = {"pauses": "as recorded, with their pauses", "no_pauses": "speech alone, without pauses"}
+CONDITIONS = {"pauses": "with their original pauses", "no_pauses": "trimmed, without pauses"}
 NAMES = {
-    "timeline": "**timeline: phrases between pauses (ours)**",
+    "timeline": "**timeline, split at pauses (ours)**",
     "frame_logits": "frame logits of the whole file",
-    "whole_file": "one label for the whole file",
-    "true_boundaries": "(true boundaries given, same classifier)",
+    "whole_file": "one label per file",
+    "true_boundaries": "(oracle boundaries, same classifier)",
 }
 DROPS = {
-    "top": "with the highest weights",
-    "random": "anywhere",
-    "shifted": "in the same pattern, elsewhere",
+    "top": "highest weights",
+    "random": "random",
+    "shifted": "same pattern, moved in time",
 }
 NUM_RESAMPLES = 9999
 
 
-def measure(stage_dir: Path, rows: Dataset, trim_db: float | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """Diarization errors and deletion drops of each speaker, summed over recordings and listed over utterances."""
+def measure_fold(stage_dir: Path, rows: Dataset, trim_db: float | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """Diarization errors of each speaker, summed over recordings, and the deletion drops of each utterance."""
     recognize = load_pipeline(str(stage_dir))
     recognize.model.config.trim_db = trim_db
     errors: dict[str, Any] = {}
@@ -42,29 +43,31 @@ def measure(stage_dir: Path, rows: Dataset, trim_db: float | None, settings: dic
         utterances = [(read_audio(row["audio"]["path"]), row["label"]) for row in own]
         rng = np.random.default_rng(0)
         errors[speaker] = {
-            condition: _summed_errors(recognize, joined(utterances, settings["utterances"], pauses, rng), settings)
+            condition: _sum_errors(
+                recognize, concatenate_utterances(utterances, settings["utterances"], pauses, rng), settings
+            )
             for condition, pauses in (("pauses", True), ("no_pauses", False))
         }
-        drops[speaker] = [deletion_drops(recognize, trim(waveform, trim_db)[1], rng) for waveform, _ in utterances]
+        drops[speaker] = [measure_drops(recognize, trim(waveform, trim_db)[1], rng) for waveform, _ in utterances]
     return {"errors": errors, "drops": drops}
 
 
-def _summed_errors(recognize: Any, recordings: list[Any], settings: dict[str, Any]) -> dict[str, list[float]]:
-    each = [diarization_errors(recognize, recording, settings["windows"]) for recording in recordings]
+def _sum_errors(recognize: Any, recordings: list[Any], settings: dict[str, Any]) -> dict[str, list[float]]:
+    each = [score_methods(recognize, recording, settings["windows"]) for recording in recordings]
     seconds = sum(len(recording.waveform) for recording in recordings) / SAMPLING_RATE
     return {name: [*np.sum([counts[name] for counts in each], axis=0).tolist(), seconds] for name in each[0]}
 
 
-def add_recordings(report: Path, measured: dict[int, dict[str, Any]]) -> None:
-    """Append two sections to report.md, and write diarization.csv and deletion.csv beside it."""
+def append_diarization(report: Path, measured: dict[int, dict[str, Any]]) -> None:
+    """Append the two sections to report.md and write diarization.csv and deletion.csv beside it."""
     errors = {speaker: counts for fold in measured.values() for speaker, counts in fold["errors"].items()}
     drops = {speaker: listed for fold in measured.values() for speaker, listed in fold["drops"].items()}
-    tables = {condition: diarization_table(errors, condition) for condition in CONDITIONS}
-    deletion = deletion_table(drops)
+    tables = {condition: build_diarization_table(errors, condition) for condition in CONDITIONS}
+    deletion = build_deletion_table(drops)
     write_csv(report.parent / "diarization.csv", [row for rows in tables.values() for row in rows])
     write_csv(report.parent / "deletion.csv", deletion)
     section = (
-        report_environment()
+        make_environment()
         .from_string(TEMPLATE.read_text(encoding="utf-8"))
         .render(
             tables=tables,
@@ -79,8 +82,8 @@ def add_recordings(report: Path, measured: dict[int, dict[str, Any]]) -> None:
     report.write_text(f"{report.read_text(encoding='utf-8').rstrip()}\n\n{section}\n", encoding="utf-8")
 
 
-def diarization_table(errors: dict[str, Any], condition: str) -> list[dict[str, Any]]:
-    """A row for each method: its rates over all speakers, its cost, and the timeline's advantage with an interval."""
+def build_diarization_table(errors: dict[str, Any], condition: str) -> list[dict[str, Any]]:
+    """A row per method: its error rates over all speakers, its cost, and the timeline's advantage over it."""
     names = list(next(iter(errors.values()))[condition])
     counts = {name: np.array([errors[speaker][condition][name] for speaker in errors]) for name in names}
     rows = []
@@ -93,14 +96,14 @@ def diarization_table(errors: dict[str, Any], condition: str) -> list[dict[str, 
                 "error": float((missed + false + confused) / spoken),
                 **{k: float(v / spoken) for k, v in (("missed", missed), ("false", false), ("confused", confused))},
                 "cost": float(encoded / seconds),
-                **_advantage(counts["timeline"], counts[name]),
+                **_compare(counts["timeline"], counts[name]),
             }
         )
     return rows
 
 
-def _advantage(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
-    """Error of theirs minus ours, and the 95 % bootstrap interval over speakers: (speakers, counts) twice."""
+def _compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """Their error rate minus ours, with the 95 % bootstrap interval over speakers; both are (speakers, counts)."""
 
     def difference(speakers: np.ndarray, axis: int) -> np.ndarray:
         rates = [counts[speakers][..., :3].sum(axis=(-2, -1)) / counts[speakers][..., 3].sum(-1) for counts in both]
@@ -117,8 +120,8 @@ def _advantage(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
     return {"advantage": value, "low": float(interval.low), "high": float(interval.high)}
 
 
-def deletion_table(drops: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
-    """Mean loss of probability for each kind of cut, and how much less than the top frames', over speakers."""
+def build_deletion_table(drops: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
+    """A row per kind of deletion: mean loss of probability over speakers, and the difference from the top frames."""
     means = {kind: np.array([np.mean([drop[kind] for drop in listed]) for listed in drops.values()]) for kind in DROPS}
     rows = []
     for kind, values in means.items():

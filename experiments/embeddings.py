@@ -1,4 +1,4 @@
-"""Embeddings of utterances, frames and CLS outputs of a trained model, for the t-SNE figure."""
+"""Embeddings of utterances and frames, and CLS outputs, of a trained model for the t-SNE figure."""
 
 from typing import Any
 
@@ -11,13 +11,14 @@ from recipe.batching import Collator
 from recipe.preparing import UtterancePreparer
 from recipe.scoring import in_batches
 
-# Of each utterance so many frames, evenly spaced, are kept.
-FRAMES_PER_UTTERANCE = 8
+FRAMES_PER_UTTERANCE = 8  # evenly spaced
 
 
 @torch.inference_mode()
-def embed(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> dict[str, np.ndarray]:
-    """What the CLS pooling makes of the rows.
+def embed_utterances(
+    model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int
+) -> dict[str, np.ndarray]:
+    """Run the model with CLS pooling on the rows.
 
     Returns:
         `utterances` and `cls` (utterances, hidden), `labels` (utterances,), `frames` (frames, hidden) and

@@ -1,10 +1,10 @@
-"""Train the model that ships and put it into models/ser-align-mini with its card.
+"""Train the model that ships and write it to models/ser-align-mini with its card.
 
-    python models/ship.py --data_dir RAVDESS
+    python -m models.ship --data_dir RAVDESS
 
-Both stages of run_configs/ravdess/mini.yaml on twenty actors, two more for validation and two for test, in about
-twenty minutes on one CPU core; on the same machine the same weights again. The card also gives the six-fold score
-of the recipe, from docs/results/ravdess-table3. Any other option goes to train.py.
+Trains both stages of run_configs/ravdess/mini.yaml on twenty actors, with two more for validation and two for test, in
+about twenty minutes on one CPU core. The weights are reproducible on the same machine. The card also gives the six-fold
+scores of the recipe, from docs/results/ravdess-table3. All other options are passed to train.py.
 """
 
 import argparse
@@ -15,11 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import soundfile
@@ -31,19 +27,21 @@ from core.audio import read_audio
 from core.errors import InputError, error_line
 from core.json_files import read_json, write_json
 from core.loading import load_pipeline
-from docs.build.readme import replace_in_readme
+from docs.build.blocks import run_snippet
+from docs.build.make import write_block
 from inference.figure import draw, save
 from recipe.arguments import parse_arguments
 from recipe.model_card import write_model_card
 from recipe.run import run
 from recording_ser_align import SAMPLING_RATE, trim
 
+ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "models" / "ser-align-mini"
 PREDICTIONS = ROOT / "models" / "predictions.json"
 OUTPUT = "outputs/ser-align-mini"
 SCORES = ROOT / "docs" / "results" / "ravdess-table3" / "scores.csv"
 PROPOSED = "CLS pooling + EAL + FUAL (proposed)"
-# Twelve parts of a woman and a man each: one tests, one validates, ten train.
+# Twelve parts with one woman and one man each: one for test, one for validation, ten for training.
 SPLIT = ["--protocol", "speaker_folds", "--num_folds", "12", "--num_validation_speakers", "2"]
 CODE = tuple(sorted(path.name for path in ROOT.glob("*_ser_align.py")))
 FILES = (
@@ -60,7 +58,7 @@ Trained on The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDE
 Livingstone and Frank A. Russo, 2018, https://doi.org/10.5281/zenodo.1188976; changed here: resampled, trimmed, varied,
 and learned from. Its licence, CC BY-NC-SA 4.0, holds for the weights: not for commercial use.
 """
-# Emotion and intensity in RAVDESS's file names: the README's recording. Neutral is spoken at normal intensity only.
+# Emotion and intensity in RAVDESS file names, for the README's figure. Neutral has normal intensity only.
 SIX = (
     ("01", "01", "neutral"),
     ("05", "02", "angry"),
@@ -79,28 +77,31 @@ people, music, telephones, or two people at once; and actors overdo what people 
 """
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data_dir", required=True, metavar="RAVDESS", help="directory that holds Actor_01 to Actor_24"
     )
-    own, rest = parser.parse_known_args(argv)
-    torch.set_num_threads(1)  # with more, sums are taken in another order and the weights differ in the last digits
+    own, rest = parser.parse_known_args()
+    torch.set_num_threads(1)  # with more threads, sums have another order and the weights differ in the last digits
     config = ["--config", str(ROOT / "run_configs" / "ravdess" / "mini.yaml"), "--use_cpu"]
     options = [*config, *SPLIT, "--data_dir", own.data_dir, "--output_dir", OUTPUT, *rest]
     arguments = parse_arguments(options, description="")
     run(arguments)
     stage_dir = Path(arguments[2].trainer.output_dir) / "stage2"
-    write_model_card(stage_dir, read_json(stage_dir / "results.json"), arguments[2], "models/ser-align-mini", notes())
-    ship(stage_dir)
-    write_json(PREDICTIONS, predictions(MODEL))
-    write_readme(own.data_dir)
+    write_model_card(
+        stage_dir, read_json(stage_dir / "results.json"), arguments[2], "models/ser-align-mini", build_notes()
+    )
+    copy_model(stage_dir)
+    write_json(PREDICTIONS, predict_buzzes(MODEL))
+    write_block("shipped", build_shipped_block())
+    draw_timeline(own.data_dir)
     print(f"The model is in {MODEL.relative_to(ROOT)}.")
 
 
-def notes() -> str:
-    """What its card says beyond the scores of this one split."""
-    rows = score_rows()
+def build_notes() -> str:
+    """The sections of the model card beyond the scores of this one split."""
+    rows = read_score_rows()
     lines = [
         "## How good the recipe is",
         "",
@@ -125,72 +126,49 @@ def notes() -> str:
     return "\n".join(lines) + "\n" + WHAT_IT_LEARNED + ATTRIBUTION
 
 
-def score_rows() -> dict[str, dict[str, str]]:
-    """The six-fold scores, by system."""
+def read_score_rows() -> dict[str, dict[str, str]]:
+    """The six-fold scores by system."""
     return {row["system"]: row for row in csv.DictReader(SCORES.open(encoding="utf-8"))}
 
 
-def ship(stage_dir: Path) -> None:
-    """Copy what a user needs, and the predictions that the scores were computed from."""
+def copy_model(stage_dir: Path) -> None:
+    """Copy the files that a user needs, and the predictions behind the scores."""
     shutil.rmtree(MODEL, ignore_errors=True)
     MODEL.mkdir(parents=True)
     for path in [*(stage_dir / name for name in FILES), *(ROOT / name for name in CODE)]:
         shutil.copyfile(path, MODEL / path.name)
 
 
-def write_readme(data_dir: str) -> None:
-    """The README's first lines: what predict.py really prints for an unseen actor, and a picture."""
-    results = read_json(MODEL / "results.json")
-    row = score_rows()[PROPOSED]
-    ids = typical_six(float(row["best_pooled_ua"]))
-    actor = ids[0][-2:]
+SNIPPET = """from transformers import pipeline
+
+recognize = pipeline("speech-emotion-recognition", "models/ser-align-mini", trust_remote_code=True)
+answer = recognize("examples/speech.flac", return_timeline=True)
+for segment in answer["timeline"]:
+    print(f"{segment['start']:.2f} - {segment['end']:.2f} s  {segment['label']:9} {segment['score']:.2f}")"""
+CAPTION = """The actor, whom the model has never heard, plays calm and then surprised. The model gets one of the
+two right, about its average ([how this file was made](examples/README.md))."""
+
+
+def build_shipped_block() -> list[str]:
+    """The README's first prediction, with the real output of predict.py and of the pipeline."""
+    command = "python predict.py examples/speech.flac"
+    answer = subprocess.run(
+        [sys.executable, *command.split()[1:]], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = ["```bash", command, "```", "", "```text", *answer.stdout.splitlines(), "```", "", CAPTION, ""]
+    return [*lines, "```python", SNIPPET, *(f"# {line}" for line in run_snippet(SNIPPET)), "```"]
+
+
+def draw_timeline(data_dir: str) -> None:
+    """Write docs/timeline.png: six emotions of an unseen actor, of which about UA times six are recognised."""
+    ids = choose_typical_six(float(read_score_rows()[PROPOSED]["best_pooled_ua"]))
     with tempfile.TemporaryDirectory() as folder:
-        conversation, truth = six_utterances(Path(data_dir), ids, Path(folder) / "six.wav")
-        printed = printed_by_predict(conversation)
+        conversation, truth = concatenate_six(Path(data_dir), ids, Path(folder) / "six.wav")
         draw_six(conversation, truth, ROOT / "docs" / "timeline.png")
-    millions = results["num_parameters"] / 1e6
-    megabytes = (MODEL / "model.safetensors").stat().st_size / 1e6
-    ua, low, high = (f"{100 * float(row[f'best_pooled_ua{end}']):.0f}" for end in ("", "_low", "_high"))
-    caption = (
-        f"Six utterances of actor {actor} of RAVDESS, whom the model has not heard, in a row: the ribbon is what it "
-        "makes of them, above it what was acted. Chosen so that about as many are right as in general. RAVDESS is no "
-        "part of this project: give a recording of your own in place of six.wav."
-    )
-    introduction = (
-        f"A small model ships with the project: {millions:.1f} M parameters, {megabytes:.1f} MB, trained from scratch "
-        f"by this recipe on RAVDESS. On actors whom it has not heard the recipe reaches {ua} % UA on eight classes "
-        f"(95 % interval {low} to {high}, six folds, chance 12.5). [Its card](models/ser-align-mini/README.md) says "
-        "what it does not know. Its weights are for non-commercial use, as the recordings are (CC BY-NC-SA 4.0)."
-    )
-    lines = [
-        "```bash",
-        "pip install -r requirements.txt",
-        "python predict.py six.wav",
-        "```",
-        "",
-        "```text",
-        *printed,
-        "```",
-        "",
-        "![Waveform of six utterances, the emotions that the model sees and those that were acted](docs/timeline.png)",
-        "",
-        textwrap.fill(caption, 120),
-        "",
-        "```python",
-        "from transformers import pipeline",
-        "",
-        'recognize = pipeline("speech-emotion-recognition", "models/ser-align-mini", trust_remote_code=True)',
-        'recognize("six.wav")  # [{"label": ..., "score": ...}, ...], best first',
-        'recognize("six.wav", return_timeline=True)["timeline"]  # [{"start": ..., "end": ..., "label": ...}, ...]',
-        "```",
-        "",
-        textwrap.fill(introduction, 120),
-    ]
-    replace_in_readme("shipped", lines)
 
 
-def typical_six(ua: float) -> list[str]:
-    """Ids of a test actor's six emotions, one sentence and repetition, of which about UA times six are recognised."""
+def choose_typical_six(ua: float) -> list[str]:
+    """Ids of six emotions of one test actor, sentence and repetition, of which about UA times six are recognised."""
     lines = [json.loads(line) for line in (MODEL / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     right = {line["id"]: line["label"] == line["prediction"] for line in lines if line["split"] == "test"}
     actors = sorted({name[-2:] for name in right})
@@ -201,8 +179,8 @@ def typical_six(ua: float) -> list[str]:
     return min(sets, key=lambda ids: abs(sum(right[name] for name in ids) - 6 * ua))
 
 
-def six_utterances(data_dir: Path, ids: list[str], target: Path) -> tuple[Path, list[tuple[float, float, str]]]:
-    """A recording of these utterances, one after the other; also where each is spoken, in seconds."""
+def concatenate_six(data_dir: Path, ids: list[str], target: Path) -> tuple[Path, list[tuple[float, float, str]]]:
+    """Write a recording of these utterances; returns its path, and start, end (seconds) and label of each utterance."""
     pieces, truth, position = [], [], 0.0
     for name, (_, _, label) in zip(ids, SIX):
         (path,) = data_dir.glob(f"Actor_{name[-2:]}/{name}.*")
@@ -213,12 +191,6 @@ def six_utterances(data_dir: Path, ids: list[str], target: Path) -> tuple[Path, 
         pieces.append(waveform)
     soundfile.write(target, np.concatenate(pieces), SAMPLING_RATE)
     return target, truth
-
-
-def printed_by_predict(recording: Path) -> list[str]:
-    command = [sys.executable, str(ROOT / "predict.py"), recording.name, "--model", str(MODEL)]
-    run = subprocess.run(command, cwd=recording.parent, capture_output=True, text=True, check=True)
-    return run.stdout.splitlines()
 
 
 def draw_six(recording: Path, truth: list[tuple[float, float, str]], target: Path) -> None:
@@ -232,8 +204,8 @@ def draw_six(recording: Path, truth: list[tuple[float, float, str]], target: Pat
     save(figure, target)
 
 
-def generated_audio() -> dict[str, np.ndarray]:
-    """Three buzzes with a voice's pitch and syllables, 16 kHz: no speech, but the same everywhere."""
+def generate_buzzes() -> dict[str, np.ndarray]:
+    """Three buzzes with the pitch and syllable rate of a voice, 16 kHz: not speech, but reproducible everywhere."""
     times = np.arange(2 * 16000) / 16000
     return {
         f"{pitch} Hz": (
@@ -243,17 +215,17 @@ def generated_audio() -> dict[str, np.ndarray]:
     }
 
 
-def predictions(folder: Path) -> dict[str, dict[str, float]]:
-    """Probabilities of the generated audio, which a test compares."""
+def predict_buzzes(folder: Path) -> dict[str, dict[str, float]]:
+    """Probabilities for the generated audio; a test compares them."""
     classify = pipeline("audio-classification", str(folder), trust_remote_code=True)
     return {
         name: {answer["label"]: round(answer["score"], 6) for answer in classify(waveform, top_k=None)}
-        for name, waveform in generated_audio().items()
+        for name, waveform in generate_buzzes().items()
     }
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        main()
     except InputError as error:
         sys.exit(error_line(error))

@@ -14,7 +14,7 @@ from recipe.arguments import FREE_TO_CHANGE, Arguments
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
 from recipe.results import checkpoint_name, fold_of
-from recipe.statistics import ENOUGH_SPEAKERS, METRICS, gender_scores, speaker_confusions, speaker_interval
+from recipe.statistics import ENOUGH_SPEAKERS, METRICS, score_genders, speaker_confusions, speaker_interval
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
 # Test speakers that a model card lists by name.
@@ -173,7 +173,7 @@ def _share(value: float) -> str:
 def _gender_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
     """Scores of women and men, where the corpus says who is one."""
     genders = {line["speaker"]: line["gender"] for line in lines}
-    rows = gender_scores(speaker_confusions(lines, labels), genders)
+    rows = score_genders(speaker_confusions(lines, labels), genders)
     # Utterances without a speaker are units of their own, not speakers.
     known = speakers_known(genders)
     return [

@@ -1,7 +1,6 @@
-"""Statistics: scores from confusion matrices, intervals that resample speakers, paired tests between systems.
+"""Statistics: scores from confusion matrices, bootstrap intervals over speakers, paired tests between systems.
 
-Utterances of one speaker are alike, so speakers, not utterances, are the units that are drawn. The statistics
-themselves are scipy's.
+Utterances of one speaker are not independent, so speakers are resampled, not utterances. SciPy computes the statistics.
 """
 
 from typing import Any
@@ -11,14 +10,14 @@ from scipy import stats
 
 METRICS = ("ua", "wa", "macro_f1")
 NUM_RESAMPLES = 9999
-# Resamples held in memory at once.
+# Resamples in memory at once.
 BATCH = 500
-# With fewer, drawing speakers again and again cannot show how much speakers differ: the interval is too narrow.
+# With fewer speakers, the bootstrap underestimates how much speakers differ: the interval is too narrow.
 ENOUGH_SPEAKERS = 10
 
 
 def speaker_confusions(lines: list[dict[str, Any]], labels: list[str]) -> dict[str, np.ndarray]:
-    """Confusion matrix (classes, classes), row true, column predicted, of each speaker in prediction lines."""
+    """Confusion matrix of each speaker, (classes, classes) with true rows and predicted columns."""
     index = {label: position for position, label in enumerate(labels)}
     confusions: dict[str, np.ndarray] = {}
     for line in lines:
@@ -27,10 +26,10 @@ def speaker_confusions(lines: list[dict[str, Any]], labels: list[str]) -> dict[s
     return confusions
 
 
-def scores_of(confusion: np.ndarray) -> dict[str, np.ndarray]:
+def compute_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """ua, wa and macro_f1 of confusion matrices (..., classes, classes), each (...).
 
-    As in metrics/ser_scores: classes without a true utterance are left out of UA and macro-F1.
+    As in metrics/ser_scores, UA and macro-F1 ignore classes without a true utterance.
     """
     correct = np.diagonal(confusion, axis1=-2, axis2=-1)
     true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
@@ -44,32 +43,32 @@ def scores_of(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def gender_scores(confusions: dict[str, np.ndarray], genders: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Scores of the women and of the men: `ua`, `wa`, `macro_f1`, `interval` (of UA), `speakers`, `utterances`.
+def score_genders(confusions: dict[str, np.ndarray], genders: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Scores of women and men: `ua`, `wa`, `macro_f1`, `interval` (of UA), `speakers`, `utterances`.
 
     Args:
         confusions: (classes, classes) of each speaker.
-        genders: "female" or "male" of each speaker; others are left out, and so is a gender that nobody has.
+        genders: "female" or "male" for each speaker; other values are ignored. A gender without speakers has no row.
     """
     rows = {}
     for gender in ("female", "male"):
         part = np.array([confusion for speaker, confusion in confusions.items() if genders[speaker] == gender])
         if len(part):
-            scores = {name: float(value) for name, value in scores_of(part.sum(axis=0)).items()}
+            scores = {name: float(value) for name, value in compute_scores(part.sum(axis=0)).items()}
             counts = {"speakers": len(part), "utterances": int(part.sum())}
             rows[gender] = {**scores, "interval": speaker_interval(part, "ua"), **counts}
     return rows
 
 
 def speaker_interval(confusions: np.ndarray, metric: str, seed: int = 0) -> tuple[float, float] | None:
-    """95 % percentile bootstrap interval of a score; speakers are resampled. None with fewer than two speakers.
+    """95 % percentile bootstrap interval of a score over speakers; None with fewer than two speakers.
 
     Args:
         confusions: (speakers, classes, classes).
     """
 
     def score(speakers: np.ndarray, axis: int) -> np.ndarray:
-        return scores_of(_summed(confusions, speakers))[metric]
+        return compute_scores(_sum_drawn(confusions, speakers))[metric]
 
     return _bootstrap(score, len(confusions), seed)
 
@@ -77,10 +76,10 @@ def speaker_interval(confusions: np.ndarray, metric: str, seed: int = 0) -> tupl
 def difference_interval(
     first: np.ndarray, second: np.ndarray, metric: str, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The same of the score of `first` minus that of `second`, on the same speakers in the same order."""
+    """The interval of the score of `first` minus that of `second`, on the same speakers in the same order."""
 
     def difference(speakers: np.ndarray, axis: int) -> np.ndarray:
-        scores = [scores_of(_summed(system, speakers))[metric] for system in (first, second)]
+        scores = [compute_scores(_sum_drawn(system, speakers))[metric] for system in (first, second)]
         return scores[0] - scores[1]
 
     return _bootstrap(difference, len(first), seed)
@@ -102,9 +101,9 @@ def _bootstrap(statistic: Any, num_speakers: int, seed: int) -> tuple[float, flo
 
 
 def paired_p_value(first: np.ndarray, second: np.ndarray, metric: str, seed: int = 0) -> float:
-    """Two-sided permutation test that two systems score alike: their outputs are swapped speaker by speaker.
+    """Two-sided permutation test of whether two systems score alike, swapping their outputs speaker by speaker.
 
-    With n speakers it cannot be below `smallest_p_value(n)`; with one it is 1.
+    With n speakers, p cannot fall below `smallest_p_value(n)`; with one speaker it is 1.
 
     Args:
         first, second: confusion matrices (speakers, classes, classes), the same speakers in the same order.
@@ -114,7 +113,7 @@ def paired_p_value(first: np.ndarray, second: np.ndarray, metric: str, seed: int
     both = np.concatenate([first, second])
 
     def difference(ours: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
-        scores = [scores_of(_summed(both, side))[metric] for side in (ours, theirs)]
+        scores = [compute_scores(_sum_drawn(both, side))[metric] for side in (ours, theirs)]
         return scores[0] - scores[1]
 
     speakers = np.arange(len(first))
@@ -132,14 +131,15 @@ def paired_p_value(first: np.ndarray, second: np.ndarray, metric: str, seed: int
 
 
 def smallest_p_value(num_speakers: int) -> float:
-    """What `paired_p_value` gives if one system is better for every speaker."""
+    """The `paired_p_value` of a system that is better for every speaker."""
     return max(2.0 ** (1 - num_speakers), 2 / (NUM_RESAMPLES + 1))
 
 
-def _summed(confusions: np.ndarray, speakers: np.ndarray) -> np.ndarray:
-    """Sum of the matrices of the drawn speakers: (units, classes, classes) and (..., drawn) to (..., classes, classes).
+def _sum_drawn(confusions: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """Sum the matrices of the drawn speakers: (units, classes, classes) and (..., drawn) to (..., classes, classes).
 
-    By how often each was drawn: utterances without speakers are many units, whose matrices would fill the memory.
+    Counts how often each unit is drawn instead of gathering matrices: a corpus without speakers has one unit per
+    utterance, whose gathered matrices would not fit into memory.
     """
     units, classes, _ = confusions.shape
     draws = speakers.reshape(-1, speakers.shape[-1])
@@ -149,7 +149,7 @@ def _summed(confusions: np.ndarray, speakers: np.ndarray) -> np.ndarray:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """p-values adjusted for testing several at once (Holm 1979), in the given order."""
+    """p-values adjusted for multiple testing (Holm 1979), in the given order."""
     order = np.argsort(p_values)
     scaled = np.array(p_values)[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
@@ -158,12 +158,12 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def chance_confusion(counts: np.ndarray) -> np.ndarray:
-    """Expected confusion matrix of guessing every class equally often; `counts` are utterances of each class."""
+    """Expected confusion matrix of uniform guessing; `counts` are the utterances per class."""
     return np.repeat(counts[:, None] / len(counts), len(counts), axis=1)
 
 
 def majority_confusion(counts: np.ndarray, majority: int) -> np.ndarray:
-    """Confusion matrix of always answering the class with this index, the most frequent one in training."""
+    """Confusion matrix of always predicting the class with index `majority`."""
     confusion = np.zeros((len(counts), len(counts)))
     confusion[:, majority] = counts
     return confusion

@@ -1,7 +1,7 @@
-"""Which share of the model's files and of the recipe the tests run, by lines and branches, in all of their processes.
+"""Line and branch coverage of the tests, including all processes that they start.
 
     pip install coverage==7.17.3 pytest-randomly==5.1.0
-    python studies/coverage_of_tests.py
+    python -m studies.coverage_of_tests
 
 Writes docs/results/reliability/coverage.json.
 """
@@ -14,13 +14,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
 from studies.reporting import RELIABILITY, write_study
 
+ROOT = Path(__file__).parent.parent
 RESULTS = RELIABILITY / "coverage.json"
-# Processes that the tests start or fork are measured too, also those that end by a signal.
+# Also measures processes that the tests start or fork, and those that a signal ends.
 SETTINGS = """
 [run]
 branch = true
@@ -49,7 +47,7 @@ def main() -> None:
         run("combine", "--quiet")
         run("json", "--quiet", "-o", f"{folder}/report.json")
         files = json.loads(Path(folder, "report.json").read_text())["files"]
-    measured = rows({name: found["summary"] for name, found in files.items()})
+    measured = summarize({name: found["summary"] for name, found in files.items()})
     for row in measured:
         print(f"{row['measured']:50} {row['what']}")
     for name, found in sorted(files.items()):
@@ -57,30 +55,36 @@ def main() -> None:
             print(f"{name}: lines {found['missing_lines']}, branches {found['missing_branches']}")
     write_study(
         RESULTS,
-        title="What the tests run",
-        command="python studies/coverage_of_tests.py",
+        title="Test coverage",
+        command="python -m studies.coverage_of_tests",
         rows=measured,
-        notes="Lines and branches that at least one test takes, in the process of the tests or in one that it starts. "
-        "The files' tests ran in random order, two files at a time.",
+        notes="Lines and branches that at least one test executes, in the test process or in a process that it starts. "
+        "Tests ran in random order, two files at a time.",
     )
 
 
-def rows(files: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-    """For the Hub files together and one by one, for the recipe, and for what else can be called."""
+def summarize(files: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    """Coverage of the Hub files together and one by one, of the packages, and of the scripts."""
     hub = [name for name in files if name.endswith("_ser_align.py")]
     groups = {
-        "the model's own files": hub,
+        "Hub files": hub,
         **{name: [name] for name in hub},
         "recipe/": [name for name in files if name.startswith("recipe/")],
-        "inference/": [name for name in files if name.startswith("inference/")],
+        **{
+            f"{package}/": [name for name in files if name.startswith(f"{package}/")]
+            for package in ("core", "inference", "experiments", "demo")
+            if any(name.startswith(f"{package}/") for name in files)
+        },
         "train.py, experiment.py, predict.py, app.py, export_onnx.py": [
             f"{name}.py" for name in ("train", "experiment", "predict", "app", "export_onnx")
         ],
     }
-    return [{"what": what, "measured": shares([files[name] for name in names])} for what, names in groups.items()]
+    return [
+        {"what": what, "measured": format_shares([files[name] for name in names])} for what, names in groups.items()
+    ]
 
 
-def shares(files: list[dict[str, Any]]) -> str:
+def format_shares(files: list[dict[str, Any]]) -> str:
     def total(name: str) -> int:
         return sum(file[name] for file in files)
 

@@ -1,9 +1,9 @@
-"""Several processes that are the first ones on a new installation: does what numba compiles for librosa survive?
+"""Several first processes on a new installation: does the numba cache of librosa survive?
 
-    python studies/first_start.py --rounds 5
+    python -m studies.first_start --rounds 5
 
-In each round three processes start within three seconds, with nothing compiled, and use librosa; then a fourth one
-does. Once they import librosa as anyone would, once as this project does. Writes
+In each round, three processes start within three seconds with an empty numba cache and use librosa; a fourth follows.
+The rounds run with a plain `import librosa` and with this project's import. Writes
 docs/results/reliability/first_start.json.
 """
 
@@ -16,11 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
 from studies.reporting import RELIABILITY, write_study
 
+ROOT = Path(__file__).parent.parent
 RESULTS = RELIABILITY / "first_start.json"
 IMPORTS = {
     "import librosa": "import librosa",
@@ -38,43 +36,47 @@ uses = {
 ORDERS = (("trim", "yin"), ("yin", "trim"), ("shift", "trim", "yin"), ("trim", "yin", "shift"))
 
 
-def start(how: str, order: tuple[str, ...], folder: str) -> subprocess.Popen[bytes]:
-    """A process that uses librosa in this order and keeps what is compiled in the folder."""
+def start_process(how: str, order: tuple[str, ...], folder: str) -> subprocess.Popen[bytes]:
+    """Start a process that uses librosa in this order; the folder holds its numba cache."""
     script = IMPORTS[how] + USES + "".join(f"uses[{name!r}]()\n" for name in order)
     environment = {**os.environ, "NUMBA_CACHE_DIR": folder, "HF_HOME": folder}
     return subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
 
 
-def crashes(how: str, pauses: random.Random) -> tuple[int, int]:
-    """How many of three first processes crash, and whether the later one does."""
+def count_crashes(how: str, pauses: random.Random) -> tuple[int, int]:
+    """How many of three first processes crash, and whether the later one crashes."""
     with tempfile.TemporaryDirectory() as folder:
         processes = []
         for order in ORDERS[:3]:
-            processes.append(start(how, order, folder))
+            processes.append(start_process(how, order, folder))
             time.sleep(pauses.uniform(0, 1.5))
         first = sum(process.wait() != 0 for process in processes)
-        return first, int(start(how, ORDERS[3], folder).wait() != 0)
+        return first, int(start_process(how, ORDERS[3], folder).wait() != 0)
 
 
-def main(rounds: int) -> None:
+def run_study(rounds: int) -> None:
     rows = []
     for how in IMPORTS:
         pauses = random.Random(0)
-        first, later = (sum(counts) for counts in zip(*(crashes(how, pauses) for _ in range(rounds))))
+        first, later = (sum(counts) for counts in zip(*(count_crashes(how, pauses) for _ in range(rounds))))
         measured = f"{first} of {3 * rounds} first processes crash, {later} of {rounds} later ones"
         rows.append({"what": f"`{how}`", "measured": measured})
         print(f"{how}: {measured}")
     write_study(
         RESULTS,
-        title="The first processes on a new installation",
-        command=f"python studies/first_start.py --rounds {rounds}",
+        title="First start on a new installation",
+        command=f"python -m studies.first_start --rounds {rounds}",
         rows=rows,
-        notes="Processes that compile librosa's functions at the same time mix up what numba keeps of them (numba "
-        "issue 10128); this project imports librosa in one process at a time.",
+        notes="Processes that compile librosa's functions at the same time corrupt numba's cache (numba issue 10128). "
+        "This project imports librosa in one process at a time.",
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    main(parser.parse_args().rounds)
+    run_study(parser.parse_args().rounds)
+
+
+if __name__ == "__main__":
+    main()

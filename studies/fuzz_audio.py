@@ -1,11 +1,11 @@
-"""Damaged audio files by the thousand, before the readers of training and inference, predict.py and the page.
+"""Fuzz the audio readers of training and inference, predict.py and the demo page with damaged files.
 
-    python studies/fuzz_audio.py --files 10000
+    python -m studies.fuzz_audio --files 10000
 
-Each file is a WAV, FLAC or OGG file of a random rate, number of channels and sample format that was then damaged in one
-to three ways, all drawn from its number. A reader must give finite float32 audio, or refuse with a ValueError of one
-line. Readers run in processes of their own, with limited time and memory, so that a crash or a hang is one file's.
-Writes docs/results/reliability/fuzz_audio.json; files with another outcome stay in outputs/fuzz_audio.
+Each file is a WAV, FLAC or OGG file with a random rate, number of channels and sample format, damaged in one to three
+ways; its number is the seed. A reader must return finite float32 audio or raise a ValueError with a one-line message.
+Readers run in separate processes with limited time and memory, so that a crash or a hang affects a single file. Writes
+docs/results/reliability/fuzz_audio.json and keeps files with any other outcome in outputs/fuzz_audio.
 """
 
 import argparse
@@ -25,9 +25,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
 import numpy as np
 import soundfile
 
@@ -35,6 +32,7 @@ from benchmarks.measuring import peak_megabytes
 from core.audio import read_audio
 from recording_ser_align import read_blocks
 
+ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "docs" / "results" / "reliability" / "fuzz_audio.json"
 KEPT = ROOT / "outputs" / "fuzz_audio"
 FORMATS = {
@@ -42,21 +40,21 @@ FORMATS = {
     "FLAC": ("PCM_S8", "PCM_16", "PCM_24"),
     "OGG": ("VORBIS", "OPUS"),
 }
-RATES = (8000, 12000, 16000, 24000, 48000)  # those that Opus knows
+RATES = (8000, 12000, 16000, 24000, 48000)  # supported by Opus
 EXTREMES = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\1\0\0\0", b"\0\0", b"\xff\xff")
-BATCH = 500  # files for each process
-SECONDS, MEGABYTES = 300, 4000  # limits of a process
+BATCH = 500  # files per process
+SECONDS, MEGABYTES = 300, 4000  # limits per process
 OUTCOMES = ("audio", "refused")
 
 
 # ------------------------------------------------------------------------------------------- files
 
 
-def damaged(number: int) -> tuple[str, bytes]:
-    """The name and the content of a file."""
+def damage_file(number: int) -> tuple[str, bytes]:
+    """Name and content of a damaged file."""
     rng = np.random.default_rng(number)
     form = str(rng.choice(list(FORMATS)))
-    content = bytearray(whole(form, rng))
+    content = bytearray(write_intact(form, rng))
     for _ in range(rng.integers(1, 4)):
         if len(content) > 8:
             rng.choice(DAMAGES)(content, rng)  # type: ignore[arg-type]
@@ -65,8 +63,8 @@ def damaged(number: int) -> tuple[str, bytes]:
     return f"{number:05}.{form.lower()}", bytes(content)
 
 
-def whole(form: str, rng: np.random.Generator) -> bytes:
-    """A file of up to a second with nothing wrong."""
+def write_intact(form: str, rng: np.random.Generator) -> bytes:
+    """An intact file of up to a second."""
     rate, channels = int(rng.choice(RATES)), int(rng.choice((1, 1, 2, 3, 8)))
     times = np.arange(int(rng.uniform(0.1, 1) * rate)) / rate
     voice = 0.3 * np.sin(2 * np.pi * rng.uniform(80, 300) * times)[:, None] + rng.normal(
@@ -88,7 +86,7 @@ def cut_short(content: bytearray, rng: np.random.Generator) -> None:
 
 
 def set_extreme(content: bytearray, rng: np.random.Generator) -> None:
-    """A field of the header; they begin at even places."""
+    """Overwrite a header field; fields start at even offsets."""
     start, value = 2 * int(rng.integers(min(60, len(content) // 2))), EXTREMES[rng.integers(len(EXTREMES))]
     content[start : start + len(value)] = value
 
@@ -110,7 +108,7 @@ def zero_chunk(content: bytearray, rng: np.random.Generator) -> None:
 
 
 def mend_checksums(content: bytearray) -> None:
-    """Of the pages of an OGG file, so that what is wrong in them reaches the decoder (RFC 3533, section 6)."""
+    """Repair the page checksums of an OGG file, so that the damage reaches the decoder (RFC 3533, section 6)."""
     starts = [match.start() for match in re.finditer(b"OggS", content)]
     for start, end in pairwise([*starts, len(content)]):
         if end - start < 27:
@@ -122,14 +120,14 @@ def mend_checksums(content: bytearray) -> None:
         content[start + 22 : start + 26] = checksum.to_bytes(4, "little")
 
 
-def checksum_of(byte: int) -> int:
+def compute_checksum(byte: int) -> int:
     value = byte << 24
     for _ in range(8):
         value = value << 1 ^ (0x104C11DB7 if value >> 31 else 0)
     return value
 
 
-CHECKSUMS = [checksum_of(byte) for byte in range(256)]
+CHECKSUMS = [compute_checksum(byte) for byte in range(256)]
 DAMAGES = (flip_bits, cut_short, set_extreme, set_extreme, repeat_chunk, delete_chunk, zero_chunk)
 
 
@@ -143,8 +141,8 @@ def inference(path: Path) -> np.ndarray:
 READERS: dict[str, Callable[[Path], np.ndarray]] = {"inference": inference, "training": read_audio}
 
 
-def outcome(read: Callable[[Path], np.ndarray], path: Path) -> str:
-    """`audio`, `refused`, or what should not have been."""
+def try_reader(read: Callable[[Path], np.ndarray], path: Path) -> str:
+    """`audio`, `refused`, or a description of any other outcome."""
     try:
         waveform = read(path)
     except ValueError as error:
@@ -159,24 +157,24 @@ def outcome(read: Callable[[Path], np.ndarray], path: Path) -> str:
 
 
 def outcomes(numbers: range, folder: Path) -> Iterator[dict[str, Any]]:
-    """A line for each file: what each reader made of it, the seconds, and the most memory so far."""
+    """A record per file: the outcome of each reader, the seconds, and the peak memory so far."""
     for number in numbers:
-        name, content = damaged(number)
+        name, content = damage_file(number)
         path = folder / name
         path.write_bytes(content)
         start = time.perf_counter()
-        found = {reader: outcome(read, path) for reader, read in READERS.items()}
+        found = {reader: try_reader(read, path) for reader, read in READERS.items()}
         path.unlink()
         yield {"number": number, **found, "seconds": time.perf_counter() - start, "megabytes": peak_megabytes()}
 
 
-def outcomes_of_processes(numbers: range) -> Iterator[dict[str, Any]]:
-    """The same from a process of its own, and from another one after a file that ended it, which is such a line too."""
+def read_in_processes(numbers: range) -> Iterator[dict[str, Any]]:
+    """The same records from separate processes; a file that ends its process gets a record too."""
     first = numbers.start
     while first < numbers.stop:
-        command = [sys.executable, __file__, "--range", str(first), str(numbers.stop)]
+        command = [sys.executable, "-m", "studies.fuzz_audio", "--range", str(first), str(numbers.stop)]
         try:
-            run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS)
+            run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS)
             written, end = run.stdout, f"process ended with {run.returncode}"
         except subprocess.TimeoutExpired as expired:
             written, end = expired.stdout or b"", f"no answer within {SECONDS} s"
@@ -191,7 +189,7 @@ def outcomes_of_processes(numbers: range) -> Iterator[dict[str, Any]]:
 def read_in_this_process(numbers: range) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEGABYTES * 2**20,) * 2)
     with tempfile.TemporaryDirectory() as folder:
-        for warm in (0, 1, 2):  # what is imported and allocated the first time
+        for warm in (0, 1, 2):  # import and allocate everything that is needed once
             for read in READERS.values():
                 path = Path(folder) / "warm.wav"
                 soundfile.write(path, np.full(8000 * (warm + 1), 0.1), 8000 * (warm + 1))
@@ -206,14 +204,14 @@ def read_in_this_process(numbers: range) -> None:
 
 def write_files(numbers: range, folder: Path) -> list[Path]:
     paths = []
-    for name, content in map(damaged, numbers):
+    for name, content in map(damage_file, numbers):
         paths.append(folder / name)
         paths[-1].write_bytes(content)
     return paths
 
 
-def by_command(numbers: range) -> dict[str, int]:
-    """Counts of what predict.py made of a folder of these files in one run."""
+def run_command(numbers: range) -> dict[str, int]:
+    """Counts of the outcomes of one predict.py run on a folder of these files."""
     with tempfile.TemporaryDirectory() as name:
         folder, output = Path(name) / "files", Path(name) / "out.jsonl"
         folder.mkdir()
@@ -239,17 +237,17 @@ def by_command(numbers: range) -> dict[str, int]:
     }
 
 
-def by_page(numbers: range) -> Counter[str]:
-    """Counts of what the page answered to uploads of these files."""
+def upload_files(numbers: range) -> Counter[str]:
+    """Counts of the demo page's answers to uploads of these files."""
+    import app
     from core.loading import load_pipeline
-    from demo.answers import answer_upload
 
     recognize = load_pipeline(str(ROOT / "models" / "ser-align-mini"), device="cpu")
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for path in write_files(numbers, Path(folder)):
             try:
-                _, page = answer_upload(recognize, str(path))
+                _, page = app.answer_upload(recognize, str(path))
             except Exception as error:
                 page = f"{path.name}: {type(error).__name__}: {error}"
             if "Sounds most like" in page:
@@ -264,65 +262,70 @@ def by_page(numbers: range) -> Counter[str]:
 # ------------------------------------------------------------------------------------------- report
 
 
-def main(files: int, shown: int) -> None:
-    from studies.reporting import write_study  # slow, and not for the processes that read
+def run_study(files: int, num_shown: int) -> None:
+    from studies.reporting import write_study  # slow, and the reading processes do not need it
 
     batches = [range(first, min(first + BATCH, files)) for first in range(0, files, BATCH)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        lines = [
-            line for batch in pool.map(lambda batch: list(outcomes_of_processes(batch)), batches) for line in batch
-        ]
+        lines = [line for batch in pool.map(lambda batch: list(read_in_processes(batch)), batches) for line in batch]
     wrong = [line for line in lines if any(line[reader] not in OUTCOMES for reader in READERS)]
     KEPT.mkdir(parents=True, exist_ok=True)
     for line in wrong:
-        name, content = damaged(line["number"])
+        name, content = damage_file(line["number"])
         (KEPT / name).write_bytes(content)
         print(f"{KEPT / name}: {line}")
-    command, page = by_command(range(shown)), by_page(range(shown))
+    command, page = run_command(range(num_shown)), upload_files(range(num_shown))
     print(command, page)
     otherwise = page.total() - page["answered"] - page["one line"]
     measured = {
-        **{f"{files} damaged files before the reader of {reader}": counted(lines, reader) for reader in READERS},
-        "longest that one file took both readers": f"{max(line['seconds'] for line in lines):.2f} s",
-        f"most memory that {min(BATCH, files)} files took beyond what whole ones do": (
+        **{f"{files} damaged files, {reader} reader": count_outcomes(lines, reader) for reader in READERS},
+        "longest time for one file, both readers": f"{max(line['seconds'] for line in lines):.2f} s",
+        f"peak memory for {min(BATCH, files)} files beyond that for intact files": (
             f"{max(line['megabytes'] for line in lines):.0f} MB"
         ),
-        f"predict.py over a folder of {shown} of them": (
+        f"predict.py over a folder of {num_shown} of them": (
             f"{command['records']} records, {command['answered']} of them answers; {command['error lines']} error "
             f"lines, {command['same errors']} as in the records; {command['tracebacks']} tracebacks, "
             f"{command['other lines']} other lines; exit status {command['exit status']}"
         ),
-        f"the page, {shown} uploads": (
+        f"the page, {num_shown} uploads": (
             f"{page['answered']} answered, {page['one line']} refused in one line, {otherwise} otherwise"
         ),
     }
     write_study(
         RESULT,
         title="Damaged audio files",
-        command=f"python studies/fuzz_audio.py --files {files}",
+        command=f"python -m studies.fuzz_audio --files {files}",
         rows=[{"what": what, "measured": value} for what, value in measured.items()],
-        notes="Bits flipped, cut short, header fields set to extremes, chunks repeated, deleted or zeroed, in "
-        f"WAV, FLAC and OGG (in half of these the checksums were mended) of many formats. "
-        f"{command['notes of libmpg123']} lines of the command came from libsndfile's MP3 decoder, which cannot be "
-        "told to be quiet.",
+        notes="Damage: flipped bits, truncation, extreme header fields, and repeated, deleted or zeroed chunks, in "
+        "WAV, FLAC and OGG files of many formats; half of the OGG files have repaired checksums. "
+        f"libsndfile's MP3 decoder cannot be muted and wrote {command['notes of libmpg123']} lines.",
     )
     if wrong or otherwise:
         sys.exit(f"error: {len(wrong)} files had another outcome with a reader, {otherwise} with the page; see {KEPT}")
 
 
-def counted(lines: list[dict[str, Any]], reader: str) -> str:
+def count_outcomes(lines: list[dict[str, Any]], reader: str) -> str:
     counts = Counter(line[reader] for line in lines)
     other = len(lines) - counts["audio"] - counts["refused"]
     return f"{counts['audio']} read as finite audio, {counts['refused']} refused in one line, {other} otherwise"
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--shown", type=int, default=500, help="so many also go through predict.py and the page")
-    parser.add_argument("--range", type=int, nargs=2, metavar=("FIRST", "END"), help="read these in this process alone")
+    parser.add_argument(
+        "--shown", type=int, default=500, help="number of files that also go through predict.py and the demo page"
+    )
+    parser.add_argument(
+        "--range", type=int, nargs=2, metavar=("FIRST", "END"), help="read only these files, in this process"
+    )
     given = parser.parse_args()
     if given.range:
         read_in_this_process(range(*given.range))
     else:
-        main(given.files, min(given.shown, given.files))
+        run_study(given.files, min(given.shown, given.files))
+
+
+if __name__ == "__main__":
+    main()

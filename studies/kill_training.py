@@ -1,12 +1,12 @@
-"""Does a run that is killed again and again end with the same weights and scores, to the last bit?
+"""Does a run that is killed repeatedly end with bit-identical weights and scores?
 
-    python studies/kill_training.py
+    python -m studies.kill_training
 
-Trains both stages of a tiny waveform encoder on a part of the demo corpus, once undisturbed, then again under kill -9
-of all its processes, each time started anew with the same command; with one process and with two. Some kills come at a
-random moment, others as soon as the run is in a phase that they would seldom hit. Where the run really was is told by
-the functions that it was in just before. Then the newest checkpoint is cut short, once in each of its files, and the
-disk is made too small. About fifteen minutes on two CPU cores.
+Trains both stages of a tiny waveform encoder on part of the demo corpus, first undisturbed, then with repeated kill -9
+of all processes, each time restarted with the same command; with one process and with two. Some kills come at a random
+moment, others target a phase that random kills rarely hit. The call stack just before the kill shows the phase. Then
+the newest checkpoint is truncated, once in each of its files, and the disk is made too small. Takes about fifteen
+minutes on two CPU cores.
 """
 
 import argparse
@@ -23,26 +23,24 @@ from collections import Counter
 from pathlib import Path
 from typing import IO, Any
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
 import psutil
 
 from core.json_files import read_lines
 from recipe.checkpoints import checkpoints_in, is_complete
 from studies.reporting import write_study
 
+ROOT = Path(__file__).parent.parent
 ENCODER = {"model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 ENCODER |= {"intermediate_size": 48, "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "layerdrop": 0.0}
 ENCODER |= {"num_conv_pos_embedding_groups": 2, "hidden_dropout": 0.1, "mask_time_prob": 0.1, "mask_time_length": 5}
 SPEAKERS = [f"speaker_{number:02d}" for number in (1, 2, 3, 4, 5, 6)]
-# Dropout, SpecAugment, speeds, an average of the weights, batches by duration and both caches: all that could differ.
+# Everything that could differ: dropout, SpecAugment, speed perturbation, EMA, bucket batches and both caches.
 OPTIONS = ["--corpus", "demo", "--encoder", "none", "--encoder_config", json.dumps(ENCODER), "--use_cpu"]
 OPTIONS += ["--only", json.dumps({"speaker": SPEAKERS}), "--num_folds", "3"]
 OPTIONS += ["--num_epochs", "4", "--logging_steps", "3"]
 OPTIONS += ["--learning_rate", "1e-3", "--pooling_learning_rate", "1e-3", "--classifier_learning_rate", "1e-3"]
 OPTIONS += ["--speed_factors", "0.9", "1.0", "--duration_pool", "4", "--averaging", "0.9"]
-# A run that writes a hundred times a second which functions it is in, innermost first.
+# A run that records its call stack a hundred times per second, innermost function first.
 TRACED = """
 import os, runpy, sys, threading, time, traceback
 
@@ -58,53 +56,53 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 runpy.run_path("train.py", run_name="__main__")
 """
-# The innermost of these functions on the stack says what a run was doing, or else it was starting.
+# The innermost of these functions on the stack names the phase of a run; otherwise it was starting.
 PHASES = {
-    "fill_cache": "writing the kept outputs of the convolutions",
-    "training_step": "in an update",
-    "_run_epoch": "in an update",
+    "keep_features": "filling the feature cache",
+    "training_step": "during an update",
+    "_run_epoch": "during an update",
     "evaluate": "evaluating",
     "_save_checkpoint": "writing a checkpoint",
     "delete_older": "deleting an older checkpoint",
     "save_and_score": "saving and scoring a stage",
     "run_stage": "starting a stage",
 }
-# Of each stage, in the order in which a run comes by; None is a random moment within these seconds.
+# For each stage, in the order of a run; None is a random moment within RANDOM_SECONDS.
 AIMS = {
-    1: ("fill_cache", None, "training_step", "evaluate", "_save_checkpoint", "save_and_score"),
+    1: ("keep_features", None, "training_step", "evaluate", "_save_checkpoint", "save_and_score"),
     2: ("build_model", "training_step", None, "_save_checkpoint", "save_and_score"),
 }
 RANDOM_SECONDS = (4, 9)
 
 
-def main(processes: list[int], seed: int, output: Path) -> None:
+def run_study(processes: list[int], seed: int, output: Path) -> None:
     random.seed(seed)
     rows: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for count in processes:
             run = Run(folder, count)
-            run.end("whole")
-            kills = [run.killed("killed", stage, aim) for stage, aims in AIMS.items() for aim in aims]
+            run.finish("whole")
+            kills = [run.kill("killed", stage, aim) for stage, aims in AIMS.items() for aim in aims]
             phases = Counter(phase for phase in kills if phase is not None)
-            run.end("killed")
+            run.finish("killed")
             named = "1 process" if count == 1 else f"{count} processes"
             for phase, number in phases.items():
                 rows.append({"what": f"{named}: kill -9 {phase}", "measured": str(number)})
-            differs = difference(run.output("whole"), run.output("killed"))
-            what = f"{named}: weights, predictions, scores and losses after these {phases.total()} kills"
-            rows.append({"what": what, "measured": differs or "equal to the last bit"})
+            differs = find_difference(run.output("whole"), run.output("killed"))
+            what = f"{named}: weights, predictions, scores and losses after {phases.total()} kills"
+            rows.append({"what": what, "measured": differs or "bit-identical"})
             print(rows[-1], flush=True)
         run = Run(folder, processes[0])
-        rows += [cut_short(run, name) for name in ("model.safetensors", "optimizer.pt", "trainer_state.json")]
-        rows.append(on_a_full_disk(run))
+        rows += [truncate_checkpoint(run, name) for name in ("model.safetensors", "optimizer.pt", "trainer_state.json")]
+        rows.append(fill_disk(run))
     write_study(
         output,
-        title="Training that is killed, cut short or out of room",
-        command="python studies/kill_training.py",
+        title="Killed training, damaged checkpoints and full disks",
+        command="python -m studies.kill_training",
         rows=rows,
         notes="On a CPU, with --num_workers 0. All processes of a run are killed at once; the phase is that of the "
-        "first one, by the functions that it was in just before.",
+        "first process, from its call stack just before the kill.",
     )
 
 
@@ -129,15 +127,15 @@ class Run:
         options |= {"cwd": ROOT, "env": {**os.environ, **variables}, "text": True}
         return subprocess.Popen(command, stdout=output, stderr=output, **options)
 
-    def end(self, name: str) -> str:
-        """Let it run to its end; what it printed."""
+    def finish(self, name: str) -> str:
+        """Run it to the end; returns what it printed."""
         process = self.start(name, subprocess.PIPE)
         printed, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors[-3000:]
         return printed
 
-    def killed(self, name: str, stage: int, aim: str | None) -> str | None:
-        """Kill it in this function of the stage, or at a random moment; the phase it was in, None if it ended first."""
+    def kill(self, name: str, stage: int, aim: str | None) -> str | None:
+        """Kill it in this function of the stage or at a random moment; returns its phase, None if it finished first."""
         for path in self.stacks.iterdir():
             path.unlink()
         errors = self.folder / "errors.txt"
@@ -147,30 +145,30 @@ class Run:
         functions: list[str] = []
         while process.poll() is None:
             time.sleep(0.02)
-            functions = self._stack()
+            functions = self._read_stack()
             if aim is None and time.time() > deadline:
                 break
             if aim in functions and stage == 1 + first_results.is_file():
                 break
         if process.poll() is not None:
             assert process.returncode == 0, errors.read_text()[-3000:]
-            print(f"{aim}: the run was at its end")
+            print(f"{aim}: the run finished first")
             return None
         time.sleep(0 if aim is None else random.uniform(0, 0.05))
-        functions = self._stack()
+        functions = self._read_stack()
         kill_all(process)
         phase = next((PHASES[function] for function in functions if function in PHASES), "starting")
         print(f"stage {1 + first_results.is_file()}, {aim or 'a random moment'}: killed {phase}", flush=True)
         return phase
 
-    def _stack(self) -> list[str]:
-        """Functions that the first process is in, innermost first; none where it does not train yet."""
+    def _read_stack(self) -> list[str]:
+        """Call stack of the first process, innermost function first; empty before training."""
         path = self.stacks / "0"
         return path.read_text().splitlines() if path.is_file() else []
 
 
 def kill_all(process: subprocess.Popen) -> None:
-    """The launcher and all processes that it started, which are in groups of their own."""
+    """Kill the launcher and all processes that it started, which have their own process groups."""
     everyone = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     for one in everyone:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -179,8 +177,8 @@ def kill_all(process: subprocess.Popen) -> None:
     psutil.wait_procs(everyone[1:], timeout=30)
 
 
-def difference(expected: Path, found: Path) -> str | None:
-    """The first file or value in which two runs differ; times are left out."""
+def find_difference(expected: Path, found: Path) -> str | None:
+    """The first file or value in which two runs differ, except for times; None if they are equal."""
     for stage in ("stage1", "stage2"):
         for name in ("model.safetensors", "predictions.jsonl"):
             for part in (name, f"last/{name}"):
@@ -190,17 +188,17 @@ def difference(expected: Path, found: Path) -> str | None:
         for name in ("scores", "history", "epochs"):
             if results[0][name] != results[1][name]:
                 return f"{name} of {stage} differ"
-        if losses(expected / stage) != losses(found / stage):
+        if read_losses(expected / stage) != read_losses(found / stage):
             return f"logged losses of {stage} differ"
     return None
 
 
-def losses(stage_dir: Path) -> list[dict]:
+def read_losses(stage_dir: Path) -> list[dict]:
     return [line for line in read_lines(stage_dir / "training_log.jsonl") if "loss" in line]
 
 
-def cut_short(run: Run, name: str) -> dict[str, str]:
-    """A run is killed, its newest checkpoint loses half of a file, and it goes on from the one before."""
+def truncate_checkpoint(run: Run, name: str) -> dict[str, str]:
+    """Kill a run and truncate a file of its newest checkpoint; it must resume from the checkpoint before."""
     output = f"cut_{name}"
     process = run.start(output, start_new_session=True)
     checkpoints = run.output(output) / "stage1" / "checkpoints"
@@ -209,31 +207,35 @@ def cut_short(run: Run, name: str) -> dict[str, str]:
     kill_all(process)
     before, newest = [path for path in checkpoints_in(checkpoints) if is_complete(path)][-2:]
     os.truncate(newest / name, (newest / name).stat().st_size // 2)
-    printed = run.end(output)
+    printed = run.finish(output)
     assert f"{newest} was cut short" in printed and f"going on from {before}\n" in printed, printed
-    differs = difference(run.output("whole"), run.output(output))
-    measured = differs or "goes on from the checkpoint before, equal to the last bit"
-    return {"what": f"newest checkpoint with half of its {name}", "measured": measured}
+    differs = find_difference(run.output("whole"), run.output(output))
+    measured = differs or "resumes from the previous checkpoint, bit-identical"
+    return {"what": f"newest checkpoint with a truncated {name}", "measured": measured}
 
 
-def on_a_full_disk(run: Run) -> dict[str, str]:
-    """No file can outgrow a limit that the optimizer's state is beyond; then it can."""
+def fill_disk(run: Run) -> dict[str, str]:
+    """Limit the file size to less than the optimizer state, then lift the limit."""
     limit = (150_000, 150_000)  # bytes
     process = run.start("full", subprocess.PIPE, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     errors = process.communicate(timeout=900)[1]
     lines = [line for line in errors.splitlines() if "error: " in line]  # below a progress bar
     assert process.returncode == 1 and len(lines) == 1 and "Traceback" not in errors, errors[-3000:]
     print(lines[0])
-    run.end("full")
-    differs = difference(run.output("whole"), run.output("full"))
-    measured = differs or "one line says so; with room again, equal to the last bit"
-    return {"what": "no room for a checkpoint (files limited in size)", "measured": measured}
+    run.finish("full")
+    differs = find_difference(run.output("whole"), run.output("full"))
+    measured = differs or "one-line error; with enough space again, bit-identical"
+    return {"what": "not enough space for a checkpoint (file size limit)", "measured": measured}
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=ROOT / "docs/results/reliability/kill_training.json")
     given = parser.parse_args()
-    main(given.processes, given.seed, given.output)
+    run_study(given.processes, given.seed, given.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,12 @@
-"""Whether the tests notice mistakes in the model's own files: each mutant has one, in a place drawn at random.
+"""Mutation testing of the Hub files: do the tests detect a mistake in a random place?
 
     pip install cosmic-ray==8.7.0
-    python studies/mutants.py
+    python -m studies.mutants
 
-A place is an operator, a comparison, a condition, a number, True or False, or a loop; its change is drawn from those
-that cosmic-ray knows. The tests run until one fails. A mutant that none notices is listed with its change, to be looked
-at. Writes docs/results/reliability/mutants.json; what is found out about a survivor goes into its `looked_at`, and
-`--report` takes that up.
+Each mutant changes one operator, comparison, condition, number, boolean or loop with a random cosmic-ray operator. The
+tests run until one fails. Surviving mutants are listed with their change for review. Writes
+docs/results/reliability/mutants.json; write what you find out about a survivor into its `looked_at`, and run with
+--report to update the table.
 """
 
 import argparse
@@ -22,42 +22,51 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
 from core.json_files import read_json
 from studies.reporting import RELIABILITY, write_study
 
+ROOT = Path(__file__).parent.parent
 RESULTS = RELIABILITY / "mutants.json"
-SHIPPED = "models/ser-align-mini"  # its copies of the files are changed alike: a test compares them
+SHIPPED = "models/ser-align-mini"  # a test compares its copies of the files, so they are changed too
 SEED = 20261122
-# Of each file: how many mutants, and the tests that are to notice, fast ones first.
+# For each file: the number of mutants, and the tests that should detect them, fast ones first.
 FILES = {
     "modeling_ser_align.py": (
         36,
-        "losses model properties batching speed hub shipped_model pipeline pretrained_encoder stages trainer "
-        "features export_onnx",
+        "hub/test_losses hub/test_model core/test_properties recipe/test_batching core/test_speed hub/test_hub "
+        "hub/test_shipped_model hub/test_pipeline hub/test_pretrained_encoder recipe/test_stages recipe/test_trainer "
+        "recipe/test_feature_cache inference/test_export_onnx",
     ),
     "pipeline_ser_align.py": (
         28,
-        "pipeline properties evidence diarization shipped_model calibration predict_script app",
+        "hub/test_pipeline core/test_properties inference/test_evidence experiments/test_diarization "
+        "hub/test_shipped_model recipe/test_calibration scripts/test_predict demo/test_page",
     ),
-    "recording_ser_align.py": (24, "recording bad_audio pipeline properties corpora predict_script"),
+    "recording_ser_align.py": (
+        24,
+        "hub/test_recording core/test_bad_audio hub/test_pipeline core/test_properties recipe/test_corpora "
+        "scripts/test_predict",
+    ),
     "configuration_ser_align.py": (
         10,
-        "config model first_release properties arguments stages hub pipeline trainer pretrained_encoder",
+        "hub/test_config hub/test_model hub/test_first_release core/test_properties recipe/test_arguments "
+        "recipe/test_stages hub/test_hub hub/test_pipeline recipe/test_trainer hub/test_pretrained_encoder",
     ),
-    "feature_extraction_ser_align.py": (8, "feature_extraction properties shipped_model hub features"),
+    "feature_extraction_ser_align.py": (
+        8,
+        "hub/test_feature_extraction core/test_properties hub/test_shipped_model hub/test_hub "
+        "recipe/test_feature_cache",
+    ),
 }
 KINDS = (
     *("Binary", "Comparison", "Unary", "AddNot", "AndWithOr", "OrWithAnd"),
     *("True", "False", "Number", "Break", "Continue", "ZeroIteration"),
 )
-ANNOTATIONS = "BitOr"  # `str | None`: whatever replaces it fails when the file is imported, which shows nothing
-NOTICED = "noticed by a test"  # how what is said of a survivor begins, once there is one
+ANNOTATIONS = "BitOr"  # `str | None`: any replacement fails at import, which is not informative
+DETECTED = "detected by"  # prefix of the review of a survivor that a new test detects
 PATIENCE = 600  # seconds for the tests of one mutant; without a mistake they take less than two minutes
 
 
@@ -67,10 +76,10 @@ class Mutant:
     code: str
     change: str  # the line before and after
 
-    def survives(self, copy: Path) -> str:
-        """`killed`, `survived` or `timed out`, by the tests in a copy of the project."""
+    def run_tests(self, copy: Path) -> str:
+        """Run the tests in a copy of the project: `killed`, `survived` or `timed out`."""
         original = (ROOT / self.file).read_text(encoding="utf-8")
-        tests = [f"tests/test_{name}.py" for name in FILES[self.file][1].split()]
+        tests = [f"tests/{name}.py" for name in FILES[self.file][1].split()]
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
         try:
             self.write(copy, self.code)
@@ -86,8 +95,8 @@ class Mutant:
             (copy / folder / self.file).write_text(code, encoding="utf-8")
 
 
-def mutants_of(file: str, count: int) -> list[Mutant]:
-    """One change each of so many places."""
+def draw_mutants(file: str, count: int) -> list[Mutant]:
+    """Mutants of a file, each with one change in a different place."""
     code = (ROOT / file).read_text(encoding="utf-8")
     places: dict[int, list[str]] = {}
     for name in operator_names():
@@ -95,24 +104,27 @@ def mutants_of(file: str, count: int) -> list[Mutant]:
             continue
         occurrence = 0
         while mutated := mutate_code(code, get_operator(name)(), occurrence):
-            places.setdefault(first_difference(code, mutated), []).append(mutated)
+            places.setdefault(find_difference(code, mutated), []).append(mutated)
             occurrence += 1
     drawing = random.Random(SEED)
     chosen = drawing.sample(sorted(places), min(count, len(places)))
-    return [Mutant(file, mutated, change(code, mutated)) for mutated in (drawing.choice(places[at]) for at in chosen)]
+    return [
+        Mutant(file, mutated, describe_change(code, mutated))
+        for mutated in (drawing.choice(places[at]) for at in chosen)
+    ]
 
 
-def first_difference(one: str, other: str) -> int:
+def find_difference(one: str, other: str) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
 
 
-def change(before: str, after: str) -> str:
+def describe_change(before: str, after: str) -> str:
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm="")
     return "  →  ".join(line[1:].strip() for line in list(lines)[3:])
 
 
-def main(workers: int) -> None:
-    mutants = [mutant for file, (count, _) in FILES.items() for mutant in mutants_of(file, count)]
+def run_study(workers: int) -> None:
+    mutants = [mutant for file, (count, _) in FILES.items() for mutant in draw_mutants(file, count)]
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     with tempfile.TemporaryDirectory() as folder:
         copies: SimpleQueue[Path] = SimpleQueue()
@@ -123,62 +135,66 @@ def main(workers: int) -> None:
                 shutil.copyfile(ROOT / name, copy / name)
             copies.put(copy)
 
-        def tested(mutant: Mutant) -> str:
+        def test_mutant(mutant: Mutant) -> str:
             copy = copies.get()
-            outcome = mutant.survives(copy)
+            outcome = mutant.run_tests(copy)
             copies.put(copy)
             print(f"{outcome:9} {mutant.file}: {mutant.change}", flush=True)
             return outcome
 
-        for file in FILES:  # a test that fails without a mistake would kill them all
+        for file in FILES:  # a test that fails without a mistake would kill every mutant
             unchanged = Mutant(file, (ROOT / file).read_text(encoding="utf-8"), "nothing")
-            if tested(unchanged) != "survived":
-                sys.exit(f"error: the tests of {file} fail without a mistake: mend them first")
+            if test_mutant(unchanged) != "survived":
+                sys.exit(f"error: the tests of {file} fail without a mutation: fix them first")
         with ThreadPoolExecutor(workers) as pool:
-            outcomes = list(pool.map(tested, mutants))
+            outcomes = list(pool.map(test_mutant, mutants))
     found = [{"file": m.file, "change": m.change, "outcome": outcome} for m, outcome in zip(mutants, outcomes)]
-    report(found, {})
+    write_report(found, {})
 
 
-def report(outcomes: list[dict[str, str]], looked_at: dict[str, str], **more: Any) -> None:
-    """Write the results; what was found out about a survivor is written into `looked_at` by hand."""
+def write_report(outcomes: list[dict[str, str]], looked_at: dict[str, str], **more: Any) -> None:
+    """Write the results; `looked_at` holds the review of each survivor, written by hand."""
 
     def share(file: str) -> str:
         found = [one["outcome"] for one in outcomes if file in ("", one["file"])]
         noticed = len(found) - found.count("survived")
-        return f"{noticed} of {len(found)} ({100 * noticed / len(found):.0f} %), {found.count('timed out')} by time"
+        return f"{noticed} of {len(found)} ({100 * noticed / len(found):.0f} %), {found.count('timed out')} by timeout"
 
     left = [one["change"] for one in outcomes if one["outcome"] == "survived"]
-    since = sum(looked_at.get(change, "").startswith(NOTICED) for change in left)
+    since = sum(looked_at.get(change, "").startswith(DETECTED) for change in left)
     after = len(outcomes) - len(left) + since
     write_study(
         RESULTS,
-        title="Mistakes that the tests notice",
-        command="python studies/mutants.py",
+        title="Mutation testing",
+        command="python -m studies.mutants",
         rows=[
-            {"what": "mutants of the model's own files that the tests noticed", "measured": share("")},
+            {"what": "mutants of the Hub files that the tests detect", "measured": share("")},
             *({"what": file, "measured": share(file)} for file in FILES),
             {
-                "what": "with the tests that were written for the others",
+                "what": "including tests that were added for survivors",
                 "measured": f"{after} of {len(outcomes)} ({100 * after / len(outcomes):.0f} %)",
             },
-            *({"what": f"`{change}`", "measured": looked_at.get(change, "not looked at")} for change in left),
+            *({"what": f"`{change}`", "measured": looked_at.get(change, "not reviewed")} for change in left),
         ],
         outcomes=outcomes,
         looked_at=looked_at,
         **more,
-        notes="One mistake each, in places drawn at random. Those that were not noticed stand with their line "
-        "before and after, and what became of them.",
+        notes="Each mutant has one change in a random place. Survivors are listed with the line before and after the "
+        "change, and with what the review found.",
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, default=2, help="mutants tested at once; default: 2")
-    parser.add_argument("--report", action="store_true", help="test nothing: take up what `looked_at` says by now")
+    parser.add_argument("--workers", type=int, default=2, help="mutants to test in parallel; default: 2")
+    parser.add_argument("--report", action="store_true", help="run no tests: update the table from `looked_at`")
     options = parser.parse_args()
     if options.report:
         known = read_json(RESULTS)
-        report(known["outcomes"], known["looked_at"], versions=known["versions"])
+        write_report(known["outcomes"], known["looked_at"], versions=known["versions"])
     else:
-        main(options.workers)
+        run_study(options.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,10 @@
-"""The oldest libraries that the files of a model run on, in its folder alone; the next older ones, and what they say.
+"""The oldest library versions that the Hub files support, and what the releases before them report.
 
-    python studies/oldest_versions.py
+    python -m studies.oldest_versions
 
-Makes an environment in a temporary folder for each row, of Python 3.11 and the packages that the model card asks for (a
-few GB each, fetched from where pip fetches), and in it loads models/ser-align-mini with trust_remote_code, no network
-and nothing else of this project. Its logits are compared with those of the environment that runs this script. Writes
+For each row, creates a temporary environment with Python 3.11 and the packages that the model card requires (a few GB
+each, downloaded by pip) and loads models/ser-align-mini in it with trust_remote_code, without network and without the
+rest of this project. Its logits are compared with those of the current environment. Writes
 docs/results/reliability/versions.json.
 """
 
@@ -16,16 +16,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
 from recipe.model_card import OLDEST
 from studies.reporting import RELIABILITY, write_study
 
+ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "models" / "ser-align-mini"
 RESULTS = RELIABILITY / "versions.json"
 TOLERANCE = 1e-5
-# The environment of each row: the oldest of all, and with one library of the release before.
+# One environment per row: the oldest versions, and variants with one library a release older.
 TRIED = [OLDEST, {**OLDEST, "transformers": "5.19.0"}, {**OLDEST, "torch": "2.5.1"}]
 PROBE = """
 import json, sys
@@ -47,42 +45,41 @@ print("RESULT" + json.dumps(found))
 
 
 def main() -> None:
-    expected, said = probed(sys.executable)
+    expected, message = probe(sys.executable)
     if expected is None:
-        sys.exit(f"error: {said}")
-    rows = [{"what": named(versions), "measured": tried(versions, expected)} for versions in TRIED]
+        sys.exit(f"error: {message}")
+    rows = [{"what": format_versions(versions), "measured": try_versions(versions, expected)} for versions in TRIED]
     write_study(
         RESULTS,
-        title="Oldest versions that a model's own files run on",
-        command="python studies/oldest_versions.py",
+        title="Oldest supported library versions",
+        command="python -m studies.oldest_versions",
         rows=rows,
-        notes="Largest difference to the versions below, over the logits of AutoModel and "
-        "AutoModelForAudioClassification and the scores of both pipelines. The recipe itself runs on the pinned "
-        "versions alone.",
+        notes="Largest difference from the pinned versions over the logits of AutoModel and "
+        "AutoModelForAudioClassification and the scores of both pipelines. Training requires the pinned versions.",
     )
     print(json.dumps(rows, indent=2))
 
 
-def named(versions: dict[str, str]) -> str:
+def format_versions(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in versions.items())
 
 
-def tried(versions: dict[str, str], expected: list[list[float]]) -> str:
-    """What the model does in an environment of these versions."""
+def try_versions(versions: dict[str, str], expected: list[list[float]]) -> str:
+    """The result of running the model in an environment with these versions."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = str(Path(folder) / "bin" / "python")
         packages = [f"{name}=={number}" for name, number in versions.items()]
         subprocess.run([python, "-m", "pip", "install", "-q", *packages, "soundfile", "soxr"], check=True)
-        found, said = probed(python)
+        found, message = probe(python)
     if found is None:
-        return f"does not load: {said}"
+        return f"does not load: {message}"
     difference = max(abs(a - b) for mine, theirs in zip(expected, found) for a, b in zip(mine, theirs))
     return f"{'the same' if difference < TOLERANCE else 'DIFFERENT'}, to {difference:.1e}"
 
 
-def probed(python: str) -> tuple[list[list[float]] | None, str]:
-    """What the model says to one waveform in this Python, or None and the last line of the error."""
+def probe(python: str) -> tuple[list[list[float]] | None, str]:
+    """The model's scores for one waveform in this Python, or None and the last line of the error."""
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(MODEL, Path(folder) / "model")
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -1,4 +1,4 @@
-"""What each study of reliability leaves: one section of docs/RELIABILITY.md."""
+"""The JSON file that each study writes, which becomes a section of docs/RELIABILITY.md."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ RELIABILITY = Path(__file__).parent.parent / "docs" / "results" / "reliability"
 
 
 def write_study(path: Path, title: str, command: str, rows: list[dict[str, str]], notes: str, **more: Any) -> None:
-    """The results of a study as JSON.
+    """Write the results of a study as JSON.
 
     Args:
-        command: that makes them again.
-        rows: `what` was measured, and what was `measured`.
-        more: what the study keeps for itself.
+        command: the command that reproduces them.
+        rows: `what` was measured, and the result (`measured`).
+        more: further values that the study stores.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"title": title, "command": command, "rows": rows, "notes": notes, "versions": library_versions()}

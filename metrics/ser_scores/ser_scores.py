@@ -1,6 +1,6 @@
 """UA, WA and macro-F1 with the confusion matrix, as a local module of the evaluate library.
 
-`evaluate.load("metrics/ser_scores")` works without network.
+`evaluate.load("metrics/ser_scores")` needs no network.
 """
 
 import datasets
@@ -9,16 +9,15 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score
 
 _DESCRIPTION = """
-UA (unweighted accuracy, also UAR) is the mean over classes of the per-class recall: every class counts the
-same. WA (weighted accuracy) is correct / all. Classes without a reference have no recall and are left out
-of UA and macro-F1.
+UA (unweighted accuracy, also UAR) is the mean of the per-class recalls, so every class has the same weight.
+WA (weighted accuracy) is the fraction of correct predictions. UA and macro-F1 ignore classes without a reference.
 """
 
 _KWARGS_DESCRIPTION = """
 Args:
     predictions (list of int): predicted class indices.
     references (list of int): true class indices.
-    num_classes (int, optional): size of the confusion matrix; the largest index + 1 by default.
+    num_classes (int, optional): size of the confusion matrix; defaults to the largest index + 1.
 Returns:
     ua, wa, macro_f1 (float, 0 to 1), confusion_matrix (list of lists of int, row true, column predicted).
 Example:

@@ -18,12 +18,12 @@ from running import lines_of, obey_permissions, run_anew
 from core.audio import read_audio, read_duration
 from core.errors import InputError
 from inference.live import open_stream
-from models.ship import generated_audio
+from models.ship import generate_buzzes
 from recording_ser_align import encode_path, read_blocks
 from studies.fuzz_audio import OUTCOMES, READERS, outcomes
 
 RATE = 16000
-VOICE = generated_audio()["180 Hz"]
+VOICE = generate_buzzes()["180 Hz"]
 NO_SPEECH = "holds no speech: it is empty or silent"
 
 

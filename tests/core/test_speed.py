@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from core.errors import InputError
 from core.loading import load_pipeline
 from core.speed import PackedLinear, check_dtype, make_fast
-from models.ship import MODEL, generated_audio
+from models.ship import MODEL, generate_buzzes
 
 
 @pytest.mark.parametrize("encoder", TINY_ENCODERS)
@@ -40,7 +40,7 @@ def test_bfloat16_answers_nearly_the_same(recognize, monkeypatch):
     """Emulated where it must be: slower, the same numbers."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     rough = load_pipeline(str(MODEL), device="cpu", dtype="bfloat16")
-    for waveform in generated_audio().values():
+    for waveform in generate_buzzes().values():
         exact = {entry["label"]: entry["score"] for entry in recognize(waveform)}
         near = {entry["label"]: entry["score"] for entry in rough(waveform)}
         assert near == pytest.approx(exact, abs=0.02) and near != exact

@@ -36,7 +36,7 @@ def written(tmp_path, **changes):
 
 def test_stage_1_comes_once_for_each_fold_and_seed_before_its_variants(tmp_path):
     experiment = read_experiment(written(tmp_path), [])
-    assert [str(cell) for cell in experiment.cells()] == [
+    assert [str(cell) for cell in experiment.list_cells()] == [
         *("fold 1, seed 0, stage 1", "fold 1, seed 0, plain", "fold 1, seed 0, proposed"),
         *("fold 2, seed 0, stage 1", "fold 2, seed 0, plain", "fold 2, seed 0, proposed"),
         *("fold 1, seed 3, stage 1", "fold 1, seed 3, plain"),
@@ -46,13 +46,13 @@ def test_stage_1_comes_once_for_each_fold_and_seed_before_its_variants(tmp_path)
 
 def test_a_cell_is_a_command_line_of_train(tmp_path):
     experiment = read_experiment(written(tmp_path), ["--output_dir", "outputs/x", "--use_cpu", "--max_steps", "5"])
-    stage1, plain = experiment.cells()[6:8]
-    first = parse_arguments(experiment.command_line(stage1), description="")[1]
-    second = parse_arguments(experiment.command_line(plain), description="")[2]
+    stage1, plain = experiment.list_cells()[6:8]
+    first = parse_arguments(experiment.build_argv(stage1), description="")[1]
+    second = parse_arguments(experiment.build_argv(plain), description="")[2]
     assert (first.data.fold, first.trainer.seed, first.trainer.stage) == (1, 3, "1")
     assert (second.data.fold, second.trainer.seed, second.trainer.stage) == (1, 3, "2")
     assert second.trainer.init_from == f"{first.trainer.output_dir}/stage1" == "outputs/x/fold1-seed3/stage1"
-    assert Path(second.trainer.output_dir) / "stage2" == experiment.stage_dir(plain)
+    assert Path(second.trainer.output_dir) / "stage2" == experiment.find_stage_folder(plain)
     assert second.model.pooling == "self_attention" and second.model.eal_weight == 0
     assert first.trainer.use_cpu and first.trainer.max_steps == second.trainer.max_steps == 5
 
@@ -60,25 +60,25 @@ def test_a_cell_is_a_command_line_of_train(tmp_path):
 def test_variants_of_stage_1_are_trained_by_themselves(tmp_path):
     config = written(tmp_path, stage=1, scored_on="validation", options={"num_validation_speakers": 6, "use_cpu": True})
     experiment = read_experiment(config, ["--output_dir", "outputs/x"])
-    cells = experiment.cells()
+    cells = experiment.list_cells()
     assert [str(cell) for cell in cells][:2] == ["fold 1, seed 0, plain", "fold 1, seed 0, proposed"]
-    assert all(experiment.starts_from(cell) is None for cell in cells) and len(cells) == 6
-    assert experiment.stage_dir(cells[1]) == Path("outputs/x/fold1-seed0/proposed/stage1")
-    args = parse_arguments(experiment.command_line(cells[1]), description="")[1]
+    assert all(experiment.find_stage1(cell) is None for cell in cells) and len(cells) == 6
+    assert experiment.find_stage_folder(cells[1]) == Path("outputs/x/fold1-seed0/proposed/stage1")
+    args = parse_arguments(experiment.build_argv(cells[1]), description="")[1]
     assert (args.trainer.stage, args.trainer.init_from, args.model.eal_margin) == ("1", None, 0.6)
     assert args.data.num_validation_speakers == 6 and args.trainer.use_cpu
-    assert Path(args.trainer.output_dir) / "stage1" == experiment.stage_dir(cells[1])
+    assert Path(args.trainer.output_dir) / "stage1" == experiment.find_stage_folder(cells[1])
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_table_reads_and_shares_its_cells_with_the_others(path):
     """A folder means one command line, whichever table asks for it."""
     experiment = read_experiment(str(path), [])
-    assert len(experiment.cells()) == len({experiment.stage_dir(cell) for cell in experiment.cells()})
+    assert len(experiment.list_cells()) == len({experiment.find_stage_folder(cell) for cell in experiment.list_cells()})
     for other in (read_experiment(str(table), []) for table in TABLES if table.parent == path.parent):
-        folders = {other.stage_dir(cell): other.command_line(cell) for cell in other.cells()}
-        for cell in experiment.cells():
-            lines = experiment.command_line(cell), folders.get(experiment.stage_dir(cell))
+        folders = {other.find_stage_folder(cell): other.build_argv(cell) for cell in other.list_cells()}
+        for cell in experiment.list_cells():
+            lines = experiment.build_argv(cell), folders.get(experiment.find_stage_folder(cell))
             assert lines[1] is None or parse_arguments(lines[0], "") == parse_arguments(lines[1], "")
 
 
@@ -86,9 +86,7 @@ def test_table_3_is_the_papers_five_configurations():
     for corpus, folds in (("iemocap", 5), ("cremad", 5), ("ravdess", 6)):
         experiment = read_experiment(f"run_configs/{corpus}/table3.yaml", [])
         assert len(experiment.folds) == folds
-        args = {
-            v.key: parse_arguments(experiment.command_line(Cell(1, 0, v)), "")[2].model for v in experiment.variants
-        }
+        args = {v.key: parse_arguments(experiment.build_argv(Cell(1, 0, v)), "")[2].model for v in experiment.variants}
         found = {key: (a.pooling, a.eal_weight, a.fual_weight) for key, a in args.items()}
         assert found == {
             "self_attention": ("self_attention", 0, 0),
@@ -111,20 +109,32 @@ def test_table_4_is_margin_times_weight():
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"fold": [1]}, [], "'fold' is not one of title, config, folds"),
-        ({"folds": [1, "two"]}, [], r"folds=\[1, 'two'\] is not a list of whole numbers"),
-        ({"folds": [1, 1]}, [], r"folds=\[1, 1\] names one of them twice"),
-        ({"baseline": "cls"}, [], "'cls' is not one of its variants, plain, proposed"),
-        ({"stage": 3}, [], "stage=3, scored_on='test'; valid are 1 or 2, and validation or test"),
-        ({"stage": 1, "projected": ["proposed"]}, [], "proposed has no CLS output to project"),
-        ({"variants": {}}, [], "variants must hold 'name: options' lines"),
-        ({"variants": {"stage1": {}}}, [], "variant stage1: its name must be that of a folder other than stage1"),
-        ({"variants": {"a": {"option": {}}}}, [], "variant a: 'option' is not one of name, options"),
+        ({"fold": [1]}, [], "unknown key 'fold'; valid keys: title, config, folds"),
+        ({"folds": [1, "two"]}, [], r"folds=\[1, 'two'\] must be a list of non-negative integers"),
+        ({"folds": [1, 1]}, [], r"folds=\[1, 1\] contains duplicates"),
+        ({"baseline": "cls"}, [], "no variant is called 'cls'; choose from plain, proposed"),
+        ({"stage": 3}, [], "stage=3 is invalid: use 1 or 2"),
+        ({"stage": 1, "tsne": ["proposed"]}, [], "variant proposed has no CLS output to draw"),
+        ({"scored_on": "train"}, [], "scored_on='train' is invalid: use validation or test"),
+        ({"projected": ["proposed"]}, [], "'projected' is now called 'tsne'"),
+        ({"recordings": {}}, [], "'recordings' is now called 'timeline'"),
+        ({"timeline": {"variant": "plain"}}, [], "timeline: missing key 'utterances'"),
+        ({"variants": {}}, [], "variants must contain 'name: options' lines"),
+        (
+            {"variants": {"stage1": {}}},
+            [],
+            "variant stage1: choose a name that is a valid folder name and not 'stage1'",
+        ),
+        ({"variants": {"a": {"option": {}}}}, [], "variant a: unknown key 'option'; valid keys: name, options"),
         ({"variants": {"a": {"options": {"eal_margn": 1}}}}, [], "--eal_margn is not an option; did you mean"),
-        ({"variants": {"a": {"options": {"only": {"gender": "male"}}}}}, [], "'only' is the same for all variants"),
-        ({"variants": {"a": {"options": {"seed": 7}}}}, [], "'seed' is the same for all variants"),
-        ({"variants": {"a": {"name": "a | b"}}}, [], "its name stands in Markdown tables: leave out the |"),
-        ({"projected": ["plain"]}, [], "plain has no CLS output to project: take it out of projected"),
+        (
+            {"variants": {"a": {"options": {"only": {"gender": "male"}}}}},
+            [],
+            "'only' must be the same for all variants",
+        ),
+        ({"variants": {"a": {"options": {"seed": 7}}}}, [], "'seed' must be the same for all variants"),
+        ({"variants": {"a": {"name": "a | b"}}}, [], r"remove the '\|' from its name"),
+        ({"tsne": ["plain"]}, [], "plain has no CLS output to draw: remove it from tsne"),
         ({}, ["--fold", "2"], "--fold is set by the experiment"),
         ({}, ["--eal_margin=0.5"], "--eal_margin is set by the experiment"),
         ({}, ["--num_epoch", "2"], "--num_epoch is not an option; did you mean --num_epochs"),
@@ -138,7 +148,7 @@ def test_a_mistake_is_named_before_anything_is_trained(tmp_path, changes, option
 def test_an_empty_list_is_an_option_too(tmp_path):
     config = written(tmp_path, variants={"clean": {"options": {"noise_snrs": [], "speed_factors": [0.9, 1.1]}}})
     experiment = read_experiment(config, [])
-    data = parse_arguments(experiment.command_line(experiment.cells()[1]), "")[2].data
+    data = parse_arguments(experiment.build_argv(experiment.list_cells()[1]), "")[2].data
     assert data.noise_snrs == [] and data.speed_factors == [0.9, 1.1]
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 from transformers import AutoFeatureExtractor
 
 from modeling_ser_align import SERAlignForAudioClassification
-from models.ship import CODE, MODEL, PREDICTIONS, generated_audio
+from models.ship import CODE, MODEL, PREDICTIONS, generate_buzzes
 from recipe.corpora import load_corpus
 from recipe.preparing import UtterancePreparer, shortest_utterance
 from recipe.scoring import predict
@@ -39,7 +39,7 @@ def test_it_is_small_and_the_two_stage_model_with_both_losses():
 
 
 def test_a_fresh_process_gives_the_stored_predictions(tmp_path):
-    np.savez(tmp_path / "audio.npz", **generated_audio())
+    np.savez(tmp_path / "audio.npz", **generate_buzzes())
     found, _ = fresh(SCRIPT, MODEL, tmp_path / "audio.npz", home=tmp_path / "hf", cwd=tmp_path)
     stored = json.loads(PREDICTIONS.read_text(encoding="utf-8"))
     assert found.keys() == stored.keys()
@@ -67,8 +67,7 @@ def test_four_seconds_take_less_than_a_tenth_of_a_second_on_one_core():
 
 def test_its_code_is_the_projects():
     for name in CODE:
-        is_same = (MODEL / name).read_bytes() == (ROOT / name).read_bytes()
-        assert is_same, f"{name} differs: run `make sync-model`"
+        assert (MODEL / name).read_text(encoding="utf-8") == (ROOT / name).read_text(encoding="utf-8"), name
 
 
 def test_its_card_has_licence_attribution_and_the_score_of_the_recipe():

@@ -7,7 +7,7 @@ from transformers import AutoFeatureExtractor
 
 from inference.evidence import MEASURES, _words, explain, top_frames, voice_measures
 from modeling_ser_align import SERAlignForAudioClassification
-from models.ship import MODEL, generated_audio
+from models.ship import MODEL, generate_buzzes
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 
 RATE = 16000
@@ -82,7 +82,7 @@ def recognize():
 
 @pytest.mark.parametrize("seconds", [2, 20])
 def test_stretches_hold_the_weight_of_the_pieces_that_was_scored(seconds, recognize):
-    waveform = np.concatenate([np.zeros(8000, "f4"), *([generated_audio()["180 Hz"]] * (seconds // 2))])
+    waveform = np.concatenate([np.zeros(8000, "f4"), *([generate_buzzes()["180 Hz"]] * (seconds // 2))])
     evidence = explain(recognize, waveform)
     weights, times = (np.array(evidence["weights"][name]) for name in ("values", "times"))
     assert weights.sum() == pytest.approx(1, abs=1e-4) and len(times) == len(weights)

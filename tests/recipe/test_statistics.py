@@ -10,11 +10,11 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from recipe.statistics import (
     METRICS,
     chance_confusion,
+    compute_scores,
     difference_interval,
     holm,
     majority_confusion,
     paired_p_value,
-    scores_of,
     smallest_p_value,
     speaker_confusions,
     speaker_interval,
@@ -42,7 +42,7 @@ def test_scores_are_those_of_scikit_learn():
     for seed in range(5):
         lines = random_lines(seed)
         true, predicted = [line["label"] for line in lines], [line["prediction"] for line in lines]
-        scores = scores_of(stacked(lines).sum(axis=0))
+        scores = compute_scores(stacked(lines).sum(axis=0))
         assert scores["ua"] == pytest.approx(balanced_accuracy_score(true, predicted))
         assert scores["wa"] == pytest.approx(accuracy_score(true, predicted))
         assert scores["macro_f1"] == pytest.approx(f1_score(true, predicted, average="macro"))
@@ -50,14 +50,14 @@ def test_scores_are_those_of_scikit_learn():
 
 def test_a_class_without_utterances_is_left_out():
     """Angry 1 of 2, happy 2 of 2, one angry taken for sad, which no one is: UA (1/2 + 1) / 2."""
-    scores = scores_of(np.array([[1.0, 0, 1], [0, 2, 0], [0, 0, 0]]))
+    scores = compute_scores(np.array([[1.0, 0, 1], [0, 2, 0], [0, 0, 0]]))
     assert scores["ua"] == pytest.approx(0.75) and scores["wa"] == pytest.approx(0.75)
     assert scores["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_chance_and_majority_by_hand():
     counts = np.array([10.0, 30.0, 60.0])
-    chance, majority = scores_of(chance_confusion(counts)), scores_of(majority_confusion(counts, 2))
+    chance, majority = compute_scores(chance_confusion(counts)), compute_scores(majority_confusion(counts, 2))
     assert chance["ua"] == pytest.approx(1 / 3) and chance["wa"] == pytest.approx(1 / 3)
     assert majority["ua"] == pytest.approx(1 / 3) and majority["wa"] == pytest.approx(0.6)
     assert majority["macro_f1"] == pytest.approx(2 * 0.6 / 1.6 / 3)
@@ -76,7 +76,7 @@ def test_the_interval_is_that_of_a_loop_over_resamples():
     confusions = stacked(random_lines(3, speakers=12))
     rng = np.random.default_rng(1)
     for metric in METRICS:
-        drawn = [scores_of(confusions[rng.integers(12, size=12)].sum(axis=0))[metric] for _ in range(4000)]
+        drawn = [compute_scores(confusions[rng.integers(12, size=12)].sum(axis=0))[metric] for _ in range(4000)]
         assert speaker_interval(confusions, metric) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.01)
 
 
@@ -110,7 +110,7 @@ def test_the_paired_test_is_exact_for_few_speakers():
 
     def difference(swapped):
         sides = [np.where(swapped[:, None, None], a, b).sum(axis=0) for a, b in ((second, first), (first, second))]
-        return float(scores_of(sides[0])["ua"] - scores_of(sides[1])["ua"])
+        return float(compute_scores(sides[0])["ua"] - compute_scores(sides[1])["ua"])
 
     null = np.array([difference(np.array(swaps)) for swaps in itertools.product([False, True], repeat=6)])
     observed = difference(np.zeros(6, dtype=bool))

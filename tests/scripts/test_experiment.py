@@ -17,6 +17,8 @@ from core.errors import InputError
 from experiments.cells import read_experiment
 from experiments.report import write_report
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = [*SHORT[2:], "--max_steps", "3"]
 CELLS = 6  # two folds: stage 1 and two variants each
 
@@ -35,7 +37,7 @@ def experiment(demo, tmp_path_factory):
         "config": "run_configs/quickstart.yaml",
         "folds": [1, 2],
         "baseline": "plain",
-        "projected": ["proposed"],
+        "tsne": ["proposed"],
         "variants": {
             "plain": {"name": "self-attention", "options": {"pooling": "self_attention", "eal_weight": 0}},
             "proposed": {"name": "proposed", "options": {"pooling": "cls"}, "paper": {"ua": 0.753}},
@@ -89,13 +91,23 @@ def test_several_processes_train_one_cell_together(experiment, demo, tmp_path):
     assert len(finished(tmp_path / "out")) == 3 and result.stdout.count("Report: ") == 1
 
 
+def test_help_and_list_import_nothing_heavy(experiment):
+    """They answer at once: no torch, transformers or datasets."""
+    config, output, _ = experiment
+    for argv in (["--help"], ["--config", config, "--output_dir", output, "--list"]):
+        script = f"import runpy, sys; sys.argv = {['experiment.py', *map(str, argv)]!r}\n"
+        script += "try:\n    runpy.run_path('experiment.py', run_name='__main__')\nexcept SystemExit:\n    pass\n"
+        script += "print('HEAVY', {'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules))"
+        assert run_anew("-c", script).stdout.splitlines()[-1] == "HEAVY set()"
+
+
 def test_list_says_what_is_done_at_once(experiment):
     config, output, _ = experiment
     start = time.perf_counter()
     lines = run_anew("experiment.py", "--config", config, "--output_dir", output, "--list").stdout.splitlines()
     assert time.perf_counter() - start < 3
     assert len(lines) == CELLS and lines[0].split() == ["1", "done", "fold", "1,", "seed", "0,", "stage", "1"]
-    assert "--cell 7 is not one of the 6 cells" in run(config, output, "--cell", 7, expect=1).stderr
+    assert "--cell 7 is out of range: choose from 1 to 6" in run(config, output, "--cell", 7, expect=1).stderr
 
 
 def test_the_report_adds_up_to_the_predictions(experiment):
@@ -166,7 +178,7 @@ def test_a_report_of_a_part_says_what_is_missing(experiment, tmp_path, monkeypat
     copy = shutil.copytree(output, tmp_path / "out")
     shutil.rmtree(copy / "fold2-seed0" / "proposed")
     text = reported(config, copy, monkeypatch)
-    assert "5 of 6 runs are finished; not yet: fold 2, seed 0, proposed." in text
+    assert "5 of 6 runs are finished; missing: fold 2, seed 0, proposed." in text
     with pytest.raises(InputError, match=r"no cell of .* is finished"):
         reported(config, tmp_path / "none", monkeypatch)
 
@@ -180,15 +192,18 @@ def test_a_report_of_one_fold_has_a_fold_of_one_speaker(experiment, tmp_path, mo
         lines = [{**line, "speaker": "1F", "gender": "female"} for line in lines_of(path)]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     text = reported(config, copy, monkeypatch)
-    assert "[-, -]" in text and "| 1.000 | 1.000 | 1 | 1 |" in text and "With 1 speaker, p cannot be below" in text
+    assert "[-, -]" in text and "| 1.000 | 1.000 | 1 | 1 |" in text and "With 1 speaker, p cannot fall below" in text
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda text: text[:-40], "predictions.jsonl, line .* is cut short: remove"),
-        (lambda text: "".join(text.splitlines(keepends=True)[:-1]), "159 test lines for 159 utterances, where 160"),
-        (lambda text: text + text.splitlines(keepends=True)[-1], "holds 161 test lines for 160 utterances"),
+        (
+            lambda text: "".join(text.splitlines(keepends=True)[:-1]),
+            "159 test lines for 159 utterances, but 160 were scored",
+        ),
+        (lambda text: text + text.splitlines(keepends=True)[-1], "has 161 test lines for 160 utterances"),
         (lambda text: None, "predictions.jsonl is missing: remove"),
     ],
 )
@@ -249,10 +264,26 @@ def test_the_temperature_is_stored_and_used(experiment):
     assert config["auto_map"]["AutoModel"] == "modeling_ser_align.SERAlignForAudioClassification"
 
 
+def test_an_invalid_variant_is_refused_before_any_audio_is_read(experiment, tmp_path):
+    """Also one whose options parse and whose model cannot be built: 5 heads do not divide the hidden size."""
+    config, _, _ = experiment
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    content["variants"]["proposed"]["options"]["pooling_num_heads"] = 5
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump(content), encoding="utf-8")
+    corpus = tmp_path / "no corpus"
+    argv = ["--config", wrong, "--output_dir", tmp_path / "out", *OPTIONS, "--data_dir", corpus]
+    result = run_script("experiment.py", *argv, expect=1)
+    assert "pooling_num_heads" in result.stderr and "[cell 3: fold 1, seed 0, proposed]" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not corpus.exists()  # the demo corpus is generated when it is first read
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_search_in_stage_1_shows_validation_speakers_alone(experiment, demo, tmp_path):
     config, _, _ = experiment
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    for name in ("projected", "cited"):
+    for name in ("tsne", "cited"):
         content.pop(name)
     variants = {"plain": {}, "slow": {"options": {"learning_rate": 0.0001}}}
     search = tmp_path / "search.yaml"
@@ -269,4 +300,4 @@ def test_a_search_in_stage_1_shows_validation_speakers_alone(experiment, demo, t
     compared = next(csv.DictReader((tmp_path / "out" / "search" / "comparisons.csv").open(encoding="utf-8")))
     assert float(compared["difference_ua"]) == pytest.approx(expected - float(scores[-2]["last_ua"]))
     text = (tmp_path / "out" / "search" / "report.md").read_text(encoding="utf-8")
-    assert "those of **validation** speakers" in text and "| fold | validation speakers |" in text
+    assert "for **validation** speakers" in text and "| fold | validation speakers |" in text

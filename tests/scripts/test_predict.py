@@ -20,7 +20,7 @@ from running import environment, lines_of, predict, run_anew
 from core.errors import InputError
 from inference.files import recordings
 from inference.outputs import as_audacity, as_csv, as_textgrid, as_webvtt, output_format, track_paths
-from models.ship import generated_audio
+from models.ship import generate_buzzes
 
 RATE = 16000
 
@@ -29,7 +29,7 @@ RATE = 16000
 def folder(tmp_path_factory):
     """Three recordings of known content, one of them stereo at 44.1 kHz, and four that cannot be answered."""
     folder = tmp_path_factory.mktemp("recordings")
-    low, middle, high = generated_audio().values()
+    low, middle, high = generate_buzzes().values()
     silence = np.zeros(RATE, np.float32)
     soundfile.write(folder / "a.wav", np.concatenate([low, silence, high]), RATE)
     soundfile.write(folder / "b.flac", middle, RATE)
@@ -112,7 +112,7 @@ def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_
 
 
 def test_a_stream_gives_one_line_a_second(folder):
-    low, _, high = generated_audio().values()
+    low, _, high = generate_buzzes().values()
     waveform = np.concatenate([np.zeros(RATE, np.float32), low, np.zeros(RATE, np.float32), high])
     samples = (32767 * waveform).astype("<i2")
     raw = [json.loads(line) for line in predict("-", stdin=samples.tobytes()).stdout.splitlines()]
@@ -131,7 +131,7 @@ def test_a_line_comes_before_the_stream_ends():
     command = [sys.executable, "predict.py", "-"]
     run = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        run.stdin.write((20000 * generated_audio()["180 Hz"]).astype("<i2").tobytes())
+        run.stdin.write((20000 * generate_buzzes()["180 Hz"]).astype("<i2").tobytes())
         run.stdin.flush()
         assert json.loads(run.stdout.readline())["end"] == 1.0  # the pipe is still open
     finally:
@@ -244,7 +244,7 @@ def test_timelines_of_equal_names_do_not_overwrite_each_other(tmp_path):
 def test_odd_file_names_are_answered_and_obey_nothing(tmp_path):
     odd = [b"\xff not utf-8.wav", "two\nlines \u2028 \x1b[31m.wav".encode(), b"=1+1.wav"]
     for name in odd:
-        soundfile.write(os.path.join(os.fsencode(tmp_path), name), generated_audio()["180 Hz"], RATE)
+        soundfile.write(os.path.join(os.fsencode(tmp_path), name), generate_buzzes()["180 Hz"], RATE)
     for output, channels in (("a.jsonl", "mix"), ("a.csv", "each")):
         run = predict(tmp_path, "--output", tmp_path / output, "--channels", channels)
         assert "\x1b" not in run.stdout and len(run.stdout.splitlines()) == 3

@@ -1,4 +1,4 @@
-"""The README's one command, as it stands there, and the snippet of docs/TRAINING.md."""
+"""The README's training command, and the snippet of docs/TRAINING.md that uses its result."""
 
 import os
 import re
@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 from running import predict
 
+from docs.build.make import BLOCKS
 from recipe.results import read_results
 
 COMMAND = "accelerate launch train.py --config run_configs/quickstart.yaml"
@@ -45,8 +46,7 @@ def test_the_quickstart_trains_both_stages_and_scores_unseen_speakers(tmp_path):
     recordings = list((ROOT / "data" / "demo" / "speaker_01").glob("*.wav"))
     assert recordings and all(path.name in answers for path in recordings)
 
-    training = (ROOT / "docs" / "TRAINING.md").read_text(encoding="utf-8")
-    generated = training.partition("<!-- quickstart:begin -->")[2]
+    generated = BLOCKS["quickstart"].read_text(encoding="utf-8").partition("<!-- quickstart:begin -->")[2]
     snippet = re.search(r"```python\n(from transformers.*?)```", generated, re.DOTALL)[1]
     snippet = snippet.replace("outputs/quickstart", str(tmp_path))
     used = subprocess.run([sys.executable, "-c", snippet], cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -14,6 +14,8 @@ from recipe.preparing import AudioCache, UtterancePreparer, shortest_utterance
 from recipe.scoring import predict
 from recipe.splits import make_split
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("encoder", TINY_ENCODERS)
 def test_real_utterances_score_the_same_in_batches_of_any_size(corpora, encoder):

@@ -1,0 +1,222 @@
+"""The engine of experiment.py: check and train the cells, and report what is finished."""
+
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
+from transformers import AutoFeatureExtractor
+
+from core.errors import InputError
+from core.json_files import read_json, write_json
+from experiments.cells import Cell, Experiment
+from experiments.diarization_report import append_diarization, measure_fold
+from experiments.embeddings import embed_utterances
+from experiments.report import write_report
+from modeling_ser_align import SERAlignForAudioClassification
+from recipe.arguments import Arguments, first_difference
+from recipe.data import read_rows, rows_of, split_of
+from recipe.preparing import AudioCache, UtterancePreparer, shortest_utterance
+from recipe.results import read_results
+from recipe.run import quiet_libraries, train_stages
+from recipe.stages import check_run
+
+SECONDS_BETWEEN_LOOKS = 5  # while other processes train the remaining cells
+
+
+def start_processes(experiment: Experiment) -> bool:
+    """Set up the device and the process group; returns whether this is the main process."""
+    quiet_libraries()
+    # PartialState is a singleton: the first one created sets the device for the whole process.
+    first = experiment.parse_cell(experiment.list_cells()[0])
+    return PartialState(cpu=first[1].trainer.use_cpu).is_main_process
+
+
+# ------------------------------------------------------------------------------------------- training
+
+
+def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
+    """Train the unfinished cells, and wait for those that other runs are training.
+
+    In a distributed run, the main process chooses the cell for all processes.
+
+    Raises:
+        InputError: a cell is misconfigured, or was trained with other options before; nothing is trained then.
+    """
+    check_cells(experiment, cells)
+    check_finished(experiment, cells)
+    rows, cache = None, AudioCache()
+    while True:
+        lock = number = None
+        is_done = False
+        if PartialState().is_main_process:
+            waiting = [cell for cell in cells if read_results(experiment.find_stage_folder(cell)) is None]
+            number = next((cells.index(cell) for cell in waiting if (lock := claim_cell(experiment, cell))), None)
+            is_done = not waiting
+        number, is_done = broadcast_object_list([number, is_done])
+        if is_done:
+            return
+        if number is None:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            continue
+        cell = cells[number]
+        PartialState().print(f"\n{describe_progress(experiment, cell)}")
+        try:
+            arguments = experiment.parse_cell(cell)
+            rows = rows or read_rows(arguments[1])
+            train_stages(arguments, *rows, cache)
+        except InputError as error:
+            raise name_cell(error, experiment, cell) from error
+        finally:
+            if lock is not None:
+                lock.release()
+
+
+def check_cells(experiment: Experiment, cells: list[Cell]) -> None:
+    """Raise InputError if a cell's model or training arguments are invalid, before any audio is read."""
+    for cell in cells:
+        try:
+            check_run(experiment.parse_cell(cell))
+        except InputError as error:
+            raise name_cell(error, experiment, cell) from error
+
+
+def check_finished(experiment: Experiment, cells: list[Cell]) -> None:
+    """Raise InputError if a finished cell was trained with other options, and so is not what is asked for."""
+    for cell in cells:
+        stage_dir = experiment.find_stage_folder(cell)
+        if read_results(stage_dir) is not None:
+            args = parse_stage(experiment, cell)
+            difference = first_difference(read_json(stage_dir / "arguments.json"), args.flat())
+            if difference is not None:
+                raise InputError(
+                    f"{stage_dir} was trained with {difference}: remove it, or choose another --output_dir"
+                )
+
+
+def name_cell(error: InputError, experiment: Experiment, cell: Cell) -> InputError:
+    return InputError(f"{error} [cell {experiment.list_cells().index(cell) + 1}: {cell}]")
+
+
+def parse_stage(experiment: Experiment, cell: Cell) -> Arguments:
+    """The arguments of the stage that this cell trains."""
+    return experiment.parse_cell(cell)[experiment.find_stage(cell)]
+
+
+def claim_cell(experiment: Experiment, cell: Cell) -> FileLock | None:
+    """Lock a cell that can be trained now; None if its stage 1 is missing or another process is training the cell.
+
+    The operating system releases the lock when the process ends.
+    """
+    first = experiment.find_stage1(cell)
+    if first is not None and read_results(experiment.find_stage_folder(first)) is None:
+        return None
+    folder = experiment.find_fold_folder(cell)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{cell.variant.key if cell.variant else 'stage1'}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    if read_results(experiment.find_stage_folder(cell)) is None:
+        return lock
+    lock.release()  # another process finished it in the meantime
+    return None
+
+
+def describe_progress(experiment: Experiment, cell: Cell) -> str:
+    """`[12 of 36 done, about 41 min left] fold 2, seed 0, cls`; the estimate assumes a single process."""
+    seconds: dict[bool, list[float]] = {True: [], False: []}  # keyed by whether it is a stage 1
+    left = []
+    cells = experiment.list_cells()
+    for other in cells:
+        results = read_results(experiment.find_stage_folder(other))
+        if results is None:
+            left.append(other.variant is None)
+        else:
+            seconds[other.variant is None].append(results["seconds"])
+    estimate = ""
+    if all(seconds[is_stage1] for is_stage1 in left):
+        estimate = f", about {sum(median(seconds[is_stage1]) for is_stage1 in left) / 60:.0f} min left"
+    return f"[{len(cells) - len(left)} of {len(cells)} done{estimate}] {cell}"
+
+
+# ------------------------------------------------------------------------------------------ reporting
+
+
+def report_experiment(experiment: Experiment) -> Path:
+    """Write the report of the finished cells; returns the path of report.md."""
+    embeddings, measured = compute_embeddings(experiment), measure_timeline(experiment)
+    report = write_report(experiment, embeddings)
+    if measured:
+        append_diarization(report, measured)
+    return report
+
+
+def compute_embeddings(experiment: Experiment) -> dict[str, dict[str, np.ndarray]]:
+    """Embeddings of the first fold and seed for the t-SNE figure, by variant.
+
+    They are computed once, which needs the corpus, and cached as embeddings.npz. Empty if a cell is not finished or
+    the corpus cannot be read.
+    """
+    embeddings = {}
+    for variant in (variant for variant in experiment.variants if variant.key in experiment.tsne):
+        cell = Cell(experiment.folds[0], variant.seeds[0], variant)
+        stage_dir = experiment.find_stage_folder(cell)
+        cached = stage_dir / "embeddings.npz"
+        if read_results(stage_dir) is None:
+            return {}
+        if not cached.is_file():
+            try:
+                arrays = embed_test_utterances(experiment, cell)
+            except InputError as error:
+                print(f"no t-SNE figure: {error}")
+                return {}
+            unfinished = cached.with_name("unfinished.npz")
+            np.savez_compressed(unfinished, allow_pickle=False, **arrays)
+            unfinished.replace(cached)
+        embeddings[variant.key] = dict(np.load(cached))
+    return embeddings
+
+
+def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.ndarray]:
+    args = experiment.parse_cell(cell)[2]
+    test = split_of(args.data, rows_of(args.data))["test"]
+    stage_dir = experiment.find_stage_folder(cell)
+    model = SERAlignForAudioClassification.from_pretrained(stage_dir, dtype=torch.float32).to(PartialState().device)
+    feature_extractor = AutoFeatureExtractor.from_pretrained(stage_dir)
+    preparer = UtterancePreparer(feature_extractor, shortest_utterance(model.config), args.data.trim_db)
+    return embed_utterances(model, test, preparer, args.trainer.eval_batch_size)
+
+
+def measure_timeline(experiment: Experiment) -> dict[int, dict[str, Any]]:
+    """Diarization errors and deletion drops of the first seed, by fold; cached as recordings.json.
+
+    Empty if the experiment has no `timeline` or the corpus cannot be read.
+    """
+    measured: dict[int, dict[str, Any]] = {}
+    settings = experiment.timeline
+    if settings is None:
+        return measured
+    variant = next(variant for variant in experiment.variants if variant.key == settings["variant"])
+    for fold in experiment.folds:
+        cell = Cell(fold, variant.seeds[0], variant)
+        stage_dir = experiment.find_stage_folder(cell)
+        cached = stage_dir / "recordings.json"
+        if read_results(stage_dir) is None:
+            continue
+        if not cached.is_file() or read_json(cached)["settings"] != settings:
+            data = experiment.parse_cell(cell)[2].data
+            try:
+                test = split_of(data, rows_of(data))["test"]
+            except InputError as error:
+                print(f"no timeline: {error}")
+                return {}
+            write_json(cached, {"settings": settings, **measure_fold(stage_dir, test, data.trim_db, settings)})
+        measured[fold] = read_json(cached)
+    return measured

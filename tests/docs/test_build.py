@@ -1,0 +1,93 @@
+"""The generated documents: blocks in Markdown files, and pages that are up to date with the results they show."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from core.errors import InputError
+from docs.build.blocks import replace_block
+from docs.build.corpora import build_corpora_page
+from docs.build.make import BLOCKS
+from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
+from docs.build.reliability import build_reliability_page
+
+
+def test_a_block_is_replaced_and_the_rest_of_the_file_stays(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n<!-- a:begin -->\nold\n<!-- a:end -->\ntext\n<!-- b:begin -->\nb\n<!-- b:end -->\n")
+    replace_block(page, "a", ["new", "lines"])
+    expected = "# Title\n<!-- a:begin -->\nnew\nlines\n<!-- a:end -->\ntext\n<!-- b:begin -->\nb\n<!-- b:end -->\n"
+    assert page.read_text() == expected
+    replace_block(page, "a", ["new", "lines"])
+    assert page.read_text() == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "no block",
+        "<!-- a:begin -->\nno end\n",
+        "<!-- a:end -->\n<!-- a:begin -->\n",
+        "<!-- a:begin -->\n<!-- a:end -->\n<!-- a:begin -->\n<!-- a:end -->\n",
+    ],
+)
+def test_a_missing_or_damaged_block_is_an_error_and_leaves_the_file_alone(tmp_path, text):
+    page = tmp_path / "page.md"
+    if text is not None:
+        page.write_text(text)
+    with pytest.raises(
+        InputError, match=r"page\.md has no block 'a': add the lines <!-- a:begin --> and <!-- a:end -->"
+    ):
+        replace_block(page, "a", ["new"])
+    assert text is None or page.read_text() == text
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_block_is_in_its_file_and_only_there(name):
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        count = path.read_text(encoding="utf-8").count(f"<!-- {name}:begin -->")
+        assert count == (path == BLOCKS[name]), path
+
+
+@pytest.mark.parametrize(
+    ("path", "build"),
+    [
+        ("docs/CORPORA.md", build_corpora_page),
+        ("docs/PERFORMANCE.md", build_performance_page),
+        ("docs/RELIABILITY.md", build_reliability_page),
+    ],
+)
+def test_generated_pages_are_up_to_date(path, build):
+    """Otherwise run python -m docs.build.make."""
+    assert (ROOT / path).read_text(encoding="utf-8") == build()
+
+
+@pytest.mark.parametrize(("name", "build"), [("performance", build_performance_block), ("onnx", build_onnx_block)])
+def test_generated_blocks_are_up_to_date(name, build):
+    """Otherwise run python -m docs.build.make."""
+    block = "\n".join([f"<!-- {name}:begin -->", *build(), f"<!-- {name}:end -->"])
+    assert block in BLOCKS[name].read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(
+            f"{folder}.{path.stem}"
+            for folder in ("benchmarks", "studies")
+            for path in sorted((ROOT / folder).glob("*.py"))
+            if '__name__ == "__main__"' in path.read_text(encoding="utf-8") and "argparse" in path.read_text("utf-8")
+        ),
+        "docs.build.make",
+        "models.ship",
+    ],
+)
+def test_scripts_run_as_modules_from_the_project_root(module):
+    if module == "studies.mutants":
+        pytest.importorskip("cosmic_ray", reason="mutation testing: pip install cosmic-ray")
+    run = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0 and f"python -m {module}" in run.stdout, run.stderr
