@@ -14,8 +14,9 @@ from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import MODEL
-from pipeline_ser_align import SpeechEmotionRecognitionPipeline, recording_pieces, timeline
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline, cut_recording
 from recording_ser_align import HOP
+from timeline_ser_align import build_timeline
 
 RATE = 16000
 
@@ -46,7 +47,7 @@ def by_label(scores):
 
 def test_windows_of_a_phrase_are_cross_faded():
     """Two windows of 2 s that overlap by 1 s, the first sure of class 0, the second of class 1."""
-    found = timeline(np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.array([0, 0]), np.eye(2))
+    found = build_timeline(np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.array([0, 0]), np.eye(2))
     assert [(segment["label"], segment["start"], segment["end"]) for segment in found] == [
         (0, 1.0, pytest.approx(2.5)),
         (1, pytest.approx(2.5), 4.0),
@@ -57,7 +58,7 @@ def test_windows_of_a_phrase_are_cross_faded():
 
 def test_phrases_stay_apart_and_keep_their_edges():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
-    found = timeline(np.array([0.5, 2.0, 4.0]), np.array([1.5, 3.25, 5.0]), np.array([0, 1, 2]), probabilities)
+    found = build_timeline(np.array([0.5, 2.0, 4.0]), np.array([1.5, 3.25, 5.0]), np.array([0, 1, 2]), probabilities)
     assert [tuple(segment.values()) for segment in found] == [
         (0.5, 1.5, 0, pytest.approx(0.9)),
         (2.0, 3.25, 0, pytest.approx(0.8)),
@@ -68,21 +69,21 @@ def test_phrases_stay_apart_and_keep_their_edges():
 def test_a_short_segment_joins_its_longer_neighbour_or_goes():
     starts, ends = np.array([0.0, 1.0, 2.0]), np.array([2.0, 3.0, 4.0])
     probabilities = np.array([[1.0, 0.0], [0.4, 0.6], [1.0, 0.0]])
-    assert [s["label"] for s in timeline(starts, ends, np.zeros(3), probabilities)] == [0, 1, 0]
-    (segment,) = timeline(starts, ends, np.zeros(3), probabilities, min_duration=1.5)
+    assert [s["label"] for s in build_timeline(starts, ends, np.zeros(3), probabilities)] == [0, 1, 0]
+    (segment,) = build_timeline(starts, ends, np.zeros(3), probabilities, min_duration=1.5)
     assert (segment["label"], segment["start"], segment["end"]) == (0, 0.0, 4.0)
     alone = (np.array([0.0]), np.array([0.2]), np.zeros(1), np.eye(2)[:1])
-    assert len(timeline(*alone)) == 1 and timeline(*alone, min_duration=0.3) == []
+    assert len(build_timeline(*alone)) == 1 and build_timeline(*alone, min_duration=0.3) == []
 
 
 def test_smoothing_is_an_average_over_speech_alone():
     """A phrase of 0.3 s among surer ones takes over; a pause, however long, lends nothing."""
     starts, ends = np.array([0.0, 1.0, 1.3]), np.array([1.0, 1.3, 2.3])
     probabilities = np.array([[1.0, 0.0], [0.45, 0.55], [1.0, 0.0]])
-    assert [s["label"] for s in timeline(starts, ends, np.arange(3), probabilities)] == [0, 1, 0]
-    assert [s["label"] for s in timeline(starts, ends, np.arange(3), probabilities, smoothing=1.0)] == [0, 0, 0]
+    assert [s["label"] for s in build_timeline(starts, ends, np.arange(3), probabilities)] == [0, 1, 0]
+    assert [s["label"] for s in build_timeline(starts, ends, np.arange(3), probabilities, smoothing=1.0)] == [0, 0, 0]
     apart = np.array([0, 50, 100])
-    far = timeline(starts + apart, ends + apart, np.arange(3), probabilities, smoothing=1.0)
+    far = build_timeline(starts + apart, ends + apart, np.arange(3), probabilities, smoothing=1.0)
     assert [s["label"] for s in far] == [0, 1, 0]
     assert far[1]["score"] == pytest.approx(0.55)
 
@@ -90,9 +91,9 @@ def test_smoothing_is_an_average_over_speech_alone():
 def test_segments_that_become_equal_keep_the_beginning_of_the_first():
     """Classes 2, 0, 1, 0, a second each but for the 0.5 s of class 1, which joins what follows."""
     starts, ends = np.array([0.0, 1.0, 2.0, 2.5]), np.array([1.0, 2.0, 2.5, 4.5])
-    found = timeline(starts, ends, np.arange(4), np.eye(3)[[2, 0, 1, 0]])
+    found = build_timeline(starts, ends, np.arange(4), np.eye(3)[[2, 0, 1, 0]])
     assert [s["label"] for s in found] == [2, 0, 1, 0]
-    found = timeline(starts, ends, np.zeros(4), np.eye(3)[[2, 0, 1, 0]], min_duration=0.8)
+    found = build_timeline(starts, ends, np.zeros(4), np.eye(3)[[2, 0, 1, 0]], min_duration=0.8)
     assert [(s["label"], s["start"], s["end"]) for s in found] == [(2, 0.0, 1.0), (0, 1.0, 4.5)]
 
 
@@ -107,12 +108,14 @@ def test_smoothing_weighs_by_a_hann_window_of_this_width(smoothing):
         near = {at + d: weight for d, weight in weights.items() if 0 <= at + d < 20}
         smooth.append(sum(weight * scores[i] for i, weight in near.items()) / sum(near.values()))
     values = np.array([[0.6, 0.4], [0.9, 0.1]])
-    (found,) = timeline(np.array([0.0, 1.0]), np.array([1.0, 2.0]), np.array([0, 1]), values, smoothing=smoothing)[:1]
+    (found,) = build_timeline(
+        np.array([0.0, 1.0]), np.array([1.0, 2.0]), np.array([0, 1]), values, smoothing=smoothing
+    )[:1]
     assert found["score"] == pytest.approx(np.mean(smooth[:10]))
 
 
 def test_nothing_heard_gives_no_timeline():
-    assert timeline(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 3)), smoothing=1.0) == []
+    assert build_timeline(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 3)), smoothing=1.0) == []
 
 
 # ------------------------------------------------------------------------------------------- pieces
@@ -120,7 +123,7 @@ def test_nothing_heard_gives_no_timeline():
 
 def test_a_short_recording_is_an_utterance_and_its_phrases():
     waveform = sounds((1, 1e-5), (1.5, 0.3), (1, 1e-5), (4.9, 0.3))
-    pieces = list(recording_pieces(iter([waveform]), True, window=2.0, trim_db=30))
+    pieces = list(cut_recording(iter([waveform]), True, window=2.0, trim_db=30))
     assert [piece["phrase"] for piece in pieces] == [-1, 0, 1, 1, 1, 1]
     assert pieces[0]["start"] == pytest.approx(RATE, abs=1100)  # trimmed in front
     assert pieces[1]["end"] - pieces[1]["start"] == pytest.approx(1.5 * RATE, abs=2200)
@@ -129,20 +132,20 @@ def test_a_short_recording_is_an_utterance_and_its_phrases():
     assert windows[-1]["end"] == len(waveform)
     for first, second in pairwise(windows):
         assert first["end"] - second["start"] >= RATE  # they overlap by at least half
-    assert len(list(recording_pieces(iter([waveform]), False))) == 1
+    assert len(list(cut_recording(iter([waveform]), False))) == 1
 
 
 def test_a_long_recording_is_its_phrases_alone():
     waveform = sounds((10, 0.3), (1, 1e-5), (8, 0.3))
     for with_phrases in (True, False):
-        pieces = list(recording_pieces(iter([waveform]), with_phrases))
+        pieces = list(cut_recording(iter([waveform]), with_phrases))
         assert {piece["phrase"] for piece in pieces} == {0, 1}
 
 
 def test_fifteen_seconds_are_an_utterance_and_more_are_not():
     blocks = [sounds((15, 0.3)), sounds((1, 0.3))]
-    assert next(recording_pieces(iter(blocks[:1]), True))["phrase"] == -1
-    assert {piece["phrase"] for piece in recording_pieces(iter(blocks), True)} == {0}
+    assert next(cut_recording(iter(blocks[:1]), True))["phrase"] == -1
+    assert {piece["phrase"] for piece in cut_recording(iter(blocks), True)} == {0}
 
 
 # -------------------------------------------------------------------------------------------- calls
