@@ -95,7 +95,7 @@ from starlette.requests import ClientDisconnect
 
 from core.loading import load_pipeline
 from inference.evidence import explain
-from inference.figure import colours, draw
+from inference.figure import choose_colours, draw
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.corpora.demo import EMOTIONS, make_speaker, synthesise
 from recording_ser_align import SAMPLING_RATE, name_of, read_blocks
@@ -340,7 +340,7 @@ def answered(recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray, 
     evidence = explain(recognize, waveform)
     labels = list(recognize.model.config.id2label.values())
     record = {"file": name, "channel": None, **found}
-    shown = colours(labels)
+    shown = choose_colours(labels)
     picture = "".join(drawn(waveform, record, labels, evidence, dark) for dark in (False, True))
     best = found["scores"][0]["label"]
     about = (

@@ -206,7 +206,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         peaks: list[np.ndarray] = []
         blocks = _count_samples(read_blocks(recording, channel), heard)
         if return_outline:
-            blocks = _collect_peaks(blocks, peaks)
+            blocks = collect_peaks(blocks, peaks)
         pieces = cut_recording(blocks, return_timeline, pause, window, self.model.config.trim_db)
         piece = next(pieces, None)
         if piece is None:
@@ -269,10 +269,11 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
             answer["timeline"] = [{**segment, "label": labels[segment["label"]]} for segment in segments]
         if return_frames:
             (deciding,) = (output for output in outputs if "waveform" in output)
+            start = deciding["start"] / SAMPLING_RATE
             answer["frames"] = {
                 "label": labels[int(deciding["probabilities"].argmax())],
-                "start": deciding["start"] / SAMPLING_RATE,
-                "end": deciding["end"] / SAMPLING_RATE,
+                "start": start,
+                "end": start + deciding["duration"],
                 "waveform": deciding["waveform"],
                 "weights": deciding["frame_weights"],
                 "frame_seconds": self.model.config.frame_seconds,
@@ -318,7 +319,7 @@ def _count_samples(blocks: Iterator[np.ndarray], heard: list[int]) -> Iterator[n
         yield block
 
 
-def _collect_peaks(blocks: Iterator[np.ndarray], peaks: list[np.ndarray]) -> Iterator[np.ndarray]:
+def collect_peaks(blocks: Iterator[np.ndarray], peaks: list[np.ndarray]) -> Iterator[np.ndarray]:
     """Pass blocks on and append the largest magnitude of every 10 ms to `peaks`."""
     rest = np.zeros(0, np.float32)
     for block in blocks:

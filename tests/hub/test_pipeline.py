@@ -259,6 +259,48 @@ def test_what_is_not_said_is_as_documented(recognize):
     assert (recognize._batch_size, pipeline_of(tiny_model())._batch_size) == (16, 1)
 
 
+def test_the_deciding_frames_and_the_outline_come_with_the_answer(recognize):
+    """Against the model itself on each piece alone, and a loop over 10 ms."""
+    for waveform in (
+        sounds((1, 1e-5), (3, 0.2), (0.5, 1e-5), (1, 0.1)),
+        sounds((6, 0.3), (1, 1e-5), (1.333, 0.1), (8, 0.2)),
+    ):
+        plain = recognize(waveform, return_timeline=True)
+        found = recognize(waveform, return_timeline=True, return_frames=True, return_outline=True)
+        assert {name: found[name] for name in plain} == plain
+        best, expected = -1.0, None
+        for piece in cut_recording(iter([waveform]), False, trim_db=recognize.model.config.trim_db):
+            inputs = recognize.feature_extractor(piece["waveform"], sampling_rate=RATE, return_tensors="pt")
+            with torch.no_grad():
+                output = recognize.model(**inputs)
+            importance = float(output.logits.softmax(-1).max()) * len(piece["waveform"])
+            if importance > best:
+                best, expected = importance, (piece, output)
+        piece, output = expected
+        frames = found["frames"]
+        assert frames["label"] == recognize.model.config.id2label[int(output.logits.argmax())]
+        assert np.array_equal(frames["waveform"], piece["waveform"])
+        assert (frames["start"], frames["end"]) == pytest.approx((piece["start"] / RATE, piece["end"] / RATE))
+        assert frames["weights"] == pytest.approx(output.frame_weights[0].numpy(), abs=1e-5)
+        peaks = [np.abs(waveform[start : start + 160]).max() for start in range(0, len(waveform), 160)]
+        assert found["outline"].tolist() == pytest.approx(peaks, abs=0)
+        assert set(recognize(waveform, return_frames=True)) == {"scores", "frames", "duration"}
+
+
+def test_waveforms_are_scored_as_they_are(recognize):
+    waveforms = [sounds((s, 0.2)) for s in (0.5, 2.0)]
+    found = recognize.score_waveforms([*waveforms, np.pad(waveforms[0], RATE)])
+    assert found["frame_mask"].sum(dim=1).tolist() == [12, 49, 62]
+    for index, waveform in enumerate(waveforms):
+        inputs = recognize.feature_extractor(waveform, sampling_rate=RATE, return_tensors="pt")
+        with torch.no_grad():
+            output = recognize.model(**inputs)
+        mask = found["frame_mask"][index]
+        assert torch.allclose(found["probabilities"][index], output.logits[0].softmax(-1), atol=1e-6)
+        assert torch.allclose(found["frame_logits"][index][mask], output.frame_logits[0], atol=1e-5)
+        assert torch.allclose(found["frame_weights"][index][mask], output.frame_weights[0], atol=1e-6)
+
+
 def test_memory_does_not_grow_with_the_recording(recognize, tmp_path):
     """Sixteen minutes against four, read from a file."""
     peaks = {}
@@ -267,7 +309,7 @@ def test_memory_does_not_grow_with_the_recording(recognize, tmp_path):
         path = tmp_path / f"{minutes}.wav"
         soundfile.write(path, np.tile(minute, minutes), RATE)
         tracemalloc.start()
-        found = recognize(str(path), return_timeline=True, window=4.0)
+        found = recognize(str(path), return_timeline=True, return_frames=True, return_outline=True, window=4.0)
         peaks[minutes] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert found["duration"] == 60 * minutes
