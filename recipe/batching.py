@@ -13,10 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 from transformers import SequenceFeatureExtractor
 
-from configuration_ser_align import SERAlignConfig
 from core.audio import SAMPLING_RATE, read_audio
 from core.errors import InputError
-from feature_extraction_ser_align import HOP, WINDOW
+from core.lengths import shortest_utterance as shortest_utterance
 from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mixed
 from recipe.feature_cache import KeptFeatures
 
@@ -24,13 +23,6 @@ from recipe.feature_cache import KeptFeatures
 # file once. Waveforms of each variant, and the encoder's inputs made from them.
 _WAVEFORMS: dict[tuple, np.ndarray] = {}
 _PREPARED: dict[tuple, Tensor] = {}
-
-
-def shortest_utterance(config: SERAlignConfig) -> int:
-    """Samples at 16 kHz that one frame of the encoder needs."""
-    if config.takes_log_mel:
-        return WINDOW + (config.num_stacked_log_mel - 1) * HOP
-    return config.receptive_field
 
 
 class UtterancePreparer:

@@ -1,7 +1,6 @@
 """The ONNX files give PyTorch's scores, alone and padded, and need neither torch nor transformers."""
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +20,9 @@ import export_onnx
 from core.audio import read_audio
 from core.errors import InputError
 from core.loading import load_model
-from export_onnx import OUTPUTS, LogMel, NormalizedWaveform, WaveformModel, generated_audio, padded
 from feature_extraction_ser_align import SERAlignFeatureExtractor
+from inference import onnx_export, onnx_options
+from inference.onnx_export import OUTPUTS, LogMel, NormalizedWaveform, WaveformModel, generate_audio, pad_utterances
 from models.ship import MODEL
 from recipe.corpora import load_corpus
 
@@ -68,8 +68,8 @@ def mini(tmp_path_factory):
     path = tmp_path_factory.mktemp("mini") / "model.onnx"
     model, extractor = load_model(str(MODEL))
     model.config.trim_db = TRIM_DB
-    assert export_onnx.export(model, extractor, path) <= 1e-4
-    export_onnx.quantize(path, path.with_suffix(".int8.onnx"))
+    assert onnx_export.export(model, extractor, path) <= 1e-4
+    onnx_export.quantize(path, path.with_suffix(".int8.onnx"))
     return Exported(model, extractor, path)
 
 
@@ -83,10 +83,7 @@ def wav2vec2(tmp_path_factory):
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
     path = folder / "new" / "tiny.onnx"
-    try:
-        export_onnx.main(export_onnx.read_command_line(["--model", str(folder), "--output", str(path)]))
-    finally:
-        logging.disable(logging.NOTSET)
+    export_onnx.main(["--model", str(folder), "--output", str(path)])
     return Exported(model, extractor, path)
 
 
@@ -106,7 +103,7 @@ def voices(lengths, seed=0):
 
 
 def torch_batch(waveforms):
-    batch = padded(waveforms)
+    batch = pad_utterances(waveforms)
     return torch.from_numpy(batch["waveform"]), torch.from_numpy(batch["attention_mask"])
 
 
@@ -116,7 +113,7 @@ def torch_batch(waveforms):
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_a_padded_batch_gives_the_scores_of_pytorch_for_each_utterance_alone(exported, lengths):
     waveforms = voices(lengths)
-    batch = padded(waveforms)
+    batch = pad_utterances(waveforms)
     batch["waveform"][batch["attention_mask"] == 0] = 7.0  # what stands in the padding must not matter
     found = dict(zip(OUTPUTS, exported.session.run(OUTPUTS, batch)))
     for index, waveform in enumerate(waveforms):
@@ -134,7 +131,7 @@ def test_real_speech_gets_the_scores_of_pytorch(mini, corpora):
     rows = load_corpus("ravdess", str(corpora / "ravdess"))
     for row in rows.select(range(0, 1440, 1440 // 50)).select(range(50)):
         waveform = read_audio(row["audio"]["path"], TRIM_DB)
-        (logits,) = mini.session.run(["logits"], padded([waveform]))
+        (logits,) = mini.session.run(["logits"], pad_utterances([waveform]))
         np.testing.assert_allclose(logits[0], mini.pytorch(waveform).logits[0], rtol=0, atol=1e-4)
 
 
@@ -145,7 +142,7 @@ def test_8_bits_keep_the_ua_on_unseen_actors(mini, corpora):
     waveforms = [read_audio(row["audio"]["path"], TRIM_DB) for row in rows]
     int8 = session_of(mini.path.with_suffix(".int8.onnx"))
     logits = {
-        name: np.concatenate([session.run(["logits"], padded([waveform]))[0] for waveform in waveforms])
+        name: np.concatenate([session.run(["logits"], pad_utterances([waveform]))[0] for waveform in waveforms])
         for name, session in (("fp32", mini.session), ("int8", int8))
     }
     assert 1e-4 < np.abs(logits["int8"] - logits["fp32"]).max() < 0.1
@@ -160,7 +157,7 @@ def test_8_bits_keep_the_ua_on_unseen_actors(mini, corpora):
 
 def test_a_long_silence_costs_no_digits(exported):
     """Sums over time that ONNX Runtime takes in float32 are off by several times as much."""
-    assert export_onnx.largest_difference(exported.path, exported.model, exported.extractor) < 1e-5
+    assert onnx_export.measure_difference(exported.path, exported.model, exported.extractor) < 1e-5
 
 
 @pytest.mark.parametrize("do_normalize", [True, False])
@@ -225,7 +222,7 @@ def test_8_bits_where_they_do_not_hurt(mini):
     nodes = {node.name: node.op_type for node in onnx.load(path).graph.node}
     quantized = {name for name, kind in nodes.items() if kind == "MatMulInteger"}
     assert len(quantized) == 31
-    assert not [name for name in quantized if any(part in name for part in export_onnx.KEPT_IN_FLOAT)]
+    assert not [name for name in quantized if any(part in name for part in onnx_export.KEPT_IN_FLOAT)]
     assert nodes["front_end/node_matmul"] == "MatMul"
 
 
@@ -233,16 +230,16 @@ def test_a_file_that_differs_from_pytorch_is_not_left(mini, tmp_path, monkeypatc
     wrong = onnx.load(mini.path)
     bias = next(value for value in wrong.graph.initializer if value.name == "model.classifier.bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(2e-4), bias.name))
-    monkeypatch.setattr(export_onnx, "_traced", lambda *_: wrong)
+    monkeypatch.setattr(onnx_export, "_trace", lambda *_: wrong)
     with pytest.raises(InputError, match=r"differ from PyTorch's by .*: .*model.onnx is not written"):
-        export_onnx.export(mini.model, mini.extractor, tmp_path / "model.onnx")
+        onnx_export.export(mini.model, mini.extractor, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_comparison_sees_what_the_script_prints(mini):
-    found = export_onnx.largest_difference(mini.path.with_suffix(".int8.onnx"), mini.model, mini.extractor)
+    found = onnx_export.measure_difference(mini.path.with_suffix(".int8.onnx"), mini.model, mini.extractor)
     assert 1e-4 < found < 0.1
-    assert min(map(len, generated_audio(880))) == 880
+    assert min(map(len, generate_audio(880))) == 880
 
 
 # --------------------------------------------------------------------------------------- the example
@@ -294,32 +291,34 @@ def test_help_and_mistakes_answer_before_the_slow_imports():
     run = without_torch("export_onnx.py", "--help")
     assert run.returncode == 0 and "--int8" in run.stdout, run.stderr
     run = without_torch("export_onnx.py", "--model", MODEL, "--output", "model.pt")
-    assert (run.returncode, run.stderr) == (1, "error: --output model.pt: give a file name that ends in .onnx\n")
+    assert (run.returncode, run.stderr) == (1, "error: --output model.pt is not a file name that ends in .onnx\n")
 
 
 def test_a_mistake_is_one_line(tmp_path):
     run = run_script("export_onnx.py", "--model", tmp_path / "nowhere", "--output", tmp_path / "a.onnx", expect=1)
     assert len(run.stderr.splitlines()) == 1, run.stderr
-    assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'}: neither a folder with a config.json")
+    assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'} is neither a folder with a config.json")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}', encoding="utf-8")
-    with pytest.raises(InputError, match=r"is of type 'wav2vec2': give one that train\.py wrote"):
+    with pytest.raises(InputError, match=r"has model_type 'wav2vec2', valid is ser_align: give a model that train\.py"):
         load_model(str(tmp_path))
     model = tiny_model("wav2vec2-bert")
-    with pytest.raises(InputError, match="SeamlessM4TFeatureExtractor cannot be exported; models with Wav2Vec2Feature"):
+    with pytest.raises(
+        InputError, match="SeamlessM4TFeatureExtractor cannot be exported; valid are Wav2Vec2FeatureExtractor and"
+    ):
         WaveformModel(model, SeamlessM4TFeatureExtractor())
-    monkeypatch.setattr(export_onnx, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr(onnx_export, "LARGEST_BYTES", 1000)
     with pytest.raises(InputError, match="one ONNX file holds 2 GB"):
-        export_onnx.export(model, SERAlignFeatureExtractor(stride=2), tmp_path / "model.onnx")
+        onnx_export.export(model, SERAlignFeatureExtractor(stride=2), tmp_path / "model.onnx")
 
 
 def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setattr(export_onnx, "find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr(onnx_options, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(InputError, match=r"onnxscript not installed: pip install -r requirements-onnx\.txt"):
-        export_onnx.read_command_line(["--model", "x"])
+        onnx_options.read_options(["--model", "x"], "")
 
 
 def test_its_requirements_are_pinned_and_tested():

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -168,7 +169,7 @@ def test_channels_plot_and_explanation(folder, tmp_path):
     [
         (["nothing.wav"], "nothing.wav: no such file or folder"),
         (["docs"], "docs holds no audio files"),
-        (["README.md", "--model", "docs"], "--model docs: neither a folder"),
+        (["README.md", "--model", "docs"], "--model docs is neither a folder"),
         (["README.md", "--window", "0"], "--window=0.0 is not a number of seconds from 0.2 to 60"),
         (["README.md", "--output", "x"], "--output x has no known suffix"),
         (["README.md", "LICENSE", "--output", "x.vtt"], "is one file, but there are 2 recordings"),
@@ -197,12 +198,11 @@ def test_help_answers_at_once():
 def test_help_names_the_defaults_of_the_pipeline(capsys):
     with pytest.raises(SystemExit):
         read_options(["--help"], "")
-    text = " ".join(capsys.readouterr().out.split())
-    defaults = {"--pause": PAUSE, "--window": WINDOW, "--smoothing": 0, "--min_duration": MIN_DURATION}
-    for option, default in defaults.items():
-        assert f"(default: {default:g})" in text.partition(f"{option} SECONDS ")[2].partition("--")[0] or (
-            f"(default: {default:g})" in text.rpartition(f"{option} SECONDS ")[2].partition("--")[0]
-        )
+    shown = " ".join(capsys.readouterr().out.split()).partition(" timeline: ")[2].partition(" answer: ")[0]
+    defaults = {"pause": PAUSE, "window": WINDOW, "smoothing": 0, "min_duration": MIN_DURATION}
+    assert re.findall(r"--(\w+) SECONDS .*?\(default: ([\d.]+)\)", shown) == [
+        (name, f"{value:g}") for name, value in defaults.items()
+    ]
 
 
 # Counts in a real run what it opens for reading and what goes through the model.
