@@ -1,4 +1,4 @@
-"""Loading a model from a folder or the Hub. It runs on this project's code; code beside the weights is never executed."""
+"""Loading a model from a folder or the Hub, on this project's code: code beside the weights is never executed."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ from timeline_ser_align import build_timeline
 RATE = 16000
 
 
-def pipeline_of(model, extractor=None, **options):
+def make_pipeline(model, extractor=None, **options):
     extractor = extractor or Wav2Vec2FeatureExtractor(return_attention_mask=True)
     return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=extractor, **options)
 
@@ -29,7 +29,7 @@ def pipeline_of(model, extractor=None, **options):
 @pytest.fixture(scope="module")
 def recognize():
     model = SERAlignForAudioClassification.from_pretrained(MODEL)
-    return pipeline_of(model, AutoFeatureExtractor.from_pretrained(MODEL))
+    return make_pipeline(model, AutoFeatureExtractor.from_pretrained(MODEL))
 
 
 def sounds(*parts):
@@ -158,7 +158,7 @@ def test_scores_are_those_of_the_model_and_its_feature_extractor():
     with torch.no_grad():
         inputs = extractor(waveform, sampling_rate=RATE, return_tensors="pt")
         expected = model(**inputs).logits.softmax(-1)[0].tolist()
-    found = pipeline_of(model, extractor)(waveform)
+    found = make_pipeline(model, extractor)(waveform)
     assert [entry["score"] for entry in found] == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
     assert list(by_label(found).values()) == pytest.approx([expected[model.config.label2id[e["label"]]] for e in found])
 
@@ -242,7 +242,7 @@ def test_parameters_are_checked_and_those_of_the_pipeline_are_defaults(recognize
     ):
         with pytest.raises(ValueError, match=message):
             recognize(waveform, **wrong)
-    set_once = pipeline_of(recognize.model, recognize.feature_extractor, top_k=2, return_timeline=True)
+    set_once = make_pipeline(recognize.model, recognize.feature_extractor, top_k=2, return_timeline=True)
     assert len(set_once(waveform)["scores"]) == 2
     assert len(set_once(waveform, top_k=3)["scores"]) == 3
     for silent in (np.zeros(RATE, np.float32), np.zeros(0, np.float32)):
@@ -256,7 +256,7 @@ def test_what_is_not_said_is_as_documented(recognize):
     found = recognize(waveform, return_timeline=True)
     assert found == recognize(waveform, return_timeline=True, pause=0.25, window=2.0, smoothing=0.0, min_duration=0.3)
     assert found["duration"] == 5.5
-    assert (recognize._batch_size, pipeline_of(tiny_model())._batch_size) == (16, 1)
+    assert (recognize._batch_size, make_pipeline(tiny_model())._batch_size) == (16, 1)
 
 
 def test_the_deciding_frames_and_the_outline_come_with_the_answer(recognize):
@@ -335,7 +335,7 @@ FRESH = textwrap.dedent(
 
 @pytest.mark.parametrize("kind", ["waveform", "shipped"])
 def test_a_saved_folder_brings_its_pipeline_to_a_fresh_process(kind, recognize, tmp_path):
-    saved = pipeline_of(tiny_model("wav2vec2-layer")) if kind == "waveform" else recognize
+    saved = make_pipeline(tiny_model("wav2vec2-layer")) if kind == "waveform" else recognize
     folder = tmp_path / "model"
     saved.save_pretrained(folder)
     soundfile.write(tmp_path / "a.wav", sounds((1, 1e-4), (3, 0.2), (0.5, 1e-5), (2, 0.1)), RATE, subtype="FLOAT")

@@ -49,14 +49,14 @@ class Exported:
 
     def __init__(self, model, extractor, path):
         self.model, self.extractor, self.path = model, extractor, path
-        self.session = session_of(path)
+        self.session = open_session(path)
 
     def pytorch(self, waveform):
         with torch.no_grad():
             return self.model(**self.extractor(waveform, sampling_rate=16000, return_tensors="pt"))
 
 
-def session_of(path):
+def open_session(path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -140,7 +140,7 @@ def test_8_bits_keep_the_ua_on_unseen_actors(mini, corpora):
     rows = load_corpus("ravdess", str(corpora / "ravdess")).filter(lambda name: name in stored, input_columns="id")
     assert len(rows) == 120
     waveforms = [read_audio(row["audio"]["path"], TRIM_DB) for row in rows]
-    int8 = session_of(mini.path.with_suffix(".int8.onnx"))
+    int8 = open_session(mini.path.with_suffix(".int8.onnx"))
     logits = {
         name: np.concatenate([session.run(["logits"], pad_utterances([waveform]))[0] for waveform in waveforms])
         for name, session in (("fp32", mini.session), ("int8", int8))
@@ -254,13 +254,13 @@ def recording(tmp_path):
     return tmp_path / "recording.wav"
 
 
-def without_torch(*argv):
+def run_without_torch(*argv):
     command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, argv)]
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
 
 
 def test_the_example_gives_pytorchs_probabilities_without_torch(exported, recording):
-    run = without_torch("examples/onnx_inference.py", exported.path, recording)
+    run = run_without_torch("examples/onnx_inference.py", exported.path, recording)
     assert run.returncode == 0, run.stderr
     found = [(label, float(probability)) for label, probability in map(str.split, run.stdout.splitlines())]
     waveform = read_audio(recording, exported.model.config.trim_db)
@@ -274,23 +274,23 @@ def test_the_example_gives_pytorchs_probabilities_without_torch(exported, record
 
 def test_the_example_says_what_is_wrong(mini, tmp_path):
     soundfile.write(tmp_path / "short.wav", np.ones(500), 16000)
-    run = without_torch("examples/onnx_inference.py", mini.path.with_suffix(".int8.onnx"), tmp_path / "short.wav")
+    run = run_without_torch("examples/onnx_inference.py", mini.path.with_suffix(".int8.onnx"), tmp_path / "short.wav")
     assert run.returncode == 1 and run.stderr.strip().splitlines()[-1].endswith("has 500 samples; the model needs 880")
-    assert without_torch("examples/onnx_inference.py").stderr.startswith("error: give a model and a recording")
+    assert run_without_torch("examples/onnx_inference.py").stderr.startswith("error: give a model and a recording")
 
 
 def test_torch_cannot_be_imported_there(tmp_path):
     (tmp_path / "script.py").write_text("import torch\n", encoding="utf-8")
-    assert "torch is not installed here" in without_torch(tmp_path / "script.py").stderr
+    assert "torch is not installed here" in run_without_torch(tmp_path / "script.py").stderr
 
 
 # -------------------------------------------------------------------------------------------- errors
 
 
 def test_help_and_mistakes_answer_before_the_slow_imports():
-    run = without_torch("export_onnx.py", "--help")
+    run = run_without_torch("export_onnx.py", "--help")
     assert run.returncode == 0 and "--int8" in run.stdout, run.stderr
-    run = without_torch("export_onnx.py", "--model", MODEL, "--output", "model.pt")
+    run = run_without_torch("export_onnx.py", "--model", MODEL, "--output", "model.pt")
     assert (run.returncode, run.stderr) == (1, "error: --output model.pt is not a file name that ends in .onnx\n")
 
 
