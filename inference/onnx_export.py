@@ -87,7 +87,7 @@ class LogMel(nn.Module):
         self.register_buffer("filters", mel_filters(extractor.feature_size, extractor.sampling_rate))
 
     def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        power = self._mel_power(waveform.masked_fill(attention_mask == 0, 0.0))
+        power = self._compute_mel_power(waveform.masked_fill(attention_mask == 0, 0.0))
         lengths = (attention_mask.sum(dim=1) - WINDOW) // HOP + 1
         padding = ~length_mask(lengths, power.shape[1]).unsqueeze(-1)
         floor = power.masked_fill(padding, 0.0).amax(dim=(1, 2), keepdim=True) * self.quietest
@@ -102,7 +102,7 @@ class LogMel(nn.Module):
         mask = length_mask(lengths // self.stride, num_frames)
         return frames.masked_fill(~mask.unsqueeze(-1), 0.0), mask.long()
 
-    def _mel_power(self, waveform: Tensor) -> Tensor:
+    def _compute_mel_power(self, waveform: Tensor) -> Tensor:
         """(batch, samples) to (batch, log-mel frames of 10 ms, feature_size)."""
         windows = waveform.unfold(1, WINDOW, HOP)
         windows = windows - windows.mean(dim=-1, keepdim=True)

@@ -32,8 +32,9 @@ class Table:
 
     def __init__(self, jobs: list[Job], is_quiet: bool, in_full: bool):
         self.is_quiet, self.in_full = is_quiet, in_full
-        folders = {os.path.dirname(job.file) for job in jobs}
-        self.folder = "" if in_full or "" in folders or not folders else os.path.commonpath(folders)
+        folders = {os.path.dirname(os.path.abspath(job.file)) for job in jobs}
+        shared = os.path.commonpath(folders) if folders and not in_full else os.sep
+        self.folder = "" if shared == os.path.dirname(shared) else shared  # the root is no shorter name
         self.width = min(WIDEST_NAME, max((len(self._name(job)) for job in jobs), default=0))
         self.has_header = False
 
