@@ -301,6 +301,7 @@ def test_waveforms_are_scored_as_they_are(recognize):
         assert torch.allclose(found["frame_weights"][index][mask], output.frame_weights[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_recording(recognize, tmp_path):
     """Sixteen minutes against four, read from a file."""
     peaks = {}
@@ -333,6 +334,7 @@ FRESH = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["waveform", "shipped"])
 def test_a_saved_folder_brings_its_pipeline_to_a_fresh_process(kind, recognize, tmp_path):
     saved = make_pipeline(tiny_model("wav2vec2-layer")) if kind == "waveform" else recognize
@@ -350,6 +352,7 @@ def test_a_saved_folder_brings_its_pipeline_to_a_fresh_process(kind, recognize, 
     assert not slow  # librosa alone takes longer to import than the model to answer
 
 
+@pytest.mark.slow
 def test_its_scores_of_unseen_actors_are_those_that_the_card_counts(recognize, corpora):
     """From the file, trimmed as in training: what predictions.jsonl says."""
     stored = {line["id"]: line for line in lines_of(MODEL / "predictions.jsonl") if line["split"] == "test"}

@@ -127,6 +127,7 @@ def test_a_padded_batch_gives_the_scores_of_pytorch_for_each_utterance_alone(exp
         assert not found["frame_weights"][index, frames:].any()
 
 
+@pytest.mark.slow
 def test_real_speech_gets_the_scores_of_pytorch(mini, corpora):
     rows = load_corpus("ravdess", str(corpora / "ravdess"))
     for row in rows.select(range(0, 1440, 1440 // 50)).select(range(50)):
@@ -135,6 +136,7 @@ def test_real_speech_gets_the_scores_of_pytorch(mini, corpora):
         np.testing.assert_allclose(logits[0], mini.pytorch(waveform).logits[0], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_8_bits_keep_the_ua_on_unseen_actors(mini, corpora):
     stored = {line["id"]: line for line in lines_of(MODEL / "predictions.jsonl") if line["split"] == "test"}
     rows = load_corpus("ravdess", str(corpora / "ravdess")).filter(lambda name: name in stored, input_columns="id")
@@ -182,6 +184,7 @@ def test_the_log_mel_frames_are_those_of_the_feature_extractor(options):
     torch.testing.assert_close(found, expected["input_features"], rtol=0, atol=5e-4)  # 20 dB are 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [2, 4])
 def test_the_log_mel_frames_are_traced_for_any_length(stride):
     """Whether the last frames fill a stack must not be settled by the length that was traced."""

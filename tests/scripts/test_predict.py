@@ -85,6 +85,7 @@ def test_a_files_answer_does_not_depend_on_the_others(folder, answers, tmp_path)
     assert alone["timeline"] == [{**s, "score": pytest.approx(s["score"], abs=2e-6)} for s in together["timeline"]]
 
 
+@pytest.mark.slow
 def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_path):
     """Several pools of recordings; killed once the first is answered, then finished by two processes."""
     copies = tmp_path / "copies"
@@ -135,6 +136,7 @@ def test_a_stream_gives_one_line_a_second(folder):
     assert "standard input is empty" in predict("-", stdin=b"", expect=1).stderr
 
 
+@pytest.mark.slow
 def test_a_line_comes_before_the_stream_ends():
     command = [sys.executable, "predict.py", "-"]
     run = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -147,6 +149,7 @@ def test_a_line_comes_before_the_stream_ends():
         run.wait()
 
 
+@pytest.mark.slow
 def test_channels_plot_and_explanation(folder, tmp_path):
     stereo = folder / "deeper" / "ünï code.ogg"
     run = predict(
@@ -213,11 +216,17 @@ from modeling_ser_align import SERAlignForAudioClassification
 
 opened, utterances = [], []
 open_file = soundfile.SoundFile.__init__
-soundfile.SoundFile.__init__ = lambda self, file, *args, **options: (
-    opened.append(str(file)), open_file(self, file, *args, **options))[1]
-torch.nn.modules.module.register_module_forward_hook(
-    lambda module, inputs, output: isinstance(module, SERAlignForAudioClassification)
-    and utterances.append(len(output.logits)))
+
+def count_file(self, file, *args, **options):
+    opened.append(str(file))
+    open_file(self, file, *args, **options)
+
+def count_utterances(module, inputs, output):
+    if isinstance(module, SERAlignForAudioClassification):
+        utterances.append(len(output.logits))
+
+soundfile.SoundFile.__init__ = count_file
+torch.nn.modules.module.register_module_forward_hook(count_utterances)
 sys.argv = ["predict.py", *sys.argv[1:]]
 try:
     runpy.run_path("predict.py", run_name="__main__")
@@ -226,6 +235,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_a_recording_is_decoded_once_and_each_piece_scored_once(folder, tmp_path):
     """With an explanation and a figure as without."""
     recording = str(folder / "a.wav")
