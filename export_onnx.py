@@ -1,351 +1,53 @@
-# ruff: noqa: E402  # arguments are parsed before the slow imports
-"""Write a trained SER-Align model as one ONNX file that takes waveforms.
+"""Export a SER-Align model as one ONNX file that takes waveforms.
 
     python export_onnx.py --model outputs/quickstart/stage2
     python export_onnx.py --model user/name --output model.onnx --int8
 
-The feature extraction is inside. Inputs: `waveform` (batch, samples), float32 at 16 kHz, and `attention_mask` (batch,
-samples), int64, 1 on the utterance and 0 on the padding to its right. Outputs: `logits` (batch, classes),
-`frame_logits` (batch, frames, classes), `frame_weights` and `frame_mask` (batch, frames). Batch and length are free; an
-utterance gets the same scores alone and in a padded batch. The labels, the sampling rate, the trimming and the seconds
-between frames stand in the file's metadata as JSON; examples/onnx_inference.py reads them.
+Feature extraction is part of the file. Inputs: `waveform` (batch, samples), float32 at 16 kHz, and `attention_mask`
+(batch, samples), int64, 1 on the utterance and 0 on the padding to its right. Outputs: `logits` (batch, classes),
+`frame_logits` (batch, frames, classes), `frame_weights` and `frame_mask` (batch, frames). Batch size and length are
+free, and padding does not change the scores. The metadata holds labels, sampling rate, trimming and seconds per frame
+as JSON; examples/onnx_inference.py shows how to read them.
 
-The file is compared with PyTorch on generated audio and kept only if all its scores agree within 1e-4. --int8 writes a
-second file, model.int8.onnx for model.onnx, with 8-bit weights in its matrix products, and prints how far it is off.
+The file is compared with PyTorch on generated audio, and written only if all scores agree within 1e-4. --int8 also
+writes model.int8.onnx, with 8-bit weights in its matrix products, and prints how much its scores differ.
 """
 
-import argparse
 import sys
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from core.errors import InputError, error_line
-
-REQUIREMENTS = "requirements-onnx.txt"
-
-
-def read_command_line(argv: list[str]) -> argparse.Namespace:
-    """Raises InputError for a file name that cannot be written, or if the packages for ONNX are not installed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--model", required=True, metavar="DIR_OR_HUB_ID", help="folder that train.py wrote, or a model on the Hub"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("model.onnx"), metavar="FILE", help="file to write; default: model.onnx"
-    )
-    parser.add_argument("--int8", action="store_true", help="also write a smaller file with 8-bit weights")
-    arguments = parser.parse_args(argv)
-    if arguments.output.suffix != ".onnx" or arguments.output.is_dir():
-        raise InputError(f"--output {arguments.output}: give a file name that ends in .onnx")
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise InputError(f"{', '.join(missing)} not installed: pip install -r {REQUIREMENTS}")
-    return arguments
+from inference.onnx_options import read_options
 
 
-if __name__ == "__main__":  # before the slow imports, so that --help and a mistyped option answer at once
-    try:
-        ARGUMENTS = read_command_line(sys.argv[1:])
-    except InputError as error:
-        sys.exit(error_line(error))
+def main(argv: list[str]) -> None:
+    """Export, quantize if asked to, and print what was written. Raises InputError."""
+    options = read_options(argv, __doc__)
 
-import ast
-import json
-import logging
-import tempfile
-import warnings
+    # Imported here, so that --help and a mistyped option answer at once.
+    from transformers.utils.logging import disable_progress_bar
 
-import numpy as np
-import onnx
-import onnxruntime
-import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from torch import Tensor, nn
-from transformers import SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
-from transformers.utils.logging import disable_progress_bar
+    from core.loading import load_model
+    from inference.onnx_export import export, measure_difference, quantize, silence_exporter
 
-from core.audio import SAMPLING_RATE
-from core.loading import load_model
-from encoders_ser_align import make_length_mask
-from feature_extraction_ser_align import DECIBELS_PER_UNIT, FFT, HOP, WINDOW, SERAlignFeatureExtractor, mel_filters
-from modeling_ser_align import SERAlignForAudioClassification
-from recipe.preparing import shortest_utterance
-
-OPSET = 20
-INPUTS = ["waveform", "attention_mask"]
-OUTPUTS = ["logits", "frame_logits", "frame_weights", "frame_mask"]
-TOLERANCE = 1e-4
-LARGEST_BYTES = 2 * 1000**3  # of one ONNX file, with some room for the graph
-VARIANCE_FLOOR = 1e-7  # of Wav2Vec2FeatureExtractor
-# The features reach over 80 dB, and the first projection reads them; the pooling's query weighs all frames of an
-# utterance. Keeping these in 32 bits halves the largest change of a logit (1,440 utterances of RAVDESS).
-KEPT_IN_FLOAT = ("front_end/", "feature_projection.", ".query/")
-
-
-# ---------------------------------------------------------------------------------- what is exported
-
-
-def total(values: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """The sum, taken in float64: ONNX Runtime adds one value after the other, which loses digits in float32."""
-    return values.sum(dim=dim, keepdim=True, dtype=torch.float64).float()
-
-
-class NormalizedWaveform(nn.Module):
-    """Wav2Vec2FeatureExtractor as a module: each utterance to mean 0 and variance 1 over its own samples.
-
-    (batch, samples) waveform and mask to (batch, samples) waveform and mask; 0 at the padding.
-    """
-
-    def __init__(self, extractor: Wav2Vec2FeatureExtractor):
-        super().__init__()
-        self.do_normalize = extractor.do_normalize
-
-    def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        padding = attention_mask == 0
-        waveform = waveform.masked_fill(padding, 0.0)
-        if self.do_normalize:
-            samples = attention_mask.sum(dim=1, keepdim=True)
-            waveform = (waveform - total(waveform, dim=1) / samples).masked_fill(padding, 0.0)
-            waveform = waveform / torch.sqrt(total(waveform.square(), dim=1) / samples + VARIANCE_FLOOR)
-        return waveform, attention_mask
-
-
-class LogMel(nn.Module):
-    """SERAlignFeatureExtractor as a module.
-
-    (batch, samples) waveform and mask to (batch, frames, stride * feature_size) log-mel frames and their mask; 0 at the
-    padding. The Fourier transform is a product with a matrix, which ONNX Runtime computes faster than its own.
-    """
-
-    window: Tensor
-    fourier: Tensor
-    filters: Tensor
-
-    def __init__(self, extractor: SERAlignFeatureExtractor):
-        super().__init__()
-        self.stride, self.feature_size = extractor.stride, extractor.feature_size
-        self.preemphasis = extractor.preemphasis
-        self.quietest = 10 ** (-extractor.dynamic_range / 10)  # power, as a share of the loudest
-        times = torch.arange(WINDOW, dtype=torch.float64).unsqueeze(1)
-        angles = 2 * torch.pi * times * torch.arange(FFT // 2 + 1) / FFT
-        self.register_buffer("window", torch.hann_window(WINDOW, periodic=False) ** 0.85)
-        self.register_buffer("fourier", torch.cat([angles.cos(), angles.sin()], dim=1).float())
-        self.register_buffer("filters", mel_filters(extractor.feature_size, extractor.sampling_rate))
-
-    def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        power = self._mel_power(waveform.masked_fill(attention_mask == 0, 0.0))
-        lengths = (attention_mask.sum(dim=1) - WINDOW) // HOP + 1
-        padding = ~make_length_mask(lengths, power.shape[1]).unsqueeze(-1)
-        floor = power.masked_fill(padding, 0.0).amax(dim=(1, 2), keepdim=True) * self.quietest
-        decibels = 10 * torch.maximum(power, floor.clamp(min=torch.finfo(torch.float32).tiny)).log10()
-        values = lengths.view(-1, 1, 1) * self.feature_size
-        mean = total(decibels.masked_fill(padding, 0.0), dim=(1, 2)) / values
-        normalized = (decibels - mean) / DECIBELS_PER_UNIT
-        num_frames = power.shape[1] // self.stride
-        # A slice would do, but its layout in memory depends on the length, and then only some lengths can be traced.
-        stacked = normalized.index_select(1, torch.arange(num_frames * self.stride, device=waveform.device))
-        frames = stacked.reshape(waveform.shape[0], num_frames, self.stride * self.feature_size)
-        mask = make_length_mask(lengths // self.stride, num_frames)
-        return frames.masked_fill(~mask.unsqueeze(-1), 0.0), mask.long()
-
-    def _mel_power(self, waveform: Tensor) -> Tensor:
-        """(batch, samples) to (batch, log-mel frames of 10 ms, feature_size)."""
-        windows = waveform.unfold(1, WINDOW, HOP)
-        windows = windows - windows.mean(dim=-1, keepdim=True)
-        before = torch.cat([windows[..., :1], windows[..., :-1]], dim=-1)
-        windows = (windows - self.preemphasis * before) * self.window
-        real, imaginary = (windows @ self.fourier).chunk(2, dim=-1)
-        return (real.square() + imaginary.square()) @ self.filters
-
-
-class WaveformModel(nn.Module):
-    """Feature extraction and model: (batch, samples) waveform and mask to the tensors named in `OUTPUTS`.
-
-    Raises:
-        InputError: a feature extractor of another kind.
-    """
-
-    def __init__(self, model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor):
-        super().__init__()
-        self.model = model
-        if isinstance(extractor, SERAlignFeatureExtractor):
-            self.front_end: nn.Module = LogMel(extractor)
-        elif isinstance(extractor, Wav2Vec2FeatureExtractor):
-            self.front_end = NormalizedWaveform(extractor)
-        else:
-            raise InputError(
-                f"{type(extractor).__name__} cannot be exported; models with Wav2Vec2FeatureExtractor or "
-                "SERAlignFeatureExtractor can"
-            )
-
-    def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        inputs, mask = self.front_end(waveform, attention_mask)
-        output = self.model(**{self.model.main_input_name: inputs}, attention_mask=mask)
-        return tuple(output[name] for name in OUTPUTS)
-
-
-# --------------------------------------------------------------------------------------- the files
-
-
-def export(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor, path: Path) -> float:
-    """Write the ONNX file; returns the largest difference of a score from PyTorch.
-
-    Raises:
-        InputError: another kind of feature extractor, weights beyond 2 GB, or a difference above `TOLERANCE`; nothing
-            is written.
-    """
-    num_bytes = 4 * model.num_parameters()
-    if num_bytes > LARGEST_BYTES:
-        raise InputError(f"the model has {num_bytes / 1e9:.1f} GB of weights; one ONNX file holds 2 GB")
-    exported = _traced(WaveformModel(model, extractor).eval())
-    _tidy(exported)
-    for name, value in _metadata(model).items():
-        exported.metadata_props.add(key=name, value=json.dumps(value))
-    with tempfile.TemporaryDirectory(dir=path.parent) as directory:
-        unchecked = Path(directory) / path.name
-        onnx.save(exported, unchecked)
-        difference = largest_difference(unchecked, model, extractor)
-        if not difference <= TOLERANCE:
-            raise InputError(
-                f"the exported scores differ from PyTorch's by {difference:.1e}, more than {TOLERANCE:g}: {path} is "
-                f"not written; use the versions of {REQUIREMENTS}"
-            )
-        unchecked.replace(path)
-    return difference
-
-
-def quantize(path: Path, int8_path: Path) -> None:
-    """A copy of an exported file with 8-bit weights in the matrix products of the model, except `KEPT_IN_FLOAT`.
-
-    Its activations are rounded to 8 bits too, by the range of the whole batch: here padding changes scores a little.
-    """
-    nodes = onnx.load(path).graph.node
-    quantize_dynamic(
-        path,
-        int8_path,
-        op_types_to_quantize=["MatMul", "Gemm"],  # a convolution in 8 bits is slower than in 32
-        nodes_to_exclude=[node.name for node in nodes if any(part in node.name for part in KEPT_IN_FLOAT)],
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-    )
-
-
-def _traced(waveform_model: WaveformModel) -> onnx.ModelProto:
-    batch = padded(generated_audio(shortest_utterance(waveform_model.model.config)))
-    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
-        program = torch.onnx.export(
-            waveform_model,
-            tuple(torch.from_numpy(batch[name]) for name in INPUTS),
-            dynamo=True,
-            dynamic_shapes=(free, free),
-            opset_version=OPSET,
-            input_names=INPUTS,
-            output_names=OUTPUTS,
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
-
-
-def _tidy(exported: onnx.ModelProto) -> None:
-    """Name each node after its module and remove the exporter's notes.
-
-    They hold file names of this machine, and shapes with which the file cannot be quantised.
-    """
-    del exported.graph.value_info[:]
-    del exported.metadata_props[:]
-    for node in exported.graph.node:
-        notes = {note.key: note.value for note in node.metadata_props}
-        modules = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "['', '']"))
-        node.name = f"{modules[-2]}/{node.name}"
-    for part in (exported.graph, *exported.graph.node, *exported.graph.input, *exported.graph.output):
-        del part.metadata_props[:]
-        part.doc_string = ""
-
-
-def _metadata(model: SERAlignForAudioClassification) -> dict[str, Any]:
-    config = model.config
-    return {
-        "labels": [config.id2label[index] for index in range(config.num_labels)],
-        "sampling_rate": SAMPLING_RATE,
-        "shortest_samples": shortest_utterance(config),
-        "trim_db": config.trim_db,
-        "frame_seconds": config.frame_seconds,
-    }
-
-
-# ------------------------------------------------------------------------------------- comparison
-
-
-def generated_audio(shortest: int, seed: int = 0) -> list[np.ndarray]:
-    """Noise in syllables, float32, 16 kHz, from the shortest utterance to four seconds; one ends in silence."""
-    rng = np.random.default_rng(seed)
-    utterances = []
-    for samples in (64000, shortest, 8000, 30011):
-        syllables = np.sin(np.arange(samples) / 2000) ** 2
-        utterances.append((0.1 * rng.standard_normal(samples) * syllables).astype(np.float32))
-    utterances[-1][15000:] = 0.0
-    return utterances
-
-
-def padded(utterances: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """The inputs of the ONNX file for utterances (samples,)."""
-    shape = len(utterances), max(map(len, utterances))
-    batch: dict[str, np.ndarray] = {
-        "waveform": np.zeros(shape, np.float32),
-        "attention_mask": np.zeros(shape, np.int64),
-    }
-    for index, utterance in enumerate(utterances):
-        batch["waveform"][index, : len(utterance)] = utterance
-        batch["attention_mask"][index, : len(utterance)] = 1
-    return batch
-
-
-@torch.no_grad()
-def largest_difference(path: Path, model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor) -> float:
-    """Of logits, frame logits and frame weights: a padded batch in ONNX, each utterance alone in PyTorch.
-
-    Infinite where the numbers of frames differ.
-    """
-    utterances = generated_audio(shortest_utterance(model.config), seed=1)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = dict(zip(OUTPUTS, session.run(OUTPUTS, padded(utterances))))
-    differences = []
-    for index, utterance in enumerate(utterances):
-        expected = model(**extractor(utterance, sampling_rate=SAMPLING_RATE, return_tensors="pt"))
-        frames = expected.frame_logits.shape[1]
-        if found["frame_mask"][index].sum() != frames:
-            return float("inf")
-        differences.append(found["logits"][index] - expected.logits[0].numpy())
-        for name in ("frame_logits", "frame_weights"):
-            differences.append(found[name][index, :frames] - expected[name][0].numpy())
-    return max(float(np.abs(difference).max()) for difference in differences)
-
-
-def main(arguments: argparse.Namespace) -> None:
-    logging.disable(logging.WARNING)  # of the exporter and the quantisation, about themselves
     disable_progress_bar()
-    model, extractor = load_model(arguments.model)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    difference = export(model, extractor, arguments.output)
-    print(described(arguments.output, difference))
-    if arguments.int8:
-        int8_path = arguments.output.with_suffix(".int8.onnx")
-        quantize(arguments.output, int8_path)
-        print(described(int8_path, largest_difference(int8_path, model, extractor)))
+    model, extractor = load_model(options.model)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    with silence_exporter():
+        difference = export(model, extractor, options.output)
+        print(describe_file(options.output, difference))
+        if options.int8:
+            int8_path = options.output.with_suffix(".int8.onnx")
+            quantize(options.output, int8_path)
+            print(describe_file(int8_path, measure_difference(int8_path, model, extractor)))
 
 
-def described(path: Path, difference: float) -> str:
-    return f"{path}: {path.stat().st_size / 1e6:.1f} MB, at most {difference:.1e} from PyTorch's scores"
+def describe_file(path: Path, difference: float) -> str:
+    return f"{path}: {path.stat().st_size / 1e6:.1f} MB, scores within {difference:.1e} of PyTorch's"
 
 
 if __name__ == "__main__":
     try:
-        main(ARGUMENTS)
+        main(sys.argv[1:])
     except InputError as error:
         sys.exit(error_line(error))

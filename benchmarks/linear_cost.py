@@ -70,7 +70,7 @@ def recording(folder: Path, minutes: int) -> dict[str, Any]:
         for _ in range(minutes):
             file.write(minute)
     runs = [run(["predict.py", str(path), "--quiet"]) for _ in range(REPETITIONS)]
-    printed = [float(re.findall(r"([\d.]+) s of compute for a minute", output)[0]) for output, _ in runs]
+    printed = [float(re.findall(r"([\d.]+) s of compute per minute", output)[0]) for output, _ in runs]
     found = {"minutes": minutes, "seconds_a_minute": median(printed), "peak_megabytes": median(mb for _, mb in runs)}
     print(found, flush=True)
     return found

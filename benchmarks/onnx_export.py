@@ -29,7 +29,7 @@ from core.audio import SAMPLING_RATE, read_audio
 from core.errors import InputError
 from core.json_files import read_json, read_lines, write_json
 from core.loading import load_model
-from export_onnx import export, padded, quantize
+from inference.onnx_export import export, pad_utterances, quantize
 from recipe.corpora import load_corpus
 from recipe.results import library_versions
 
@@ -88,7 +88,7 @@ def make_onnx_scorer(path: Path) -> Scorer:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda waveform: session.run(["logits"], padded([waveform]))[0][0]
+    return lambda waveform: session.run(["logits"], pad_utterances([waveform]))[0][0]
 
 
 def collect_decisions(lines: list[dict[str, Any]], waveforms: list[np.ndarray], scorers: dict[str, Scorer]) -> dict:

@@ -1,4 +1,4 @@
-"""A model from a folder or the Hub, run by this project's code: nothing that lies beside the weights is executed."""
+"""Loading a model from a folder or the Hub, on this project's code: code beside the weights is never executed."""
 
 from pathlib import Path
 
@@ -19,26 +19,30 @@ AutoFeatureExtractor.register(SERAlignConfig, SERAlignFeatureExtractor, exist_ok
 def load_model(
     model: str, revision: str | None = None
 ) -> tuple[SERAlignForAudioClassification, SequenceFeatureExtractor]:
-    """A model in float32, for inference, and its feature extractor.
+    """Load a model in float32, for inference, and its feature extractor.
 
     Args:
-        model: folder that train.py left, or name on the Hub.
+        model: folder that train.py wrote, or name on the Hub.
         revision: commit, branch or tag on the Hub.
 
     Raises:
-        InputError: no such model, or one of another kind.
+        InputError: there is no such model, or it is of another kind.
     """
     is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     if not is_hub_name and not (Path(model) / "config.json").is_file():
-        raise InputError(f"--model {model}: neither a folder with a config.json nor a name on the Hub, owner/name")
+        raise InputError(
+            f"--model {model} is neither a folder with a config.json nor a name on the Hub, such as owner/name"
+        )
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        described, _ = SERAlignConfig.get_config_dict(model, revision=revision)
-        model_type = described.get("model_type", "")
+        settings, _ = SERAlignConfig.get_config_dict(model, revision=revision)
+        model_type = settings.get("model_type", "")
         if model_type != SERAlignConfig.model_type:
-            raise InputError(f"--model {model} is of type {model_type!r}: give one that train.py wrote (ser_align)")
-        loaded, info = SERAlignForAudioClassification.from_pretrained(
+            raise InputError(
+                f"--model {model} has model_type {model_type!r}, valid is ser_align: give a model that train.py wrote"
+            )
+        network, info = SERAlignForAudioClassification.from_pretrained(
             model, revision=revision, dtype=torch.float32, output_loading_info=True
         )
         extractor = AutoFeatureExtractor.from_pretrained(model, revision=revision, trust_remote_code=False)
@@ -48,8 +52,10 @@ def load_model(
         raise InputError(f"--model {model} cannot be loaded: {' '.join(str(error).split())}") from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
-        raise InputError(f"--model {model} lacks {len(missing)} weights, among them {missing[0]}: train it again")
-    return loaded.eval(), extractor
+        raise InputError(
+            f"--model {model} lacks {len(missing)} weights, for example {missing[0]}: copy it again, or train it again"
+        )
+    return network.eval(), extractor
 
 
 def load_pipeline(
@@ -59,21 +65,21 @@ def load_pipeline(
     batch_size: int | None = None,
     dtype: str = "float32",
 ) -> SpeechEmotionRecognitionPipeline:
-    """The pipeline of a model, made fast: it can no longer be trained or saved.
+    """Load the pipeline of a model and make it fast; it can no longer be trained or saved.
 
     Args:
         model, revision: as for `load_model`.
-        device: None is the best there is.
-        batch_size: phrases at once; None is the pipeline's own choice.
-        dtype: float32, or bfloat16 where the device multiplies in it.
+        device: None selects the fastest one available.
+        batch_size: phrases scored together; None leaves the choice to the pipeline.
+        dtype: float32, or bfloat16 where the device supports it.
 
     Raises:
-        InputError: as `load_model`, or a device or dtype that is not there.
+        InputError: as `load_model`, or the device or dtype is not available.
     """
-    loaded, extractor = load_model(model, revision)
+    network, extractor = load_model(model, revision)
     try:
         recognize = SpeechEmotionRecognitionPipeline(
-            model=loaded,
+            model=network,
             feature_extractor=extractor,
             device=device,  # type: ignore[arg-type]
             batch_size=batch_size,
@@ -81,5 +87,5 @@ def load_pipeline(
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(f"--device {device} cannot be used: {' '.join(str(error).split())[:200]}") from error
     check_dtype(dtype, recognize.device)
-    make_fast(loaded, getattr(torch, dtype))
+    make_fast(network, getattr(torch, dtype))
     return recognize

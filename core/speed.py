@@ -1,4 +1,4 @@
-"""A model made ready to answer fast: the same function of the same weights, no longer to be trained or saved."""
+"""Making a model fast for inference: same weights, same scores, but it can no longer be trained or saved."""
 
 import torch
 from torch import Tensor, nn
@@ -6,29 +6,29 @@ from torch.nn.utils import parametrize
 
 from core.errors import InputError
 
-BFLOAT16_CPU = ("avx512_bf16", "amx_bf16", "bf16")  # names of the instructions, the last one on Arm
+BFLOAT16_CPU = ("avx512_bf16", "amx_bf16", "bf16")  # instruction sets; the last one is Arm's
 
 
 def check_dtype(dtype: str, device: torch.device) -> None:
-    """Raise InputError where bfloat16 would be emulated, which is slower than float32."""
+    """Raise InputError if the device would emulate bfloat16, which is slower than float32."""
     if dtype != "bfloat16":
         return
     if device.type == "cuda":
-        has_it, needed = torch.cuda.is_bf16_supported(including_emulation=False), "a GPU from Ampere on"
+        is_supported, needed = torch.cuda.is_bf16_supported(including_emulation=False), "a GPU from Ampere on"
     else:
-        has_it = device.type == "mps" or any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16_CPU)
+        is_supported = device.type == "mps" or any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16_CPU)
         needed = "a processor with AVX-512 BF16 or AMX"
-    if not has_it:
+    if not is_supported:
         raise InputError(
-            f"--dtype bfloat16 needs {needed}, and {device} is none: leave it out, or export the model with "
+            f"--dtype bfloat16 needs {needed}, which {device} is not: leave it out, or export the model with "
             "export_onnx.py --int8"
         )
 
 
 class PackedLinear(nn.Module):
-    """A linear layer whose weights lie in the order in which oneDNN multiplies.
+    """A linear layer whose weights are stored in oneDNN's own layout.
 
-    nn.Linear multiplies by MKL and packs its weights anew in each call. `torch.compile` uses these operators too.
+    nn.Linear uses MKL, which packs the weights again in every call. `torch.compile` uses these operators too.
     """
 
     def __init__(self, linear: nn.Linear):
@@ -41,7 +41,7 @@ class PackedLinear(nn.Module):
 
 
 def make_fast(model: nn.Module, dtype: torch.dtype) -> None:
-    """Compute weights that are products of others once, convert, and on a CPU pack the linear layers; in place."""
+    """Fold weight normalisation into the weights, convert, and pack the linear layers on a CPU; in place."""
     for module in model.modules():
         for name in list(getattr(module, "parametrizations", ())):
             parametrize.remove_parametrizations(module, name)
@@ -51,13 +51,14 @@ def make_fast(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether torch has the operators of [`PackedLinear`], and this processor can run them in the dtype."""
+    """Whether torch has the operators of [`PackedLinear`], and this processor runs them in the dtype."""
     has_operators = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     return has_operators and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def pack_linear(module: nn.Module) -> None:
-    if type(module).__name__ == "WavLMAttention":  # reads the weights of its layers instead of calling them
+    """Replace the linear layers within a module by [`PackedLinear`]."""
+    if type(module).__name__ == "WavLMAttention":  # uses the weights of its layers without calling them
         return
     for name, child in module.named_children():
         if type(child) is nn.Linear:

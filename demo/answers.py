@@ -13,8 +13,8 @@ import numpy as np
 
 from demo.memory import release_memory
 from demo.uploads import delete_upload, read_recording
-from inference.evidence import explain
-from inference.figure import colours, draw
+from inference.evidence import explain_frames
+from inference.figure import choose_colours, draw
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import describe_recording
 
@@ -57,13 +57,13 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
 def answer(recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray, name: str, note: str = "") -> str:
     """Answer a recording (samples,) at 16 kHz in HTML; `note` is HTML. Raises ValueError if it holds no speech."""
     start = time.perf_counter()
-    result: dict[str, Any] = recognize(waveform, return_timeline=True)  # type: ignore[assignment]
-    evidence = explain(recognize, waveform)
+    result: dict[str, Any] = recognize(waveform, return_timeline=True, return_frames=True)  # type: ignore[assignment]
+    evidence = explain_frames(result.pop("frames"))
     labels = list(recognize.model.config.id2label.values())
     record = {"file": name, "channel": None, **result}
     pictures = "".join(render_figure(waveform, record, labels, evidence, dark) for dark in (False, True))
     seconds = time.perf_counter() - start
-    colour = colours(labels)
+    colour = choose_colours(labels)
     best = result["scores"][0]["label"]
     return (
         '<section class="answer"><p class="about">'

@@ -15,10 +15,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from core.librosa_loading import load_librosa
-from inference.evidence import top_frames
+from inference.evidence import choose_top_frames
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import SAMPLING_RATE
 
@@ -136,9 +135,9 @@ class Methods:
         return self._keep_speech(total.argmax(axis=1))
 
     def frame_logits(self) -> np.ndarray:
-        """The frame logits of the whole file."""
-        output = _outputs(self.recognize, [self.recording.waveform])
-        frames = output.frame_logits[0][output.frame_mask[0]].argmax(dim=-1).cpu().numpy()
+        """The classifier's answer to each frame of the whole file."""
+        output = self.recognize.score_waveforms([self.recording.waveform])
+        frames = output["frame_logits"][0][output["frame_mask"][0]].argmax(dim=-1).numpy()
         centres = (np.arange(self.num_steps) + 0.5) * SCORING_STEP / SAMPLING_RATE
         places = (centres / self.recognize.model.config.frame_seconds).astype(int)
         return self._keep_speech(frames[np.minimum(places, len(frames) - 1)])
@@ -189,21 +188,10 @@ def count_encoded_frames(recognize: SpeechEmotionRecognitionPipeline) -> Iterato
 
 def probabilities(recognize: SpeechEmotionRecognitionPipeline, waveforms: list[np.ndarray]) -> np.ndarray:
     """(utterances, classes)."""
-    rows = []
-    for first in range(0, len(waveforms), BATCH):
-        logits = _outputs(recognize, waveforms[first : first + BATCH]).logits
-        rows.append(logits.float().softmax(dim=-1).cpu().numpy())
-    return np.concatenate(rows)
-
-
-@torch.inference_mode()
-def _outputs(recognize: SpeechEmotionRecognitionPipeline, waveforms: list[np.ndarray]) -> Any:
     shortest = SAMPLING_RATE // 10  # the end of a sliding window may be too short for one frame
-    padded = [np.pad(waveform, (0, max(0, shortest - len(waveform)))) for waveform in waveforms]
-    inputs = recognize.feature_extractor(  # type: ignore[misc]
-        padded, sampling_rate=SAMPLING_RATE, padding=True, return_tensors="pt", return_attention_mask=True
-    )
-    return recognize.model(**inputs.to(recognize.device))
+    waveforms = [np.pad(waveform, (0, max(0, shortest - len(waveform)))) for waveform in waveforms]
+    batches = [waveforms[first : first + BATCH] for first in range(0, len(waveforms), BATCH)]
+    return np.concatenate([recognize.score_waveforms(batch)["probabilities"].numpy() for batch in batches])
 
 
 def measure_drops(
@@ -218,10 +206,10 @@ def measure_drops(
         `top`: the frames with the highest weights are removed; `random`: the same number of random frames, mean of
         five; `shifted`: the pattern of the top frames moved in time, mean of five.
     """
-    output = _outputs(recognize, [waveform])
-    weights = output.frame_weights[0][output.frame_mask[0]].float().cpu().numpy()
-    before = output.logits[0].float().softmax(dim=-1).cpu().numpy()
-    chosen = top_frames(weights)
+    output = recognize.score_waveforms([waveform])
+    weights = output["frame_weights"][0][output["frame_mask"][0]].float().numpy()
+    before = output["probabilities"][0].numpy()
+    chosen = choose_top_frames(weights)
     cuts = [chosen]
     cuts += [rng.permutation(chosen) for _ in range(NUM_RANDOM)]
     cuts += [np.roll(chosen, int(rng.integers(1, max(2, len(chosen))))) for _ in range(NUM_RANDOM)]

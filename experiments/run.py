@@ -21,7 +21,7 @@ from experiments.report import write_report
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.arguments import Arguments, first_difference
 from recipe.data import read_rows, rows_of, split_of
-from recipe.preparing import AudioCache, UtterancePreparer, shortest_utterance
+from recipe.preparing import AudioCache, UtterancePreparer
 from recipe.results import read_results
 from recipe.run import quiet_libraries, train_stages
 from recipe.stages import check_run
@@ -190,7 +190,7 @@ def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.nd
     stage_dir = experiment.find_stage_folder(cell)
     model = SERAlignForAudioClassification.from_pretrained(stage_dir, dtype=torch.float32).to(PartialState().device)
     feature_extractor = AutoFeatureExtractor.from_pretrained(stage_dir)
-    preparer = UtterancePreparer(feature_extractor, shortest_utterance(model.config), args.data.trim_db)
+    preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples, args.data.trim_db)
     return embed_utterances(model, test, preparer, args.trainer.eval_batch_size)
 
 

@@ -1,1 +1,1 @@
-"""What predict.py and app.py need beyond the model: finding recordings, writing answers, drawing, explaining."""
+"""From recordings to answers: finding files, scoring, explaining, drawing, writing."""

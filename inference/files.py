@@ -1,4 +1,4 @@
-"""Which recordings are meant: files, folders and globs."""
+"""Finding recordings: files, folders and patterns."""
 
 import glob
 from pathlib import Path
@@ -6,28 +6,28 @@ from pathlib import Path
 from core.audio import AUDIO_SUFFIXES
 from core.errors import InputError
 
-# What a folder is searched for: what soundfile reads, and what ffmpeg reads where it is installed.
+# What a folder is searched for: the formats of soundfile, and those of ffmpeg, where it is installed.
 SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".mka", ".mkv", ".mov", ".3gp")
 
 
-def recordings(patterns: list[str]) -> list[str]:
-    """Every recording once, in the order given; folders are searched to the bottom, their files sorted.
+def find_recordings(patterns: list[str]) -> list[str]:
+    """List every recording once, in the given order; folders are searched recursively and sorted.
 
-    A file is taken whatever its name; whether it can be read shows when it is read.
+    A file given by name is taken whatever its suffix; reading it shows whether it is audio.
 
     Raises:
-        InputError: a pattern that matches nothing, or a folder without audio.
+        InputError: a pattern matches nothing, or a folder holds no audio.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
         matches = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
         if not matches:
-            raise InputError(f"{pattern}: no such file, folder or pattern with a match")
+            raise InputError(f"{pattern}: no such file or folder, and no match for it as a pattern")
         for match in matches:
             if Path(match).is_dir():
                 inside = sorted(str(path) for path in Path(match).rglob("*") if _is_audio(path))
                 if not inside and len(matches) == 1:
-                    raise InputError(f"{match} holds no audio; looked for {', '.join(SUFFIXES)}")
+                    raise InputError(f"{match} holds no audio files; valid suffixes are {', '.join(SUFFIXES)}")
                 found.update(dict.fromkeys(inside))
             else:
                 found[match] = None

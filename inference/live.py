@@ -1,4 +1,4 @@
-"""Audio from a pipe: one answer a second, as long as it flows."""
+"""Audio from a pipe: one answer per second, as long as it flows."""
 
 import io
 import wave
@@ -19,44 +19,48 @@ from recording_ser_align import (
     measure_levels,
 )
 
-MEMORY = 30  # seconds that are kept, to tell speech from pauses
+MEMORY = 30  # seconds that are kept, to separate speech from pauses
 FILE_SIGNATURES = (b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04", b"FORM")
 
 
 def open_stream(stream: IO[bytes]) -> tuple[bytes | None, Iterator[np.ndarray]]:
-    """Standard input as the bytes of a whole compressed file, or else as seconds of 16 kHz mono audio.
+    """Read standard input: the bytes of a whole compressed file, or seconds of 16 kHz mono audio.
 
-    A WAV header is followed; without one the bytes are 16-bit little-endian samples, mono, at 16 kHz.
+    A WAV header gives the format; without one, the bytes are 16-bit little-endian samples, mono, at 16 kHz.
 
     Raises:
-        InputError: nothing comes, or a WAV stream other than 8, 16, 24 or 32 bit PCM.
+        InputError: the input is empty, or a WAV stream other than 8, 16, 24 or 32 bit PCM.
     """
     first = stream.read(4)
     if not first:
         raise InputError(
-            "standard input is empty; give audio, as in: ffmpeg -i call.mp3 -f wav - | python predict.py -"
+            "standard input is empty; pipe audio into it: ffmpeg -i call.mp3 -f wav - | python predict.py -"
         )
     if first in FILE_SIGNATURES or first[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"):
         return first + stream.read(), iter(())
-    joined = io.BufferedReader(_Joined(first, stream))
+    whole = io.BufferedReader(_PeekedStream(first, stream))
     if first != b"RIFF":
-        return None, _seconds(lambda count: joined.read(2 * count), SAMPLING_RATE, 1, 2)
+        return None, _read_seconds(lambda count: whole.read(2 * count), SAMPLING_RATE, 1, 2)
     try:
-        file = wave.open(joined)  # noqa: SIM115 -- read to the end of the stream
+        file = wave.open(whole)  # noqa: SIM115 -- read to the end of the stream
     except (wave.Error, EOFError) as error:
-        raise InputError(f"standard input is no PCM WAV stream ({error}); give -acodec pcm_s16le to ffmpeg") from None
+        raise InputError(
+            f"standard input is not a PCM WAV stream ({error}); pass -acodec pcm_s16le to ffmpeg"
+        ) from None
     rate, width = file.getframerate(), file.getsampwidth()
     if width > 4:
-        raise InputError(f"standard input has samples of {8 * width} bits; give -acodec pcm_s16le to ffmpeg")
+        raise InputError(
+            f"standard input has {8 * width}-bit samples, valid are 8 to 32; pass -acodec pcm_s16le to ffmpeg"
+        )
     try:
         check_rate(rate, "standard input")
     except ValueError as error:
         raise InputError(str(error)) from None
-    return None, _seconds(file.readframes, rate, file.getnchannels(), width)
+    return None, _read_seconds(file.readframes, rate, file.getnchannels(), width)
 
 
-class _Joined(io.RawIOBase):
-    """Bytes that were read already, then the rest of the stream."""
+class _PeekedStream(io.RawIOBase):
+    """A stream from its beginning, although its first bytes have been read."""
 
     def __init__(self, first: bytes, rest: IO[bytes]):
         self.first, self.rest = first, rest
@@ -71,33 +75,31 @@ class _Joined(io.RawIOBase):
         return len(data)
 
 
-def _seconds(read: Any, rate: int, channels: int, width: int) -> Iterator[np.ndarray]:
+def _read_seconds(read: Any, rate: int, channels: int, width: int) -> Iterator[np.ndarray]:
     resampler = None if rate == SAMPLING_RATE else soxr.ResampleStream(rate, SAMPLING_RATE, 1, quality="HQ")
     while data := read(rate):
         data = data[: len(data) // (channels * width) * channels * width]
-        mono = _samples(data, width).reshape(-1, channels).mean(axis=1, dtype=np.float32)
+        mono = _decode_samples(data, width).reshape(-1, channels).mean(axis=1, dtype=np.float32)
         yield mono if resampler is None else resampler.resample_chunk(mono)
     if resampler is not None:
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def _samples(data: bytes, width: int) -> np.ndarray:
-    """PCM bytes, 1 to 4 bytes a sample, to float32 within [-1, 1]; 8 bit is unsigned, the others are signed."""
+def _decode_samples(data: bytes, width: int) -> np.ndarray:
+    """PCM bytes, 1 to 4 per sample, to float32 within [-1, 1]; 8-bit samples are unsigned, the others signed."""
     if width == 1:
         return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
-    if width == 3:  # there is no such NumPy type: shift three bytes to the top of four
+    if width == 3:  # NumPy has no such type: put three bytes on top of four
         whole = np.zeros((len(data) // 3, 4), np.uint8)
         whole[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         data, width = whole.tobytes(), 4
     return np.frombuffer(data, f"<i{width}").astype(np.float32) / np.float32(2 ** (8 * width - 1))
 
 
-def live_answers(
-    recognize: SpeechEmotionRecognitionPipeline, seconds: Iterator[np.ndarray]
-) -> Iterator[dict[str, Any]]:
-    """For each second: what the phrase that is being spoken sounds like; `label` is None in a pause.
+def answer_live(recognize: SpeechEmotionRecognitionPipeline, seconds: Iterator[np.ndarray]) -> Iterator[dict[str, Any]]:
+    """Answer once per second for the phrase that is being spoken; `label` is None in a pause.
 
-    The phrase counts from its beginning, or from two seconds ago if it is longer than that.
+    Of a phrase longer than two seconds, the last two are scored.
 
     Yields:
         dicts of `start`, `end` (seconds), `label`, `score` and `scores` (label: probability).
@@ -106,7 +108,7 @@ def live_answers(
     for second in filter(len, seconds):
         memory = np.concatenate([memory, second])[-MEMORY * SAMPLING_RATE :]
         start, end = end, end + len(second)
-        spoken = _spoken_since(memory, len(second))
+        spoken = _find_spoken(memory, len(second))
         answer: dict[str, Any] = {"label": None, "score": None, "scores": {}}
         if spoken is not None:
             scores = {entry["label"]: round(entry["score"], 6) for entry in recognize(spoken)}
@@ -115,8 +117,8 @@ def live_answers(
         yield {"start": round(start / SAMPLING_RATE, 3), "end": round(end / SAMPLING_RATE, 3), **answer}
 
 
-def _spoken_since(memory: np.ndarray, new: int) -> np.ndarray | None:
-    """The last phrase of the memory, if it reaches into the last `new` samples by more than a click."""
+def _find_spoken(memory: np.ndarray, new: int) -> np.ndarray | None:
+    """The last phrase in memory, if at least 0.1 s of it is within the last `new` samples."""
     shortest = SHORTEST_PHRASE * SAMPLING_RATE
     spans = find_phrase_spans(memory, find_speech_threshold(measure_levels(memory)), PAUSE)
     if not spans:

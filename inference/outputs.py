@@ -1,12 +1,14 @@
-"""Answers as files: JSON lines, CSV, Praat TextGrid, Audacity labels and WebVTT.
+"""Answers as files: JSON Lines, CSV, Praat TextGrid, Audacity labels and WebVTT.
 
-A record is the answer to one recording: `file`, `channel` (None is the mix), then `duration` in seconds, `label`,
-`score`, `scores` (label: probability) and `timeline` (dicts of start, end, label, score), or `error`.
+A record is the answer to one recording: `file`, `channel` (None is the mean of all), then `duration` in seconds,
+`label`, `score`, `scores` (label: probability) and `timeline` (dicts of start, end, label, score), or `error`.
 """
 
 import csv
 import io
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +16,39 @@ from core.errors import InputError
 from core.escaping import csv_cell, printable
 
 Record = dict[str, Any]
-# One file for all recordings, and one file for each.
+# One file for all recordings; one file for each; figures.
 TABLES = {".jsonl": "jsonl", ".csv": "csv"}
 TRACKS = {"textgrid": ".TextGrid", "audacity": ".txt", "webvtt": ".vtt"}
+FIGURES = (".png", ".svg", ".pdf", ".jpg")
 FORMATS = (*TABLES.values(), *TRACKS)
 
 
 def write_table(records: list[Record], path: Path) -> None:
-    """All records into a .jsonl or .csv file, written in one step."""
+    """Write all records to a .jsonl or .csv file, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = as_csv(records) if path.suffix.lower() == ".csv" else as_jsonl(records)
+    text = format_csv(records) if path.suffix.lower() == ".csv" else format_jsonl(records)
     unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")  # names may be no UTF-8
+    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")  # names need not be UTF-8
     unfinished.replace(path)
 
 
-def write_track(record: Record, path: Path, form: str) -> None:
-    """The timeline of one recording as `textgrid`, `audacity` or `webvtt`."""
+def write_track(record: Record, path: Path, track_format: str) -> None:
+    """Write the timeline of one recording as `textgrid`, `audacity` or `webvtt`."""
+    formats = {"textgrid": format_textgrid, "audacity": format_audacity, "webvtt": format_webvtt}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text({"textgrid": as_textgrid, "audacity": as_audacity, "webvtt": as_webvtt}[form](record), "utf-8")
+    path.write_text(formats[track_format](record), "utf-8")
 
 
-def track_paths(records: list[Record], folder: Path, suffix: str) -> list[Path]:
-    """A file name for each record: that of the recording, with its channel, or with a number where two are alike."""
+def name_tracks(answers: Iterable[tuple[str, int | None]], folder: Path, suffix: str) -> list[Path]:
+    """A file in the folder for each answer, called like its recording.
+
+    Args:
+        answers: file and channel of each; the channel becomes part of the name, and so does a number if two are alike.
+    """
     paths: list[Path] = []
     taken: set[str] = set()
-    for record in records:
-        stem = Path(record["file"]).stem + ("" if record["channel"] is None else f"-channel{record['channel']}")
+    for file, channel in answers:
+        stem = Path(file).stem + ("" if channel is None else f"-channel{channel}")
         name, number = stem, 2
         while name.lower() in taken:
             name, number = f"{stem}-{number}", number + 1
@@ -49,14 +57,35 @@ def track_paths(records: list[Record], folder: Path, suffix: str) -> list[Path]:
     return paths
 
 
-def as_jsonl(records: list[Record]) -> str:
+def name_plots(answers: list[Any], plot: str) -> dict[Any, Path]:
+    """The figure of each answer, a pair of file and channel: --plot itself, or a file in that folder."""
+    target = Path(plot)
+    paths = [target] if target.suffix else name_tracks(answers, target, ".png")
+    return dict(zip(answers, paths))
+
+
+def write_output(records: list[Record], output: str, output_format: str) -> None:
+    """Write --output: a table of all records, or the timelines of those that have one."""
+    target = Path(output)
+    if output_format not in TRACKS:
+        write_table(records, target)
+        return
+    suffix = TRACKS[output_format]
+    is_file = target.suffix.lower() == suffix.lower()
+    names = [(record["file"], record["channel"]) for record in records]
+    for record, path in zip(records, [target] if is_file else name_tracks(names, target, suffix)):
+        if "error" not in record:
+            write_track(record, path, output_format)
+
+
+def format_jsonl(records: list[Record]) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
 
 
-def as_csv(records: list[Record]) -> str:
-    """One row a recording: file, channel, duration, label, score, the probability of each label, error.
+def format_csv(records: list[Record]) -> str:
+    """One row per recording: file, channel, duration, label, score, the probability of each label, error.
 
-    Text that a spreadsheet would take for a formula has an apostrophe in front; JSON lines hold everything as it is.
+    Text that a spreadsheet would read as a formula gets a leading apostrophe; JSON Lines keep it unchanged.
     """
     labels = sorted({label for record in records for label in record.get("scores", {})})
     columns = ["file", "channel", "duration", "label", "score"]
@@ -70,7 +99,7 @@ def as_csv(records: list[Record]) -> str:
     return text.getvalue()
 
 
-def as_textgrid(record: Record) -> str:
+def format_textgrid(record: Record) -> str:
     """Praat's text format, one interval tier; pauses are empty intervals (Praat manual, TextGrid file formats)."""
     duration = record["duration"]
     intervals: list[tuple[float, float, str]] = []
@@ -109,51 +138,69 @@ def as_textgrid(record: Record) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_audacity(record: Record) -> str:
+def format_audacity(record: Record) -> str:
     """Audacity's label track: start, end and label, separated by tabs."""
     return "".join(f"{s['start']:.6f}\t{s['end']:.6f}\t{printable(s['label'])}\n" for s in record["timeline"])
 
 
-def as_webvtt(record: Record) -> str:
+def format_webvtt(record: Record) -> str:
     """Subtitles for a web player (W3C, WebVTT)."""
     cues = [
-        f"{_clock(segment['start'])} --> {_clock(segment['end'])}\n{_escaped(segment['label'])}\n"
+        f"{_format_clock(segment['start'])} --> {_format_clock(segment['end'])}\n{_escape(segment['label'])}\n"
         for segment in record["timeline"]
     ]
     return "\n".join(["WEBVTT\n", *cues])
 
 
-def _clock(seconds: float) -> str:
+def _format_clock(seconds: float) -> str:
     milliseconds = round(1000 * seconds)
     hours, rest = divmod(milliseconds, 3_600_000)
     minutes, rest = divmod(rest, 60_000)
     return f"{hours:02}:{minutes:02}:{rest // 1000:02}.{rest % 1000:03}"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def output_format(path: str, form: str | None, num_recordings: int) -> str:
+def choose_format(path: str, given: str | None, num_recordings: int) -> str:
     """The format of --output, from its suffix or from --format.
 
     Raises:
-        InputError: no format can be told, the two contradict each other, or one file for several timelines.
+        InputError: neither determines it, the two contradict each other, or several timelines would go to one file.
     """
     suffix = Path(path).suffix.lower()
     by_suffix = {**TABLES, **{value.lower(): key for key, value in TRACKS.items()}}.get(suffix)
-    if form is None and by_suffix is None:
+    if given is None and by_suffix is None:
         raise InputError(
-            f"--output {path}: its name ends in none of {', '.join((*TABLES, *TRACKS.values()))}; for a folder of "
-            f"timelines give --format, one of {', '.join(TRACKS)}"
+            f"--output {path} has no known suffix; valid are {', '.join((*TABLES, *TRACKS.values()))}. For a folder of "
+            f"timelines add --format, one of {', '.join(TRACKS)}"
         )
-    if form is not None and by_suffix not in (None, form):
-        raise InputError(f"--output {path} is the name of a {by_suffix} file, but --format is {form}")
-    if form in TABLES.values() and by_suffix is None:
-        raise InputError(f"--output {path}: a {form} file needs a name that ends in .{form}")
-    found = form or by_suffix or ""
-    if found in TRACKS and by_suffix is not None and num_recordings > 1:
+    if given is not None and by_suffix not in (None, given):
         raise InputError(
-            f"--output {path} is one file for {num_recordings} timelines: give a folder and --format {found}"
+            f"--output {path} is the name of a {by_suffix} file, but --format is {given}: drop one of them"
         )
-    return found
+    if given in TABLES.values() and by_suffix is None:
+        raise InputError(f"--output {path} is not a name for --format {given}: end it in .{given}")
+    chosen = given or by_suffix or ""
+    if chosen in TRACKS and by_suffix is not None and num_recordings > 1:
+        raise InputError(
+            f"--output {path} is one file, but there are {num_recordings} recordings, each with its own timeline: "
+            f"give a folder and --format {chosen}"
+        )
+    return chosen
+
+
+def check_targets(output: str | None, may_overwrite: bool, plot: str | None, num_recordings: int) -> None:
+    """Raise InputError if --output or --plot could not be written, before any work is done."""
+    if output is not None and Path(output).is_file() and not may_overwrite:
+        raise InputError(f"--output {output} already exists: give another name, or add --overwrite")
+    suffix = "" if plot is None else Path(plot).suffix.lower()
+    if suffix and suffix not in FIGURES:
+        raise InputError(f"--plot {plot} has no known suffix; valid are {', '.join(FIGURES)}, or a folder")
+    if suffix and num_recordings > 1:
+        raise InputError(f"--plot {plot} is one file, but there are {num_recordings} recordings: give a folder")
+    for path in filter(None, (output, plot)):
+        above = next(folder for folder in Path(path).resolve().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise InputError(f"{path} cannot be written: {above} is not a folder that you may write to")

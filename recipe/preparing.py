@@ -11,16 +11,10 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import SequenceFeatureExtractor
 
-from configuration_ser_align import SERAlignConfig
 from core.audio import SAMPLING_RATE, read_audio
 from core.errors import InputError
 from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mix
 from recipe.feature_cache import FeatureCache
-
-
-def shortest_utterance(config: SERAlignConfig) -> int:
-    """Samples at 16 kHz that one frame of the encoder needs."""
-    return config.shortest_samples
 
 
 class AudioCache:

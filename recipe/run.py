@@ -31,7 +31,7 @@ from recipe.corpora.rows import count_classes, count_speakers
 from recipe.data import read_rows, split_of
 from recipe.feature_cache import fill_cache, find_cache_folder, plan_cache, remove_cache
 from recipe.model_card import write_model_card
-from recipe.preparing import AudioCache, UtterancePreparer, prepare_rows, shortest_utterance
+from recipe.preparing import AudioCache, UtterancePreparer, prepare_rows
 from recipe.publishing import push
 from recipe.results import library_versions, read_results, score_lines, unseen, write_results
 from recipe.scoring import never_predicted, predict, score_file
@@ -103,7 +103,7 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
     feature_extractor = feature_extractor_for(model, stage, args)
     preparer = UtterancePreparer(
         feature_extractor,
-        shortest_utterance(model.config),
+        model.config.shortest_samples,
         args.data.trim_db,
         cache=cache if args.data.cache_audio else None,
     )

@@ -21,7 +21,7 @@ from experiments.cells import Cell, Experiment, read_experiment
 from modeling_ser_align import SERAlignForAudioClassification, SERAlignOutput
 from recipe.batching import Collator
 from recipe.data import rows_of, split_of
-from recipe.preparing import UtterancePreparer, prepare_rows, shortest_utterance
+from recipe.preparing import UtterancePreparer, prepare_rows
 from recipe.results import read_results
 from recipe.run import quiet_libraries
 from recipe.stages import build_model
@@ -54,7 +54,7 @@ def run_study(experiment: Experiment) -> None:
         if model is None:
             model = build_model(2, experiment.parse_cell(cell)[2], rows)
         feature_extractor = AutoFeatureExtractor.from_pretrained(experiment.find_stage_folder(cell))
-        preparer = UtterancePreparer(feature_extractor, shortest_utterance(model.config), args.data.trim_db)
+        preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples, args.data.trim_db)
         lines.append(
             f"| {name} | {' | '.join(measure_model(model, prepare_rows(rows, preparer), preparer.input_name))} |"
         )

@@ -1,6 +1,6 @@
 """What the demo page does under many visitors at once, some of whom are slow, or leave, or send too much.
 
-    python studies/page_load.py --clients 50 --minutes 5
+    python -m studies.page_load --clients 50 --minutes 5
 
 Serves app.py on the loopback interface and talks to it as the page in a browser does. Most visitors send short
 synthetic voices, one after the other. Of every ten one sends slowly, one hangs up in the middle of an upload, one
@@ -12,16 +12,12 @@ import argparse
 import asyncio
 import json
 import re
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
 
 import httpx
 import numpy as np
@@ -32,6 +28,7 @@ from core.synthesis import EMOTIONS, make_speaker, synthesise
 from docs.build.page_screenshot import serving
 from studies.reporting import RELIABILITY, write_study
 
+ROOT = Path(__file__).parent.parent
 OUTPUT = RELIABILITY / "page_load.json"
 BEHAVIOURS = ("short",) * 6 + ("slow", "hangs up", "leaves", "large")  # of every ten visitors
 TOO_LARGE = 31_000_000  # bytes
@@ -217,7 +214,7 @@ if __name__ == "__main__":
     write_study(
         options.output,
         title="The demo page under load",
-        command=f"python studies/page_load.py --clients {options.clients} --minutes {options.minutes:g}",
+        command=f"python -m studies.page_load --clients {options.clients} --minutes {options.minutes:g}",
         rows=measured,
         notes="One process answers one recording at a time on two CPU cores, which the visitors' own side shares.",
     )

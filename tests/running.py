@@ -24,7 +24,7 @@ FILES = {
 # To import torch, transformers and datasets takes longer than most runs of these tests: one process does it for all of
 # them, and each run is forked from it.
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["experiments.run", "predict"])
+FORKED.set_forkserver_preload(["experiments.run", "inference.terminal"])
 
 
 def environment(online=False):

@@ -13,8 +13,8 @@ from running import SHORT
 
 from core.errors import InputError, error_line
 from core.escaping import csv_cell, markdown_text, printable
-from experiments.report import report_environment, write_csv
-from inference.outputs import as_audacity, as_csv, as_textgrid, as_webvtt
+from experiments.report import make_environment, write_csv
+from inference.outputs import format_audacity, format_csv, format_textgrid, format_webvtt
 
 CONTROLS = "\x1b[2Jcleared\r\n\tnext\x07\u202eright\ud800"
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1", "\uff1d1"]
@@ -54,7 +54,7 @@ def test_numbers_in_a_table_stay_numbers():
 
 @pytest.mark.parametrize("label", LABELS.values(), ids=LABELS)
 def test_a_label_in_a_table_of_answers_is_one_cell_that_can_be_read_back(label):
-    header, row = csv.reader(io.StringIO(as_csv([record(label)]), newline=""))
+    header, row = csv.reader(io.StringIO(format_csv([record(label)]), newline=""))
     assert header[:5] == ["file", "channel", "duration", "label", "score"]
     assert not any(cell.startswith(tuple("=+-@\t\r\n")) for cell in [*header, *row])
     assert row[0] == "'=cmd.wav" and row[3].removeprefix("'") == label
@@ -63,19 +63,19 @@ def test_a_label_in_a_table_of_answers_is_one_cell_that_can_be_read_back(label):
 
 
 def test_a_label_called_as_a_column_does_not_take_its_place():
-    header, row = csv.reader(io.StringIO(as_csv([record("file")])))
+    header, row = csv.reader(io.StringIO(format_csv([record("file")])))
     assert row[0] == "'=cmd.wav" and header.count("file") == 2 and row[header.index("file", 1)] == "0.9"
 
 
 @pytest.mark.parametrize("label", LABELS.values(), ids=LABELS)
 def test_a_label_in_a_track_makes_no_line_or_segment_of_its_own(label, tmp_path):
     answer = record(label)
-    (tmp_path / "a.TextGrid").write_text(as_textgrid(answer), encoding="utf-8")
+    (tmp_path / "a.TextGrid").write_text(format_textgrid(answer), encoding="utf-8")
     (interval,) = textgrid.openTextgrid(str(tmp_path / "a.TextGrid"), True).getTier("emotion").entries
     assert interval.label == printable(label) and (interval.start, interval.end) == (0, 1)
-    (line,) = as_audacity(answer).splitlines()
+    (line,) = format_audacity(answer).splitlines()
     assert line.split("\t") == ["0.000000", "1.000000", printable(label)]
-    (cue,) = webvtt.from_buffer(io.StringIO(as_webvtt(answer)))
+    (cue,) = webvtt.from_buffer(io.StringIO(format_webvtt(answer)))
     assert "<" not in cue.raw_text and "\n" not in cue.raw_text and cue.end == "00:00:01.000"
 
 
@@ -94,7 +94,7 @@ def test_a_report_and_its_tables_hold_names_as_text(tmp_path):
     write_csv(tmp_path / "table.csv", [{"=name": "@speaker", "ua": -0.5}, {"=name": "anna", "ua": 1}])
     lines = list(csv.reader((tmp_path / "table.csv").open(encoding="utf-8", newline="")))
     assert lines == [["'=name", "ua"], ["'@speaker", "-0.5"], ["anna", "1"]]
-    shown = report_environment().from_string("{{ name | text }}").render(name="<b>|anna_1")
+    shown = make_environment().from_string("{{ name | text }}").render(name="<b>|anna_1")
     assert shown == "\\<b\\>\\|anna_1"
 
 

@@ -18,10 +18,11 @@ from feature_extraction_ser_align import SERAlignFeatureExtractor
 from heads_ser_align import masked_log_softmax
 from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
 from modeling_ser_align import SERAlignForAudioClassification
-from pipeline_ser_align import timeline, windows_of
+from pipeline_ser_align import cut_windows
 from recipe.batching import BucketSampler
 from recipe.splits import make_split
 from recording_ser_align import Phrase
+from timeline_ser_align import build_timeline
 
 # The same cases in every run, so that a failure is due to the change at hand.
 settings.register_profile("same", deadline=None, derandomize=True, database=None)
@@ -286,7 +287,7 @@ def scored_windows(draw):
     windows = [
         (start / 16000, (start + len(waveform)) / 16000, number)
         for number, phrase in enumerate(phrases)
-        for start, waveform in windows_of(phrase, 2.0)
+        for start, waveform in cut_windows(phrase, 2.0)
     ]
     probabilities = np.random.default_rng(draw(SEEDS)).dirichlet(np.ones(4), size=len(windows))
     spans = [(phrase.start / 16000, (phrase.start + len(phrase.waveform)) / 16000) for phrase in phrases]
@@ -299,7 +300,7 @@ SAMPLES = st.integers(1600, 96000)
 @given(case=scored_windows(), smoothing=st.sampled_from([0.0, 0.5, 2.0]), shortest=st.sampled_from([0.0, 0.3, 1.0]))
 def test_segments_are_ordered_apart_within_phrases_and_indifferent_to_class_numbers(case, smoothing, shortest):
     spans, starts, ends, phrase, probabilities = case
-    found = timeline(starts, ends, phrase, probabilities, smoothing, shortest)
+    found = build_timeline(starts, ends, phrase, probabilities, smoothing, shortest)
     for segment in found:
         assert segment["end"] - segment["start"] >= max(shortest - 1e-6, 1e-3) and 0 < segment["score"] <= 1
         assert any(start - 1e-9 <= segment["start"] < segment["end"] <= end + 1e-9 for start, end in spans)
@@ -311,6 +312,6 @@ def test_segments_are_ordered_apart_within_phrases_and_indifferent_to_class_numb
         assert covered == pytest.approx(sum(end - start for start, end in spans))
         assert all(segment["score"] > 0.25 for segment in found)
     order = np.array([2, 0, 3, 1])
-    renumbered = timeline(starts, ends, phrase, probabilities[:, order], smoothing, shortest)
+    renumbered = build_timeline(starts, ends, phrase, probabilities[:, order], smoothing, shortest)
     for segment, other in zip(found, renumbered, strict=True):
         assert segment == {**other, "label": order[other["label"]], "score": pytest.approx(other["score"])}

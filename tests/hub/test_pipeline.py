@@ -14,13 +14,14 @@ from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import MODEL
-from pipeline_ser_align import SpeechEmotionRecognitionPipeline, recording_pieces, timeline
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline, cut_recording
 from recording_ser_align import HOP
+from timeline_ser_align import build_timeline
 
 RATE = 16000
 
 
-def pipeline_of(model, extractor=None, **options):
+def make_pipeline(model, extractor=None, **options):
     extractor = extractor or Wav2Vec2FeatureExtractor(return_attention_mask=True)
     return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=extractor, **options)
 
@@ -28,7 +29,7 @@ def pipeline_of(model, extractor=None, **options):
 @pytest.fixture(scope="module")
 def recognize():
     model = SERAlignForAudioClassification.from_pretrained(MODEL)
-    return pipeline_of(model, AutoFeatureExtractor.from_pretrained(MODEL))
+    return make_pipeline(model, AutoFeatureExtractor.from_pretrained(MODEL))
 
 
 def sounds(*parts):
@@ -46,7 +47,7 @@ def by_label(scores):
 
 def test_windows_of_a_phrase_are_cross_faded():
     """Two windows of 2 s that overlap by 1 s, the first sure of class 0, the second of class 1."""
-    found = timeline(np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.array([0, 0]), np.eye(2))
+    found = build_timeline(np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.array([0, 0]), np.eye(2))
     assert [(segment["label"], segment["start"], segment["end"]) for segment in found] == [
         (0, 1.0, pytest.approx(2.5)),
         (1, pytest.approx(2.5), 4.0),
@@ -57,7 +58,7 @@ def test_windows_of_a_phrase_are_cross_faded():
 
 def test_phrases_stay_apart_and_keep_their_edges():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
-    found = timeline(np.array([0.5, 2.0, 4.0]), np.array([1.5, 3.25, 5.0]), np.array([0, 1, 2]), probabilities)
+    found = build_timeline(np.array([0.5, 2.0, 4.0]), np.array([1.5, 3.25, 5.0]), np.array([0, 1, 2]), probabilities)
     assert [tuple(segment.values()) for segment in found] == [
         (0.5, 1.5, 0, pytest.approx(0.9)),
         (2.0, 3.25, 0, pytest.approx(0.8)),
@@ -68,21 +69,21 @@ def test_phrases_stay_apart_and_keep_their_edges():
 def test_a_short_segment_joins_its_longer_neighbour_or_goes():
     starts, ends = np.array([0.0, 1.0, 2.0]), np.array([2.0, 3.0, 4.0])
     probabilities = np.array([[1.0, 0.0], [0.4, 0.6], [1.0, 0.0]])
-    assert [s["label"] for s in timeline(starts, ends, np.zeros(3), probabilities)] == [0, 1, 0]
-    (segment,) = timeline(starts, ends, np.zeros(3), probabilities, min_duration=1.5)
+    assert [s["label"] for s in build_timeline(starts, ends, np.zeros(3), probabilities)] == [0, 1, 0]
+    (segment,) = build_timeline(starts, ends, np.zeros(3), probabilities, min_duration=1.5)
     assert (segment["label"], segment["start"], segment["end"]) == (0, 0.0, 4.0)
     alone = (np.array([0.0]), np.array([0.2]), np.zeros(1), np.eye(2)[:1])
-    assert len(timeline(*alone)) == 1 and timeline(*alone, min_duration=0.3) == []
+    assert len(build_timeline(*alone)) == 1 and build_timeline(*alone, min_duration=0.3) == []
 
 
 def test_smoothing_is_an_average_over_speech_alone():
     """A phrase of 0.3 s among surer ones takes over; a pause, however long, lends nothing."""
     starts, ends = np.array([0.0, 1.0, 1.3]), np.array([1.0, 1.3, 2.3])
     probabilities = np.array([[1.0, 0.0], [0.45, 0.55], [1.0, 0.0]])
-    assert [s["label"] for s in timeline(starts, ends, np.arange(3), probabilities)] == [0, 1, 0]
-    assert [s["label"] for s in timeline(starts, ends, np.arange(3), probabilities, smoothing=1.0)] == [0, 0, 0]
+    assert [s["label"] for s in build_timeline(starts, ends, np.arange(3), probabilities)] == [0, 1, 0]
+    assert [s["label"] for s in build_timeline(starts, ends, np.arange(3), probabilities, smoothing=1.0)] == [0, 0, 0]
     apart = np.array([0, 50, 100])
-    far = timeline(starts + apart, ends + apart, np.arange(3), probabilities, smoothing=1.0)
+    far = build_timeline(starts + apart, ends + apart, np.arange(3), probabilities, smoothing=1.0)
     assert [s["label"] for s in far] == [0, 1, 0]
     assert far[1]["score"] == pytest.approx(0.55)
 
@@ -90,9 +91,9 @@ def test_smoothing_is_an_average_over_speech_alone():
 def test_segments_that_become_equal_keep_the_beginning_of_the_first():
     """Classes 2, 0, 1, 0, a second each but for the 0.5 s of class 1, which joins what follows."""
     starts, ends = np.array([0.0, 1.0, 2.0, 2.5]), np.array([1.0, 2.0, 2.5, 4.5])
-    found = timeline(starts, ends, np.arange(4), np.eye(3)[[2, 0, 1, 0]])
+    found = build_timeline(starts, ends, np.arange(4), np.eye(3)[[2, 0, 1, 0]])
     assert [s["label"] for s in found] == [2, 0, 1, 0]
-    found = timeline(starts, ends, np.zeros(4), np.eye(3)[[2, 0, 1, 0]], min_duration=0.8)
+    found = build_timeline(starts, ends, np.zeros(4), np.eye(3)[[2, 0, 1, 0]], min_duration=0.8)
     assert [(s["label"], s["start"], s["end"]) for s in found] == [(2, 0.0, 1.0), (0, 1.0, 4.5)]
 
 
@@ -107,12 +108,14 @@ def test_smoothing_weighs_by_a_hann_window_of_this_width(smoothing):
         near = {at + d: weight for d, weight in weights.items() if 0 <= at + d < 20}
         smooth.append(sum(weight * scores[i] for i, weight in near.items()) / sum(near.values()))
     values = np.array([[0.6, 0.4], [0.9, 0.1]])
-    (found,) = timeline(np.array([0.0, 1.0]), np.array([1.0, 2.0]), np.array([0, 1]), values, smoothing=smoothing)[:1]
+    (found,) = build_timeline(
+        np.array([0.0, 1.0]), np.array([1.0, 2.0]), np.array([0, 1]), values, smoothing=smoothing
+    )[:1]
     assert found["score"] == pytest.approx(np.mean(smooth[:10]))
 
 
 def test_nothing_heard_gives_no_timeline():
-    assert timeline(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 3)), smoothing=1.0) == []
+    assert build_timeline(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 3)), smoothing=1.0) == []
 
 
 # ------------------------------------------------------------------------------------------- pieces
@@ -120,7 +123,7 @@ def test_nothing_heard_gives_no_timeline():
 
 def test_a_short_recording_is_an_utterance_and_its_phrases():
     waveform = sounds((1, 1e-5), (1.5, 0.3), (1, 1e-5), (4.9, 0.3))
-    pieces = list(recording_pieces(iter([waveform]), True, window=2.0, trim_db=30))
+    pieces = list(cut_recording(iter([waveform]), True, window=2.0, trim_db=30))
     assert [piece["phrase"] for piece in pieces] == [-1, 0, 1, 1, 1, 1]
     assert pieces[0]["start"] == pytest.approx(RATE, abs=1100)  # trimmed in front
     assert pieces[1]["end"] - pieces[1]["start"] == pytest.approx(1.5 * RATE, abs=2200)
@@ -129,20 +132,20 @@ def test_a_short_recording_is_an_utterance_and_its_phrases():
     assert windows[-1]["end"] == len(waveform)
     for first, second in pairwise(windows):
         assert first["end"] - second["start"] >= RATE  # they overlap by at least half
-    assert len(list(recording_pieces(iter([waveform]), False))) == 1
+    assert len(list(cut_recording(iter([waveform]), False))) == 1
 
 
 def test_a_long_recording_is_its_phrases_alone():
     waveform = sounds((10, 0.3), (1, 1e-5), (8, 0.3))
     for with_phrases in (True, False):
-        pieces = list(recording_pieces(iter([waveform]), with_phrases))
+        pieces = list(cut_recording(iter([waveform]), with_phrases))
         assert {piece["phrase"] for piece in pieces} == {0, 1}
 
 
 def test_fifteen_seconds_are_an_utterance_and_more_are_not():
     blocks = [sounds((15, 0.3)), sounds((1, 0.3))]
-    assert next(recording_pieces(iter(blocks[:1]), True))["phrase"] == -1
-    assert {piece["phrase"] for piece in recording_pieces(iter(blocks), True)} == {0}
+    assert next(cut_recording(iter(blocks[:1]), True))["phrase"] == -1
+    assert {piece["phrase"] for piece in cut_recording(iter(blocks), True)} == {0}
 
 
 # -------------------------------------------------------------------------------------------- calls
@@ -155,7 +158,7 @@ def test_scores_are_those_of_the_model_and_its_feature_extractor():
     with torch.no_grad():
         inputs = extractor(waveform, sampling_rate=RATE, return_tensors="pt")
         expected = model(**inputs).logits.softmax(-1)[0].tolist()
-    found = pipeline_of(model, extractor)(waveform)
+    found = make_pipeline(model, extractor)(waveform)
     assert [entry["score"] for entry in found] == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
     assert list(by_label(found).values()) == pytest.approx([expected[model.config.label2id[e["label"]]] for e in found])
 
@@ -239,7 +242,7 @@ def test_parameters_are_checked_and_those_of_the_pipeline_are_defaults(recognize
     ):
         with pytest.raises(ValueError, match=message):
             recognize(waveform, **wrong)
-    set_once = pipeline_of(recognize.model, recognize.feature_extractor, top_k=2, return_timeline=True)
+    set_once = make_pipeline(recognize.model, recognize.feature_extractor, top_k=2, return_timeline=True)
     assert len(set_once(waveform)["scores"]) == 2
     assert len(set_once(waveform, top_k=3)["scores"]) == 3
     for silent in (np.zeros(RATE, np.float32), np.zeros(0, np.float32)):
@@ -253,9 +256,52 @@ def test_what_is_not_said_is_as_documented(recognize):
     found = recognize(waveform, return_timeline=True)
     assert found == recognize(waveform, return_timeline=True, pause=0.25, window=2.0, smoothing=0.0, min_duration=0.3)
     assert found["duration"] == 5.5
-    assert (recognize._batch_size, pipeline_of(tiny_model())._batch_size) == (16, 1)
+    assert (recognize._batch_size, make_pipeline(tiny_model())._batch_size) == (16, 1)
 
 
+def test_the_deciding_frames_and_the_outline_come_with_the_answer(recognize):
+    """Against the model itself on each piece alone, and a loop over 10 ms."""
+    for waveform in (
+        sounds((1, 1e-5), (3, 0.2), (0.5, 1e-5), (1, 0.1)),
+        sounds((6, 0.3), (1, 1e-5), (1.333, 0.1), (8, 0.2)),
+    ):
+        plain = recognize(waveform, return_timeline=True)
+        found = recognize(waveform, return_timeline=True, return_frames=True, return_outline=True)
+        assert {name: found[name] for name in plain} == plain
+        best, expected = -1.0, None
+        for piece in cut_recording(iter([waveform]), False, trim_db=recognize.model.config.trim_db):
+            inputs = recognize.feature_extractor(piece["waveform"], sampling_rate=RATE, return_tensors="pt")
+            with torch.no_grad():
+                output = recognize.model(**inputs)
+            importance = float(output.logits.softmax(-1).max()) * len(piece["waveform"])
+            if importance > best:
+                best, expected = importance, (piece, output)
+        piece, output = expected
+        frames = found["frames"]
+        assert frames["label"] == recognize.model.config.id2label[int(output.logits.argmax())]
+        assert np.array_equal(frames["waveform"], piece["waveform"])
+        assert (frames["start"], frames["end"]) == pytest.approx((piece["start"] / RATE, piece["end"] / RATE))
+        assert frames["weights"] == pytest.approx(output.frame_weights[0].numpy(), abs=1e-5)
+        peaks = [np.abs(waveform[start : start + 160]).max() for start in range(0, len(waveform), 160)]
+        assert found["outline"].tolist() == pytest.approx(peaks, abs=0)
+        assert set(recognize(waveform, return_frames=True)) == {"scores", "frames", "duration"}
+
+
+def test_waveforms_are_scored_as_they_are(recognize):
+    waveforms = [sounds((s, 0.2)) for s in (0.5, 2.0)]
+    found = recognize.score_waveforms([*waveforms, np.pad(waveforms[0], RATE)])
+    assert found["frame_mask"].sum(dim=1).tolist() == [12, 49, 62]
+    for index, waveform in enumerate(waveforms):
+        inputs = recognize.feature_extractor(waveform, sampling_rate=RATE, return_tensors="pt")
+        with torch.no_grad():
+            output = recognize.model(**inputs)
+        mask = found["frame_mask"][index]
+        assert torch.allclose(found["probabilities"][index], output.logits[0].softmax(-1), atol=1e-6)
+        assert torch.allclose(found["frame_logits"][index][mask], output.frame_logits[0], atol=1e-5)
+        assert torch.allclose(found["frame_weights"][index][mask], output.frame_weights[0], atol=1e-6)
+
+
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_recording(recognize, tmp_path):
     """Sixteen minutes against four, read from a file."""
     peaks = {}
@@ -264,7 +310,8 @@ def test_memory_does_not_grow_with_the_recording(recognize, tmp_path):
         path = tmp_path / f"{minutes}.wav"
         soundfile.write(path, np.tile(minute, minutes), RATE)
         tracemalloc.start()
-        found = recognize(str(path), return_timeline=True, window=4.0)
+        options = {"return_frames": True, "return_outline": True, "batch_size": 4}  # many pools in either
+        found = recognize(str(path), return_timeline=True, window=4.0, **options)
         peaks[minutes] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert found["duration"] == 60 * minutes
@@ -287,9 +334,10 @@ FRESH = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["waveform", "shipped"])
 def test_a_saved_folder_brings_its_pipeline_to_a_fresh_process(kind, recognize, tmp_path):
-    saved = pipeline_of(tiny_model("wav2vec2-layer")) if kind == "waveform" else recognize
+    saved = make_pipeline(tiny_model("wav2vec2-layer")) if kind == "waveform" else recognize
     folder = tmp_path / "model"
     saved.save_pretrained(folder)
     soundfile.write(tmp_path / "a.wav", sounds((1, 1e-4), (3, 0.2), (0.5, 1e-5), (2, 0.1)), RATE, subtype="FLOAT")
@@ -304,6 +352,7 @@ def test_a_saved_folder_brings_its_pipeline_to_a_fresh_process(kind, recognize, 
     assert not slow  # librosa alone takes longer to import than the model to answer
 
 
+@pytest.mark.slow
 def test_its_scores_of_unseen_actors_are_those_that_the_card_counts(recognize, corpora):
     """From the file, trimmed as in training: what predictions.jsonl says."""
     stored = {line["id"]: line for line in lines_of(MODEL / "predictions.jsonl") if line["split"] == "test"}

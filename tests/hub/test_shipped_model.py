@@ -15,7 +15,7 @@ from transformers import AutoFeatureExtractor
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import CODE, MODEL, PREDICTIONS, generate_buzzes
 from recipe.corpora import load_corpus
-from recipe.preparing import UtterancePreparer, shortest_utterance
+from recipe.preparing import UtterancePreparer
 from recipe.scoring import predict
 
 SCRIPT = """
@@ -85,7 +85,7 @@ def test_its_predictions_on_unseen_actors_are_those_that_its_score_counts(corpor
     rows = load_corpus("ravdess", str(corpora / "ravdess")).filter(lambda name: name in stored, input_columns="id")
     model = SERAlignForAudioClassification.from_pretrained(MODEL).eval()
     extractor = AutoFeatureExtractor.from_pretrained(MODEL)
-    preparer = UtterancePreparer(extractor, shortest_utterance(model.config), results["arguments"]["trim_db"])
+    preparer = UtterancePreparer(extractor, model.config.shortest_samples, results["arguments"]["trim_db"])
     found = predict(model, rows, preparer, 16)
     assert len(found) == len(stored) == 120
     for line in found:

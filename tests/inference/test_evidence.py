@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import lfilter, sawtooth
 from transformers import AutoFeatureExtractor
 
-from inference.evidence import MEASURES, _words, explain, top_frames, voice_measures
+from inference.evidence import MEASURES, _write_words, choose_top_frames, explain, measure_voice
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import MODEL, generate_buzzes
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
@@ -15,7 +15,7 @@ TIMES = np.arange(2 * RATE) / RATE
 
 
 def median(name, waveform):
-    return float(np.nanmedian(voice_measures(waveform.astype(np.float32))[name][10:-10]))
+    return float(np.nanmedian(measure_voice(waveform.astype(np.float32))[name][10:-10]))
 
 
 @pytest.mark.parametrize("hertz", [90, 130, 210, 380])
@@ -44,12 +44,12 @@ def test_slope_is_that_of_the_filter():
 def test_loudness_and_syllables_are_counted():
     rhythm = np.clip(np.sin(2 * np.pi * 4 * TIMES), 0.01, None)  # four syllables a second
     voice = sawtooth(2 * np.pi * 120 * TIMES) * rhythm
-    measures = voice_measures((0.2 * voice).astype(np.float32))
+    measures = measure_voice((0.2 * voice).astype(np.float32))
     assert measures["syllables"].sum() == pytest.approx(8, abs=1)
-    louder = voice_measures((0.4 * voice).astype(np.float32))
+    louder = measure_voice((0.4 * voice).astype(np.float32))
     difference = np.nanmedian(louder["loudness"]) - np.nanmedian(measures["loudness"])
     assert difference == pytest.approx(20 * np.log10(2), abs=0.01)
-    assert np.isnan(voice_measures(np.random.default_rng(0).standard_normal(8000).astype("f4"))["pitch"]).mean() > 0.8
+    assert np.isnan(measure_voice(np.random.default_rng(0).standard_normal(8000).astype("f4"))["pitch"]).mean() > 0.8
 
 
 def test_words_say_what_is_clearly_different_and_nothing_else():
@@ -61,17 +61,17 @@ def test_words_say_what_is_clearly_different_and_nothing_else():
         "syllable_rate": 0.2,
     }
     stretches = [{"start": 2.0, "end": 2.4, "weight": 0.2}, {"start": 0.5, "end": 1.0, "weight": 0.3}]
-    assert _words("sad", stretches, differences) == (
-        "sad: most weight on 0.50-1.00 s, 2.00-2.40 s; there against the rest: higher voice (+4.0 semitones), "
-        "darker, laxer sound (-2.5 dB/octave)"
+    assert _write_words("sad", stretches, differences) == (
+        "sad: most weight on 0.50-1.00 s, 2.00-2.40 s; compared with the rest, the voice there is "
+        "higher (+4.0 semitones), darker (-2.5 dB/octave)"
     )
-    assert "much like the rest" in _words("sad", stretches, dict.fromkeys(MEASURES))
+    assert "much like the rest" in _write_words("sad", stretches, dict.fromkeys(MEASURES))
 
 
 def test_the_fifth_with_the_highest_weights_is_taken():
     weights = np.array([0.1, 0.5, 0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.03, 0.03])
-    assert np.flatnonzero(top_frames(weights)).tolist() == [0, 1]
-    assert top_frames(np.array([1.0])).tolist() == [True]
+    assert np.flatnonzero(choose_top_frames(weights)).tolist() == [0, 1]
+    assert choose_top_frames(np.array([1.0])).tolist() == [True]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_stretches_hold_the_weight_of_the_pieces_that_was_scored(seconds, recogn
     for stretch in evidence["stretches"]:
         inside = (times > stretch["start"]) & (times < stretch["end"])
         assert weights[inside].sum() == pytest.approx(stretch["weight"], abs=1e-5)
-    chosen = top_frames(weights)
+    chosen = choose_top_frames(weights)
     covered = np.any([(times > s["start"]) & (times < s["end"]) for s in evidence["stretches"]], axis=0)
     assert covered[chosen].all()
     if seconds == 2:

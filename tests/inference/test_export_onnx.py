@@ -1,7 +1,6 @@
 """The ONNX files give PyTorch's scores, alone and padded, and need neither torch nor transformers."""
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +20,9 @@ import export_onnx
 from core.audio import read_audio
 from core.errors import InputError
 from core.loading import load_model
-from export_onnx import OUTPUTS, LogMel, NormalizedWaveform, WaveformModel, generated_audio, padded
 from feature_extraction_ser_align import SERAlignFeatureExtractor
+from inference import onnx_export, onnx_options
+from inference.onnx_export import OUTPUTS, LogMel, NormalizedWaveform, WaveformModel, generate_audio, pad_utterances
 from models.ship import MODEL
 from recipe.corpora import load_corpus
 
@@ -49,14 +49,14 @@ class Exported:
 
     def __init__(self, model, extractor, path):
         self.model, self.extractor, self.path = model, extractor, path
-        self.session = session_of(path)
+        self.session = open_session(path)
 
     def pytorch(self, waveform):
         with torch.no_grad():
             return self.model(**self.extractor(waveform, sampling_rate=16000, return_tensors="pt"))
 
 
-def session_of(path):
+def open_session(path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -68,8 +68,8 @@ def mini(tmp_path_factory):
     path = tmp_path_factory.mktemp("mini") / "model.onnx"
     model, extractor = load_model(str(MODEL))
     model.config.trim_db = TRIM_DB
-    assert export_onnx.export(model, extractor, path) <= 1e-4
-    export_onnx.quantize(path, path.with_suffix(".int8.onnx"))
+    assert onnx_export.export(model, extractor, path) <= 1e-4
+    onnx_export.quantize(path, path.with_suffix(".int8.onnx"))
     return Exported(model, extractor, path)
 
 
@@ -83,10 +83,7 @@ def wav2vec2(tmp_path_factory):
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
     path = folder / "new" / "tiny.onnx"
-    try:
-        export_onnx.main(export_onnx.read_command_line(["--model", str(folder), "--output", str(path)]))
-    finally:
-        logging.disable(logging.NOTSET)
+    export_onnx.main(["--model", str(folder), "--output", str(path)])
     return Exported(model, extractor, path)
 
 
@@ -106,7 +103,7 @@ def voices(lengths, seed=0):
 
 
 def torch_batch(waveforms):
-    batch = padded(waveforms)
+    batch = pad_utterances(waveforms)
     return torch.from_numpy(batch["waveform"]), torch.from_numpy(batch["attention_mask"])
 
 
@@ -116,7 +113,7 @@ def torch_batch(waveforms):
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_a_padded_batch_gives_the_scores_of_pytorch_for_each_utterance_alone(exported, lengths):
     waveforms = voices(lengths)
-    batch = padded(waveforms)
+    batch = pad_utterances(waveforms)
     batch["waveform"][batch["attention_mask"] == 0] = 7.0  # what stands in the padding must not matter
     found = dict(zip(OUTPUTS, exported.session.run(OUTPUTS, batch)))
     for index, waveform in enumerate(waveforms):
@@ -130,22 +127,24 @@ def test_a_padded_batch_gives_the_scores_of_pytorch_for_each_utterance_alone(exp
         assert not found["frame_weights"][index, frames:].any()
 
 
+@pytest.mark.slow
 def test_real_speech_gets_the_scores_of_pytorch(mini, corpora):
     rows = load_corpus("ravdess", str(corpora / "ravdess"))
     for row in rows.select(range(0, 1440, 1440 // 50)).select(range(50)):
         waveform = read_audio(row["audio"]["path"], TRIM_DB)
-        (logits,) = mini.session.run(["logits"], padded([waveform]))
+        (logits,) = mini.session.run(["logits"], pad_utterances([waveform]))
         np.testing.assert_allclose(logits[0], mini.pytorch(waveform).logits[0], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_8_bits_keep_the_ua_on_unseen_actors(mini, corpora):
     stored = {line["id"]: line for line in lines_of(MODEL / "predictions.jsonl") if line["split"] == "test"}
     rows = load_corpus("ravdess", str(corpora / "ravdess")).filter(lambda name: name in stored, input_columns="id")
     assert len(rows) == 120
     waveforms = [read_audio(row["audio"]["path"], TRIM_DB) for row in rows]
-    int8 = session_of(mini.path.with_suffix(".int8.onnx"))
+    int8 = open_session(mini.path.with_suffix(".int8.onnx"))
     logits = {
-        name: np.concatenate([session.run(["logits"], padded([waveform]))[0] for waveform in waveforms])
+        name: np.concatenate([session.run(["logits"], pad_utterances([waveform]))[0] for waveform in waveforms])
         for name, session in (("fp32", mini.session), ("int8", int8))
     }
     assert 1e-4 < np.abs(logits["int8"] - logits["fp32"]).max() < 0.1
@@ -160,7 +159,7 @@ def test_8_bits_keep_the_ua_on_unseen_actors(mini, corpora):
 
 def test_a_long_silence_costs_no_digits(exported):
     """Sums over time that ONNX Runtime takes in float32 are off by several times as much."""
-    assert export_onnx.largest_difference(exported.path, exported.model, exported.extractor) < 1e-5
+    assert onnx_export.measure_difference(exported.path, exported.model, exported.extractor) < 1e-5
 
 
 @pytest.mark.parametrize("do_normalize", [True, False])
@@ -185,6 +184,7 @@ def test_the_log_mel_frames_are_those_of_the_feature_extractor(options):
     torch.testing.assert_close(found, expected["input_features"], rtol=0, atol=5e-4)  # 20 dB are 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [2, 4])
 def test_the_log_mel_frames_are_traced_for_any_length(stride):
     """Whether the last frames fill a stack must not be settled by the length that was traced."""
@@ -225,7 +225,7 @@ def test_8_bits_where_they_do_not_hurt(mini):
     nodes = {node.name: node.op_type for node in onnx.load(path).graph.node}
     quantized = {name for name, kind in nodes.items() if kind == "MatMulInteger"}
     assert len(quantized) == 31
-    assert not [name for name in quantized if any(part in name for part in export_onnx.KEPT_IN_FLOAT)]
+    assert not [name for name in quantized if any(part in name for part in onnx_export.KEPT_IN_FLOAT)]
     assert nodes["front_end/node_matmul"] == "MatMul"
 
 
@@ -233,16 +233,16 @@ def test_a_file_that_differs_from_pytorch_is_not_left(mini, tmp_path, monkeypatc
     wrong = onnx.load(mini.path)
     bias = next(value for value in wrong.graph.initializer if value.name == "model.classifier.bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(2e-4), bias.name))
-    monkeypatch.setattr(export_onnx, "_traced", lambda *_: wrong)
+    monkeypatch.setattr(onnx_export, "_trace", lambda *_: wrong)
     with pytest.raises(InputError, match=r"differ from PyTorch's by .*: .*model.onnx is not written"):
-        export_onnx.export(mini.model, mini.extractor, tmp_path / "model.onnx")
+        onnx_export.export(mini.model, mini.extractor, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_comparison_sees_what_the_script_prints(mini):
-    found = export_onnx.largest_difference(mini.path.with_suffix(".int8.onnx"), mini.model, mini.extractor)
+    found = onnx_export.measure_difference(mini.path.with_suffix(".int8.onnx"), mini.model, mini.extractor)
     assert 1e-4 < found < 0.1
-    assert min(map(len, generated_audio(880))) == 880
+    assert min(map(len, generate_audio(880))) == 880
 
 
 # --------------------------------------------------------------------------------------- the example
@@ -257,13 +257,13 @@ def recording(tmp_path):
     return tmp_path / "recording.wav"
 
 
-def without_torch(*argv):
+def run_without_torch(*argv):
     command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, argv)]
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
 
 
 def test_the_example_gives_pytorchs_probabilities_without_torch(exported, recording):
-    run = without_torch("examples/onnx_inference.py", exported.path, recording)
+    run = run_without_torch("examples/onnx_inference.py", exported.path, recording)
     assert run.returncode == 0, run.stderr
     found = [(label, float(probability)) for label, probability in map(str.split, run.stdout.splitlines())]
     waveform = read_audio(recording, exported.model.config.trim_db)
@@ -277,49 +277,51 @@ def test_the_example_gives_pytorchs_probabilities_without_torch(exported, record
 
 def test_the_example_says_what_is_wrong(mini, tmp_path):
     soundfile.write(tmp_path / "short.wav", np.ones(500), 16000)
-    run = without_torch("examples/onnx_inference.py", mini.path.with_suffix(".int8.onnx"), tmp_path / "short.wav")
+    run = run_without_torch("examples/onnx_inference.py", mini.path.with_suffix(".int8.onnx"), tmp_path / "short.wav")
     assert run.returncode == 1 and run.stderr.strip().splitlines()[-1].endswith("has 500 samples; the model needs 880")
-    assert without_torch("examples/onnx_inference.py").stderr.startswith("error: give a model and a recording")
+    assert run_without_torch("examples/onnx_inference.py").stderr.startswith("error: give a model and a recording")
 
 
 def test_torch_cannot_be_imported_there(tmp_path):
     (tmp_path / "script.py").write_text("import torch\n", encoding="utf-8")
-    assert "torch is not installed here" in without_torch(tmp_path / "script.py").stderr
+    assert "torch is not installed here" in run_without_torch(tmp_path / "script.py").stderr
 
 
 # -------------------------------------------------------------------------------------------- errors
 
 
 def test_help_and_mistakes_answer_before_the_slow_imports():
-    run = without_torch("export_onnx.py", "--help")
+    run = run_without_torch("export_onnx.py", "--help")
     assert run.returncode == 0 and "--int8" in run.stdout, run.stderr
-    run = without_torch("export_onnx.py", "--model", MODEL, "--output", "model.pt")
-    assert (run.returncode, run.stderr) == (1, "error: --output model.pt: give a file name that ends in .onnx\n")
+    run = run_without_torch("export_onnx.py", "--model", MODEL, "--output", "model.pt")
+    assert (run.returncode, run.stderr) == (1, "error: --output model.pt is not a file name that ends in .onnx\n")
 
 
 def test_a_mistake_is_one_line(tmp_path):
     run = run_script("export_onnx.py", "--model", tmp_path / "nowhere", "--output", tmp_path / "a.onnx", expect=1)
     assert len(run.stderr.splitlines()) == 1, run.stderr
-    assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'}: neither a folder with a config.json")
+    assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'} is neither a folder with a config.json")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}', encoding="utf-8")
-    with pytest.raises(InputError, match=r"is of type 'wav2vec2': give one that train\.py wrote"):
+    with pytest.raises(InputError, match=r"has model_type 'wav2vec2', valid is ser_align: give a model that train\.py"):
         load_model(str(tmp_path))
     model = tiny_model("wav2vec2-bert")
-    with pytest.raises(InputError, match="SeamlessM4TFeatureExtractor cannot be exported; models with Wav2Vec2Feature"):
+    with pytest.raises(
+        InputError, match="SeamlessM4TFeatureExtractor cannot be exported; valid are Wav2Vec2FeatureExtractor and"
+    ):
         WaveformModel(model, SeamlessM4TFeatureExtractor())
-    monkeypatch.setattr(export_onnx, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr(onnx_export, "LARGEST_BYTES", 1000)
     with pytest.raises(InputError, match="one ONNX file holds 2 GB"):
-        export_onnx.export(model, SERAlignFeatureExtractor(stride=2), tmp_path / "model.onnx")
+        onnx_export.export(model, SERAlignFeatureExtractor(stride=2), tmp_path / "model.onnx")
 
 
 def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setattr(export_onnx, "find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr(onnx_options, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(InputError, match=r"onnxscript not installed: pip install -r requirements-onnx\.txt"):
-        export_onnx.read_command_line(["--model", "x"])
+        onnx_options.read_options(["--model", "x"], "")
 
 
 def test_its_requirements_are_pinned_and_tested():

@@ -11,7 +11,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from recipe.augmentation import Variant
 from recipe.batching import Collator
 from recipe.feature_cache import FeatureCache, remove_cache
-from recipe.preparing import UtterancePreparer, shortest_utterance
+from recipe.preparing import UtterancePreparer
 
 WAVEFORM_ENCODERS = [name for name in TINY_ENCODERS if name != "wav2vec2-bert"]
 
@@ -45,7 +45,7 @@ def test_an_output_is_found_again_only_for_the_same_audio_treatment_and_weights(
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
 
     def preparer(trim_db=None, max_duration=None, cache=kept):
-        shortest = shortest_utterance(model.config)
+        shortest = model.config.shortest_samples
         return UtterancePreparer(extractor, shortest, trim_db, max_duration, feature_cache=cache)
 
     first = preparer().locate_features(path, Variant())

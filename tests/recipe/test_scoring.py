@@ -13,7 +13,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from core.errors import InputError
 from core.json_files import write_lines
 from recipe.corpora.rows import make_rows
-from recipe.preparing import UtterancePreparer, shortest_utterance
+from recipe.preparing import UtterancePreparer
 from recipe.scoring import never_predicted, predict, score_file
 
 
@@ -66,7 +66,7 @@ def test_a_class_that_is_never_predicted_is_known(metric):
 
 def test_a_model_is_not_scored_on_labels_in_another_order_or_with_answers_that_are_not_numbers(tmp_path):
     model = tiny_model()
-    preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), shortest_utterance(model.config))
+    preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), model.config.shortest_samples)
     row = {"id": "a", "audio": write_wav(tmp_path / "a.wav"), "label": "sad", "speaker": "anna"}
     right, other = (make_rows([row], labels) for labels in (["angry", "happy", "sad"], ["happy", "angry", "sad"]))
     assert predict(model, right, preparer, 1)[0]["label"] == "sad"

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,9 +19,11 @@ from praatio import textgrid
 from running import environment, lines_of, predict, run_anew
 
 from core.errors import InputError
-from inference.files import recordings
-from inference.outputs import as_audacity, as_csv, as_textgrid, as_webvtt, output_format, track_paths
+from inference.files import find_recordings
+from inference.options import read_options
+from inference.outputs import choose_format, format_audacity, format_csv, format_textgrid, format_webvtt, name_tracks
 from models.ship import generate_buzzes
+from pipeline_ser_align import MIN_DURATION, PAUSE, WINDOW
 
 RATE = 16000
 
@@ -61,8 +64,11 @@ def test_a_folder_is_answered_and_what_cannot_be_read_says_why(answers):
         "text.mp3": "cannot be read",
     }.items():
         assert set(records[name]) == {"file", "channel", "error"} and reason in records[name]["error"]
-    assert run.stderr.splitlines()[-1].startswith("6 recordings, 0.1 minutes, ")
-    assert run.stderr.splitlines()[-1].endswith("s of compute for a minute of audio; 3 could not be read")
+    assert run.stderr.splitlines()[-1].startswith("6 recordings, 0.1 minutes of audio; ")
+    assert run.stderr.splitlines()[-1].endswith("s of compute per minute of audio; 3 could not be read")
+    header, *rows = run.stdout.splitlines()
+    assert header.split() == ["recording", "seconds", "emotion", "score", "runners-up"]
+    assert [row.split("  ")[0] for row in rows] == ["a.wav", "b.flac", "deeper/ünï code.ogg"]
     record = records["a.wav"]
     assert sum(record["scores"].values()) == pytest.approx(1, abs=1e-4)
     assert record["score"] == max(record["scores"].values()) == record["scores"][record["label"]]
@@ -79,6 +85,7 @@ def test_a_files_answer_does_not_depend_on_the_others(folder, answers, tmp_path)
     assert alone["timeline"] == [{**s, "score": pytest.approx(s["score"], abs=2e-6)} for s in together["timeline"]]
 
 
+@pytest.mark.slow
 def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_path):
     """Several pools of recordings; killed once the first is answered, then finished by two processes."""
     copies = tmp_path / "copies"
@@ -100,7 +107,7 @@ def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_
         file.write('{"file": "cut sho')  # as a kill leaves it
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
     message = predict(copies, "--output", output, "--window", "3", expect=1).stderr
-    assert "was begun with --window None" in message
+    assert "out.jsonl.parts holds the answers of a run without --window: give the same options again" in message
     predict(copies, "--output", output, "--device", "cpu", launcher=launcher)
     records = lines_of(output)
     assert [os.path.basename(record["file"]) for record in records] == sorted(f"{n}.flac" for n in range(200))
@@ -108,7 +115,9 @@ def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_
         assert record["scores"] == pytest.approx(answers[1]["b.flac"]["scores"], abs=2e-6)
     assert [json.dumps(record) for record in records if json.dumps(record) in before]  # kept, not answered again
     assert not part.parent.exists()
-    assert "is there already" in predict(copies, "--output", output, expect=1).stderr
+    assert (
+        "already exists: give another name, or add --overwrite" in predict(copies, "--output", output, expect=1).stderr
+    )
 
 
 def test_a_stream_gives_one_line_a_second(folder):
@@ -127,6 +136,7 @@ def test_a_stream_gives_one_line_a_second(folder):
     assert "standard input is empty" in predict("-", stdin=b"", expect=1).stderr
 
 
+@pytest.mark.slow
 def test_a_line_comes_before_the_stream_ends():
     command = [sys.executable, "predict.py", "-"]
     run = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -139,6 +149,7 @@ def test_a_line_comes_before_the_stream_ends():
         run.wait()
 
 
+@pytest.mark.slow
 def test_channels_plot_and_explanation(folder, tmp_path):
     stereo = folder / "deeper" / "ünï code.ogg"
     run = predict(
@@ -159,14 +170,15 @@ def test_channels_plot_and_explanation(folder, tmp_path):
 @pytest.mark.parametrize(
     "argv, message",
     [
-        (["nothing.wav"], "nothing.wav: no such file, folder or pattern"),
-        (["docs"], "docs holds no audio"),
-        (["README.md", "--model", "docs"], "--model docs: neither a folder"),
+        (["nothing.wav"], "nothing.wav: no such file or folder"),
+        (["docs"], "docs holds no audio files"),
+        (["README.md", "--model", "docs"], "--model docs is neither a folder"),
         (["README.md", "--window", "0"], "--window=0.0 is not a number of seconds from 0.2 to 60"),
-        (["README.md", "--output", "x"], "--output x: its name ends in none of"),
-        (["README.md", "LICENSE", "--output", "x.vtt"], "is one file for 2 timelines"),
-        (["README.md", "--output", "README.md/x.csv"], "is no folder that you may write to"),
-        (["README.md", "LICENSE", "--plot", "x.png"], "--plot x.png is one file for 2 recordings"),
+        (["README.md", "--output", "x"], "--output x has no known suffix"),
+        (["README.md", "LICENSE", "--output", "x.vtt"], "is one file, but there are 2 recordings"),
+        (["README.md", "--output", "README.md/x.csv"], "is not a folder that you may write to"),
+        (["README.md", "LICENSE", "--plot", "x.png"], "--plot x.png is one file, but there are 2 recordings"),
+        (["README.md", "--plot", "x.gif"], "--plot x.gif has no known suffix"),
         (["README.md", "--batch_size", "0"], "--batch_size 0 is not"),
         (["README.md", "--device", "moon"], "--device moon cannot be used"),
     ],
@@ -186,6 +198,58 @@ def test_help_answers_at_once():
     assert min(seconds) < 1
 
 
+def test_help_names_the_defaults_of_the_pipeline(capsys):
+    with pytest.raises(SystemExit):
+        read_options(["--help"], "")
+    shown = " ".join(capsys.readouterr().out.split()).partition(" timeline: ")[2].partition(" answer: ")[0]
+    defaults = {"pause": PAUSE, "window": WINDOW, "smoothing": 0, "min_duration": MIN_DURATION}
+    assert re.findall(r"--(\w+) SECONDS .*?\(default: ([\d.]+)\)", shown) == [
+        (name, f"{value:g}") for name, value in defaults.items()
+    ]
+
+
+# Counts in a real run what it opens for reading and what goes through the model.
+COUNTED = """
+import json, runpy, sys
+import soundfile, torch
+from modeling_ser_align import SERAlignForAudioClassification
+
+opened, utterances = [], []
+open_file = soundfile.SoundFile.__init__
+
+def count_file(self, file, *args, **options):
+    opened.append(str(file))
+    open_file(self, file, *args, **options)
+
+def count_utterances(module, inputs, output):
+    if isinstance(module, SERAlignForAudioClassification):
+        utterances.append(len(output.logits))
+
+soundfile.SoundFile.__init__ = count_file
+torch.nn.modules.module.register_module_forward_hook(count_utterances)
+sys.argv = ["predict.py", *sys.argv[1:]]
+try:
+    runpy.run_path("predict.py", run_name="__main__")
+finally:
+    print("COUNTED" + json.dumps([opened, sum(utterances)]))
+"""
+
+
+@pytest.mark.slow
+def test_a_recording_is_decoded_once_and_each_piece_scored_once(folder, tmp_path):
+    """With an explanation and a figure as without."""
+    recording = str(folder / "a.wav")
+    counts = {}
+    for options in ((), ("--explain", "--plot", str(tmp_path / "a.png"))):
+        command = [sys.executable, "-c", COUNTED, recording, *options]
+        run = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        opened, counts[options] = json.loads(run.stdout.partition("COUNTED")[2])
+        assert opened == [recording]
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert len(set(counts.values())) == 1 and 3 <= counts[()] <= 8  # the utterance, and the windows of two phrases
+
+
 # -------------------------------------------------------------------------------------------- files
 
 SEGMENTS = [
@@ -199,45 +263,47 @@ RECORD = {
 
 
 def test_a_textgrid_is_read_by_praats_reader(tmp_path):
-    (tmp_path / "a.TextGrid").write_text(as_textgrid(RECORD), encoding="utf-8")
+    (tmp_path / "a.TextGrid").write_text(format_textgrid(RECORD), encoding="utf-8")
     grid = textgrid.openTextgrid(str(tmp_path / "a.TextGrid"), includeEmptyIntervals=True)
     assert (grid.minTimestamp, grid.maxTimestamp, grid.tierNames) == (0, 3700, ("emotion",))
     entries = [tuple(entry) for entry in grid.getTier("emotion").entries]
     assert entries == [(0, 0.5, ""), (0.5, 1.25, 'say "hi" <b>'), (1.25, 3661.5, "sad"), (3661.5, 3700, "")]
-    (tmp_path / "b.TextGrid").write_text(as_textgrid({**RECORD, "timeline": []}), encoding="utf-8")
+    (tmp_path / "b.TextGrid").write_text(format_textgrid({**RECORD, "timeline": []}), encoding="utf-8")
     assert len(textgrid.openTextgrid(str(tmp_path / "b.TextGrid"), True).getTier("emotion").entries) == 1
 
 
 def test_webvtt_is_read_by_a_subtitle_reader():
-    captions = webvtt.from_buffer(io.StringIO(as_webvtt(RECORD))).captions
+    captions = webvtt.from_buffer(io.StringIO(format_webvtt(RECORD))).captions
     assert [(c.start, c.end, c.raw_text) for c in captions] == [
         ("00:00:00.500", "00:00:01.250", 'say "hi" &lt;b&gt;'),
         ("00:00:01.250", "01:01:01.500", "sad"),
     ]
-    assert as_audacity(RECORD).splitlines()[1] == "1.250000\t3661.500000\tsad"
+    assert format_audacity(RECORD).splitlines()[1] == "1.250000\t3661.500000\tsad"
 
 
 def test_csv_has_a_column_for_each_label_and_no_formula():
-    rows = list(csv.DictReader(io.StringIO(as_csv([RECORD, {"file": "b.wav", "channel": 1, "error": 'gone, "alas"'}]))))
+    rows = list(
+        csv.DictReader(io.StringIO(format_csv([RECORD, {"file": "b.wav", "channel": 1, "error": 'gone, "alas"'}])))
+    )
     assert rows[0]["file"] == "'=cmd.wav" and rows[0]["sad"] == "0.5" and rows[0]["error"] == ""
     assert rows[1]["channel"] == "1" and rows[1]["error"] == 'gone, "alas"' and rows[1]["sad"] == ""
 
 
 def test_the_format_comes_from_the_name_or_the_option():
-    assert [output_format(*case) for case in (("a.csv", None, 9), ("a.TextGrid", None, 1), ("d", "webvtt", 9))] == [
+    assert [choose_format(*case) for case in (("a.csv", None, 9), ("a.TextGrid", None, 1), ("d", "webvtt", 9))] == [
         "csv", "textgrid", "webvtt",
     ]  # fmt: skip
     for case, message in {
         ("a.csv", "webvtt", 1): "is the name of a csv file, but --format is webvtt",
-        ("a", "csv", 1): "needs a name that ends in .csv",
+        ("a", "csv", 1): "is not a name for --format csv: end it in .csv",
     }.items():
         with pytest.raises(InputError, match=message):
-            output_format(*case)
+            choose_format(*case)
 
 
 def test_timelines_of_equal_names_do_not_overwrite_each_other(tmp_path):
-    records = [{"file": name, "channel": None} for name in ("x/a.wav", "y/a.wav", "y/A.mp3", "y/a-2.wav")]
-    names = [path.name for path in track_paths(records, tmp_path, ".vtt")]
+    answers = [(name, None) for name in ("x/a.wav", "y/a.wav", "y/A.mp3", "y/a-2.wav")]
+    names = [path.name for path in name_tracks(answers, tmp_path, ".vtt")]
     assert names == ["a.vtt", "a-2.vtt", "A-3.vtt", "a-2-2.vtt"]
 
 
@@ -247,14 +313,14 @@ def test_odd_file_names_are_answered_and_obey_nothing(tmp_path):
         soundfile.write(os.path.join(os.fsencode(tmp_path), name), generate_buzzes()["180 Hz"], RATE)
     for output, channels in (("a.jsonl", "mix"), ("a.csv", "each")):
         run = predict(tmp_path, "--output", tmp_path / output, "--channels", channels)
-        assert "\x1b" not in run.stdout and len(run.stdout.splitlines()) == 3
+        assert "\x1b" not in run.stdout and len(run.stdout.splitlines()) == 1 + 3
     assert {os.fsencode(os.path.basename(record["file"])) for record in lines_of(tmp_path / "a.jsonl")} == set(odd)
     assert len(list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))) == 3
 
 
 def test_patterns_find_each_recording_once(folder):
-    found = recordings([str(folder / "b.flac"), str(folder), str(folder / "**" / "*.ogg")])
+    found = find_recordings([str(folder / "b.flac"), str(folder), str(folder / "**" / "*.ogg")])
     assert [os.path.basename(path) for path in found] == [
         "b.flac", "a.wav", "ünï code.ogg", "empty.wav", "silent.wav", "text.mp3",
     ]  # fmt: skip
-    assert recordings([str(folder / "notes.txt")]) == [str(folder / "notes.txt")]  # asked for by name
+    assert find_recordings([str(folder / "notes.txt")]) == [str(folder / "notes.txt")]  # asked for by name

@@ -1,0 +1,94 @@
+"""Recordings to records: what predict.py writes about each one."""
+
+import argparse
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from core.errors import InputError
+from core.loading import load_pipeline
+from inference.evidence import explain_frames
+from inference.options import TIMELINE_OPTIONS
+from inference.outputs import Record
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline
+from recording_ser_align import open_audio
+
+STANDARD_INPUT = "standard input"
+
+
+class Job(NamedTuple):
+    """One answer that is asked for."""
+
+    file: str
+    channel: int | None  # None is the mean of all channels
+
+
+def load_recognizer(options: argparse.Namespace, device: Any = None) -> SpeechEmotionRecognitionPipeline:
+    """The pipeline with the options of the command line; `device` applies if they name none. Raises InputError."""
+    if options.batch_size is not None and options.batch_size < 1:
+        raise InputError(f"--batch_size {options.batch_size} is not a whole number of at least 1")
+    recognize = load_pipeline(
+        options.model, options.revision, options.device or device, options.batch_size, options.dtype
+    )
+    given = {name: getattr(options, name) for name in TIMELINE_OPTIONS if getattr(options, name) is not None}
+    try:
+        recognize.set_parameters(**given)
+    except ValueError as error:
+        raise InputError(f"--{error}") from None
+    return recognize
+
+
+def list_jobs(recordings: dict[str, Any], channels: str) -> list[Job]:
+    """One job for each recording (`mix`), or for each of its channels (`each`)."""
+    if channels == "mix":
+        return [Job(name, None) for name in recordings]
+    return [Job(name, channel) for name in recordings for channel in range(_count_channels(recordings[name]))]
+
+
+def _count_channels(recording: Any) -> int:
+    try:
+        with open_audio(recording) as audio:
+            return audio.channels
+    except ValueError:
+        return 1  # the answer says why it cannot be read
+
+
+def answer_jobs(
+    recognize: SpeechEmotionRecognitionPipeline,
+    jobs: list[Job],
+    recordings: dict[str, Any],
+    with_frames: bool,
+    with_outline: bool,
+) -> Iterator[Any]:
+    """Yield for each job the pipeline's answer, or the exception if the recording cannot be read.
+
+    Jobs that follow each other and have the same channel go through the pipeline together.
+    """
+    for channel, group in groupby(jobs, key=lambda job: job.channel):
+        yield from recognize(  # type: ignore[misc]
+            (recordings[job.file] for job in list(group)),
+            return_timeline=True,
+            return_frames=with_frames,
+            return_outline=with_outline,
+            channel=channel,
+            on_error="return",
+        )
+
+
+def build_record(job: Job, answer: Any, with_evidence: bool) -> Record:
+    """What is written about one recording: the answer in rounded numbers, or `error`."""
+    record: Record = {"file": job.file, "channel": job.channel}
+    if isinstance(answer, Exception):
+        return {**record, "error": " ".join(str(answer).split())}
+    scores = {entry["label"]: round(entry["score"], 6) for entry in answer["scores"]}
+    label = answer["scores"][0]["label"]
+    record |= {"duration": round(answer["duration"], 3), "label": label, "score": scores[label], "scores": scores}
+    record["timeline"] = [_round_segment(segment) for segment in answer["timeline"]]
+    if with_evidence:
+        record["evidence"] = explain_frames(answer["frames"])
+    return record
+
+
+def _round_segment(segment: dict[str, Any]) -> dict[str, Any]:
+    times = {name: round(segment[name], 3) for name in ("start", "end")}
+    return {**times, "label": segment["label"], "score": round(segment["score"], 6)}

@@ -1,0 +1,38 @@
+"""The command line of export_onnx.py. Imports nothing slow, so that --help answers at once."""
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+
+from core.errors import InputError
+
+REQUIREMENTS = "requirements-onnx.txt"
+
+
+def read_options(argv: list[str], description: str | None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Raises:
+        InputError: --output has no valid name, or the packages for ONNX are not installed.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="DIR_OR_HUB_ID", help="folder that train.py wrote, or model on the Hub"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("model.onnx"),
+        metavar="FILE",
+        help="file to write, ending in .onnx (default: model.onnx)",
+    )
+    parser.add_argument("--int8", action="store_true", help="also write a smaller file with 8-bit weights")
+    options = parser.parse_args(argv)
+    if options.output.suffix != ".onnx" or options.output.is_dir():
+        raise InputError(f"--output {options.output} is not a file name that ends in .onnx")
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{', '.join(missing)} not installed: pip install -r {REQUIREMENTS}")
+    return options

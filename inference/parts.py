@@ -1,0 +1,68 @@
+"""The folder beside --output that keeps records until all are there, so that an interrupted run can continue."""
+
+import argparse
+import contextlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from core.errors import InputError
+from inference.answers import Job
+from inference.outputs import Record
+
+# These may differ between a run and the one that continues it.
+NOT_RECORDED = ("recordings", "device", "batch_size", "overwrite", "quiet", "format")
+
+
+def open_parts(options: argparse.Namespace) -> Path:
+    """Create the folder, or open the one of an interrupted run.
+
+    Raises:
+        InputError: the interrupted run had other options.
+    """
+    parts = Path(f"{options.output.rstrip('/')}.parts")
+    settings = {name: value for name, value in sorted(vars(options).items()) if name not in NOT_RECORDED}
+    path = parts / "options.json"
+    if not path.is_file():
+        parts.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings), encoding="utf-8")
+        return parts
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = [name for name in settings if before.get(name) != settings[name]]
+    if changed:
+        command = _describe_option(changed[0], before.get(changed[0]))
+        raise InputError(f"{parts} holds the answers of a run {command}: give the same options again, or remove it")
+    for cut_short in parts.glob("part*.jsonl"):  # so that the next record starts a new line
+        with cut_short.open("a", encoding="utf-8") as file:
+            file.write("\n")
+    return parts
+
+
+def _describe_option(name: str, value: Any) -> str:
+    if value is None or value is False:
+        return f"without --{name}"
+    return f"with --{name}" if value is True else f"with --{name} {value}"
+
+
+def keep_record(parts: Path | None, process: int, record: Record) -> None:
+    """Append a record to the file of this process."""
+    if parts is not None:
+        with (parts / f"part-{process}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def read_parts(parts: Path | None) -> dict[Job, Record]:
+    """All records so far, of this run and of interrupted ones; a line that a kill cut short is ignored."""
+    records: dict[Job, Record] = {}
+    for path in sorted(parts.glob("part*.jsonl")) if parts else ():
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            with contextlib.suppress(json.JSONDecodeError):
+                record = json.loads(line)
+                records[Job(record["file"], record["channel"])] = record
+    return records
+
+
+def remove_parts(parts: Path | None) -> None:
+    if parts is not None:
+        shutil.rmtree(parts)

@@ -1,0 +1,124 @@
+"""What predict.py prints: answers on standard output; errors, warnings and the summary on standard error."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from core.errors import InputError
+from core.escaping import printable
+from inference.answers import Job
+from inference.live import answer_live
+from inference.outputs import Record
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline
+
+WIDEST_NAME = 48
+
+
+class Table:
+    """Answers as a table: a row for each recording, or one recording in full, with its timeline.
+
+    Args:
+        jobs: all rows; names are shown relative to the folder that all files share.
+        is_quiet: print nothing.
+        in_full: print the timeline below the answer.
+    """
+
+    def __init__(self, jobs: list[Job], is_quiet: bool, in_full: bool):
+        self.is_quiet, self.in_full = is_quiet, in_full
+        folders = {os.path.dirname(os.path.abspath(job.file)) for job in jobs}
+        shared = os.path.commonpath(folders) if folders and not in_full else os.sep
+        self.folder = "" if shared == os.path.dirname(shared) else shared  # the root is no shorter name
+        self.width = min(WIDEST_NAME, max((len(self._name(job)) for job in jobs), default=0))
+        self.has_header = False
+
+    def print_row(self, job: Job, record: Record) -> None:
+        if self.is_quiet:
+            return
+        lines = self._format_full(job, record) if self.in_full else self._format_row(job, record)
+        with tqdm.external_write_mode():
+            print("\n".join(lines), flush=True)
+
+    def _name(self, job: Job) -> str:
+        name = os.path.relpath(job.file, self.folder) if self.folder else job.file
+        return printable(name) + ("" if job.channel is None else f" [{job.channel}]")
+
+    def _format_row(self, job: Job, record: Record) -> list[str]:
+        name = self._name(job)
+        name = name if len(name) <= self.width else "…" + name[1 - self.width :]
+        wide = _find_label_width(record)
+        others = ", ".join(_format_scores(record)[1:])
+        lines = [
+            f"{name:{self.width}} {record['duration']:8.1f}   "
+            f"{printable(record['label']):{wide}} {record['score']:6.2f}   {others}",
+            *_format_evidence(record),
+        ]
+        if not self.has_header:
+            self.has_header = True
+            lines.insert(0, f"{'recording':{self.width}}  seconds   {'emotion':{wide}}  score   runners-up")
+        return lines
+
+    def _format_full(self, job: Job, record: Record) -> list[str]:
+        wide = _find_label_width(record)
+        lines = [f"{self._name(job)}  {record['duration']:.1f} s  {', '.join(_format_scores(record))}", ""]
+        lines.append(f"{'start':>9} {'end':>9}   {'emotion':{wide}}  score")
+        lines += [
+            f"{part['start']:9.2f} {part['end']:9.2f}   {printable(part['label']):{wide}} {part['score']:6.2f}"
+            for part in record["timeline"]
+        ]
+        return lines + (["", *_format_evidence(record)] if "evidence" in record else [])
+
+
+def _find_label_width(record: Record) -> int:
+    return max(len("emotion"), *(len(printable(label)) for label in record["scores"]))
+
+
+def _format_scores(record: Record, count: int = 3) -> list[str]:
+    return [f"{printable(label)} {score:.2f}" for label, score in list(record["scores"].items())[:count]]
+
+
+def _format_evidence(record: Record) -> list[str]:
+    return [f"  {printable(record['evidence']['words'])}"] if "evidence" in record else []
+
+
+def print_stream(
+    recognize: SpeechEmotionRecognitionPipeline, seconds: Iterator[np.ndarray], options: argparse.Namespace
+) -> int:
+    """Print a JSON line for each second of a stream, as long as it flows. Returns the exit status."""
+    if options.output or options.plot or options.explain or options.channels == "each":
+        raise InputError("--output, --plot, --explain and --channels each need a file: a stream has no end")
+    for line in answer_live(recognize, seconds):
+        print(json.dumps(line), flush=True)
+    return 0
+
+
+def print_error(text: str) -> None:
+    with tqdm.external_write_mode():
+        print(f"error: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """In place of `warnings.showwarning`."""
+    _warn_once(str(message))
+
+
+@cache  # with --channels each, a recording is read once for each channel
+def _warn_once(text: str) -> None:
+    tqdm.write(f"warning: {printable(text)}", file=sys.stderr)
+
+
+def print_summary(records: list[Record], seconds: float) -> None:
+    minutes = sum(record.get("duration", 0.0) for record in records) / 60
+    failed = sum("error" in record for record in records)
+    parts = [f"{len(records)} recording{'s' * (len(records) != 1)}, {minutes:.1f} minutes of audio"]
+    if minutes:
+        parts.append(f"{seconds / minutes:.2f} s of compute per minute of audio")
+    if failed:
+        parts.append(f"{failed} could not be read")
+    print("; ".join(parts), file=sys.stderr)
