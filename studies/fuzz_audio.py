@@ -239,7 +239,7 @@ def run_command(numbers: range) -> dict[str, int]:
 
 def upload_files(numbers: range) -> Counter[str]:
     """Counts of the demo page's answers to uploads of these files."""
-    import app
+    from demo.answers import answer_upload
     from core.loading import load_pipeline
 
     recognize = load_pipeline(str(ROOT / "models" / "ser-align-mini"), device="cpu")
@@ -247,7 +247,7 @@ def upload_files(numbers: range) -> Counter[str]:
     with tempfile.TemporaryDirectory() as folder:
         for path in write_files(numbers, Path(folder)):
             try:
-                _, page = app.answer_upload(recognize, str(path))
+                _, page = answer_upload(recognize, str(path))
             except Exception as error:
                 page = f"{path.name}: {type(error).__name__}: {error}"
             if "Sounds most like" in page:
