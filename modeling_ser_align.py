@@ -517,8 +517,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         frame_mask = self._frame_mask(inputs, attention_mask)
         frames = self._encode(inputs, attention_mask, frame_mask)
         pooled = self.pooling(frames, frame_mask)
-        logits = self.classifier(pooled.embedding) / self.config.temperature
-        frame_logits = (self.frame_classifier or self.classifier)(pooled.frames) / self.config.temperature
+        logits = self.classifier(pooled.embedding) / self.config.calibration_temperature
+        frame_logits = (self.frame_classifier or self.classifier)(pooled.frames) / self.config.calibration_temperature
         losses = {} if labels is None else self._losses(pooled, logits, frame_logits, frame_mask, labels)
         return SERAlignOutput(
             logits=logits,
