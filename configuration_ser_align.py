@@ -41,6 +41,7 @@ SAMPLING_RATE = 16_000
 ENCODERS = WAVEFORM_ENCODERS + LOG_MEL_ENCODERS
 FORMER_TEMPERATURE = "temperature"  # name of calibration_temperature in earlier releases
 
+
 class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     """Configuration of [`SERAlignForAudioClassification`]: the fields of [`SERAlignFields`], and these.
 

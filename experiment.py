@@ -21,7 +21,8 @@ from typing import Any
 
 from core.errors import InputError, error_line
 from experiments.cells import Cell, Experiment, read_experiment
-from recipe.arguments import first_difference, parse_arguments
+from recipe.arguments import parse_arguments
+from recipe.options import first_difference
 
 
 def read_command_line(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -70,7 +71,7 @@ from experiments.embeddings import embed
 from experiments.report import write_report
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.batching import UtterancePreparer, shortest_utterance
-from recipe.data import read_rows, rows_of, split_of
+from recipe.data import read_rows, read_rows_alone, split_rows
 from recipe.results import read_results
 from recipe.run import quiet_libraries, train_stages
 
@@ -194,7 +195,7 @@ def joined_recordings(experiment: Experiment) -> dict[int, dict[str, Any]]:
         if not kept.is_file() or read_json(kept)["settings"] != settings:
             args = parse_arguments(experiment.command_line(cell), description="")[2]
             try:
-                test = split_of(args.data, rows_of(args.data))["test"]
+                test = split_rows(args.data, read_rows_alone(args.data))["test"]
             except InputError as error:
                 print(f"no timeline: {error}")
                 return {}
@@ -205,7 +206,7 @@ def joined_recordings(experiment: Experiment) -> dict[int, dict[str, Any]]:
 
 def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.ndarray]:
     args = parse_arguments(experiment.command_line(cell), description="")[2]
-    test = split_of(args.data, rows_of(args.data))["test"]
+    test = split_rows(args.data, read_rows_alone(args.data))["test"]
     stage_dir = experiment.stage_dir(cell)
     model = SERAlignForAudioClassification.from_pretrained(stage_dir, dtype=torch.float32).to(PartialState().device)
     feature_extractor = AutoFeatureExtractor.from_pretrained(stage_dir)

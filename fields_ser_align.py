@@ -122,7 +122,10 @@ class SERAlignFields:
     pooling_num_layers: int = option(1, "layers of the pooling encoder", "paper", minimum=1)
     pooling_dropout: float = option(0.0, "dropout of the pooling encoder", "paper", minimum=0, maximum=1)
     pooling_intermediate_size: int | None = option(
-        None, "feed-forward width of the pooling encoder; none is 4 x hidden size (Vaswani et al. 2017)", "ours", minimum=1
+        None,
+        "feed-forward width of the pooling encoder; none is 4 x hidden size (Vaswani et al. 2017)",
+        "ours",
+        minimum=1,
     )
     pooling_norm: Literal["post", "pre"] = option(
         "post", "layer norm of the pooling encoder after (Vaswani et al. 2017) or before each block", "ours"

@@ -42,8 +42,8 @@ from configuration_ser_align import SERAlignConfig
 from core.audio import SAMPLING_RATE
 from core.json_files import read_json, write_json
 from modeling_ser_align import SERAlignForAudioClassification
-from recipe.arguments import DataArguments
 from recipe.batching import Collator, DurationSampler
+from recipe.options import DataArguments
 from recipe.results import library_versions
 from recipe.trainer import SERAlignTrainer
 
@@ -53,7 +53,7 @@ FRAME = 0.02  # seconds
 EPOCHS_FOR_ALL = 10  # over which the one pass through the convolutions is spread
 
 
-def main(count: int, repetitions: int, batch_size: int, duration_pool: int) -> None:
+def main(count: int, repetitions: int, batch_size: int, bucket_batches: int) -> None:
     set_verbosity_error()
     disable_progress_bar()
     waveforms = clips(count)
@@ -67,7 +67,7 @@ def main(count: int, repetitions: int, batch_size: int, duration_pool: int) -> N
         start = time.perf_counter()
         features = [model.extract_features(values[None])[0] for values in normalized]
         once = time.perf_counter() - start
-        systems["ours"] = lambda: ours(features, labels, base, duration_pool)
+        systems["ours"] = lambda: ours(features, labels, base, bucket_batches)
         machine = {
             "gflop_per_second_of_audio": {
                 "reference": gflop_a_second(systems["reference"](), torch.randn(1, int(MEDIAN * SAMPLING_RATE))),
@@ -75,7 +75,7 @@ def main(count: int, repetitions: int, batch_size: int, duration_pool: int) -> N
             },
             "matrix_peak_gflops": matrix_peak() / 1e9,
         }
-        setting = {"clips": count, "batch_size": batch_size, "duration_pool": duration_pool}
+        setting = {"clips": count, "batch_size": batch_size, "bucket_batches": bucket_batches}
         seconds = measured_before(setting) or {name: [] for name in systems}
         for repetition in range(len(seconds["ours"]) + 1, repetitions + 1):
             for name, make in systems.items():
@@ -157,7 +157,7 @@ def ours(
     inputs: list[Tensor],
     labels: list[int],
     base: TrainingArguments,
-    duration_pool: int,
+    bucket_batches: int,
     encoder_config: dict[str, float] | None = None,
 ) -> SERAlignTrainer:
     torch.manual_seed(0)
@@ -172,19 +172,19 @@ def ours(
             [{"input_values": inputs[row["index"]], "labels": row["labels"]} for row in rows]
         ),
         durations=durations(len(labels)).tolist(),
-        duration_pool=duration_pool,
-        averaging=0.0,
+        bucket_batches=bucket_batches,
+        ema_decay=0.0,
         pooling_learning_rate=1e-4,
         classifier_learning_rate=1e-4,
     )
 
 
-def padded_share(clips: int, batch_size: int, duration_pool: int, epochs: int) -> float:
+def padded_share(clips: int, batch_size: int, bucket_batches: int, epochs: int) -> float:
     """Seconds of audio with padding for a second without, mean over epochs."""
     seconds = durations(clips)
     padded = 0.0
     for epoch in range(epochs):
-        sampler = DurationSampler(seconds.tolist(), batch_size, duration_pool, epoch)
+        sampler = DurationSampler(seconds.tolist(), batch_size, bucket_batches, epoch)
         order = np.array(list(sampler))
         batches = [order[start : start + batch_size] for start in range(0, clips, batch_size)]
         padded += sum(len(batch) * seconds[batch].max() for batch in batches)
@@ -217,6 +217,6 @@ if __name__ == "__main__":
     parser.add_argument("--clips", type=int, default=512)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--duration_pool", type=int, default=DataArguments().duration_pool)
+    parser.add_argument("--bucket_batches", type=int, default=DataArguments().bucket_batches)
     given = parser.parse_args()
-    main(given.clips, given.repetitions, given.batch_size, given.duration_pool)
+    main(given.clips, given.repetitions, given.batch_size, given.bucket_batches)

@@ -35,7 +35,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InputError
-from recipe.arguments import WHOLE_RUN, parse_arguments, read_yaml
+from recipe.arguments import parse_arguments, read_yaml
+from recipe.options import CELL_OPTIONS, WHOLE_RUN
 
 KEYS = (
     "title",
@@ -53,8 +54,6 @@ KEYS = (
 )
 RECORDINGS_KEYS = ("variant", "utterances", "windows")
 VARIANT_KEYS = ("name", "options", "seeds", "paper")
-# Set by the experiment for each cell, so not to be given for all of them.
-CELL_OPTIONS = ("config", "fold", "seed", "stage", "init_from", "overwrite", "push_to_hub")
 
 
 @dataclass(frozen=True)
@@ -244,7 +243,7 @@ def _variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, ...])
         raise InputError(f"{where}: its name must be that of a folder other than stage1")
     _check_keys(where, value, VARIANT_KEYS)
     for name in value.get("options") or {}:
-        if name in (*WHOLE_RUN, *CELL_OPTIONS):
+        if name in ("config", *WHOLE_RUN, *CELL_OPTIONS):
             raise InputError(f"{where}: '{name}' is the same for all variants: give it in the run configuration")
     if "|" in str(value.get("name", key)):
         raise InputError(f"{where}: its name stands in Markdown tables: leave out the |")
@@ -258,7 +257,7 @@ def _variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, ...])
 
 
 def _check_shared_options(shared_options: list[str], variants: tuple[Variant, ...]) -> None:
-    own = {*CELL_OPTIONS, *(name for variant in variants for name in variant.options)}
+    own = {"config", *CELL_OPTIONS, *(name for variant in variants for name in variant.options)}
     for word in shared_options:
         name = word.split("=")[0].removeprefix("--")
         if word.startswith("--") and name in own:

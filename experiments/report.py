@@ -14,10 +14,10 @@ from core.escaping import csv_cell, markdown_text
 from core.json_files import read_json, read_lines
 from experiments import figures
 from experiments.cells import Cell, Experiment
-from recipe.arguments import FREE_TO_CHANGE, RECORDED, Arguments, first_difference, option_help
-from recipe.calibration import expected_calibration_error, log_probabilities_of, reliability, without_temperature
+from recipe.calibration import expected_calibration_error, read_log_probabilities, reliability, undo_temperature
 from recipe.corpora.rows import speakers_known
 from recipe.model_card import MOST_NAMES
+from recipe.options import FREE_TO_CHANGE, RECORDED, first_difference, option_help, option_source, use_current_names
 from recipe.results import read_results
 from recipe.statistics import (
     METRICS,
@@ -33,7 +33,6 @@ from recipe.statistics import (
     speaker_interval,
 )
 
-DEFAULTS = Arguments().flat()
 TEMPLATE = Path(__file__).parent / "report_template.md"
 # In which the runs of one system may differ.
 OF_A_CELL = ("fold", "seed", *RECORDED)
@@ -290,9 +289,9 @@ def _confidences(system: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Confidence of every test answer without and with its temperature, and whether it is right."""
     before, after, correct = [], [], []
     for run in system.runs:
-        log_probabilities, labels = log_probabilities_of(run.lines["best"])
+        log_probabilities, labels = read_log_probabilities(run.lines["best"])
         calibrated = np.exp(log_probabilities)
-        raw = without_temperature(calibrated, run.results["scores"]["best"]["temperature"])
+        raw = undo_temperature(calibrated, run.results["scores"]["best"]["temperature"])
         before.append(raw.max(axis=1))
         after.append(calibrated.max(axis=1))
         correct.append(calibrated.argmax(axis=1) == labels)
@@ -375,8 +374,8 @@ def run_table(systems: list[System]) -> list[dict[str, Any]]:
 
 def option_table(systems: list[System]) -> list[dict[str, Any]]:
     """Options of both stages that decide the outcome, with what they are (table 2 of the paper)."""
-    first = systems[0].runs[0].results["arguments"]
-    second = systems[-1].runs[0].results["arguments"]
+    first = use_current_names(systems[0].runs[0].results["arguments"])
+    second = use_current_names(systems[-1].runs[0].results["arguments"])
     free = {"fold", "seed", *FREE_TO_CHANGE}
     return [
         {
@@ -384,19 +383,11 @@ def option_table(systems: list[System]) -> list[dict[str, Any]]:
             "stage1": first[name],
             "stage2": second[name],
             "what": option_help(name),
-            "source": _source(name, [first[name], second[name]]),
+            "source": option_source(name, [first[name], second[name]]),
         }
         for name in first
         if name not in free and name in second
     ]
-
-
-def _source(option: str, values: list[Any]) -> str:
-    """Who says what an option is: its help text names the paper's value, which is its default."""
-    text = option_help(option)
-    if "(paper" in text:
-        return "paper" if all(value == DEFAULTS[option] for value in values) else "not the paper's"
-    return "our reading" if "(our reading" in text else "ours"
 
 
 def draw_figures(

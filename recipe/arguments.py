@@ -6,7 +6,6 @@ Nothing heavy is imported here, so that `python train.py --help` answers at once
 import argparse
 import difflib
 import json
-import math
 import shutil
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -98,21 +97,31 @@ def convert(name: str, value: Any, source: str) -> Any:
         if is_optional:
             return None
         raise InputError(f"{source}: a value is missing; give {_describe_valid(option)}")
-    try:
-        if choices:
-            converted = str(value) if str(value) in choices else None
-        else:
-            converted = _convert_type(hint, value)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        converted = None
-    numbers = converted if isinstance(converted, list) else [converted] if hint in (int, float) else []
-    if converted is None or not all(is_in_range(option, number) for number in numbers):
+    converted = _match(choices, value) if choices else _convert_type(hint, value)
+    if converted is None or not all(is_in_range(option, number) for number in _list_numbers(converted)):
         raise InputError(f"{source}: {value!r} is not valid; give {_describe_valid(option)}")
     return converted
 
 
+def _match(choices: tuple[str, ...], value: Any) -> str | None:
+    return str(value) if str(value) in choices else None
+
+
+def _list_numbers(value: Any) -> list[float]:
+    """The numbers of a converted value that have to be in its option's range."""
+    values = value if isinstance(value, list) else [value]
+    return [number for number in values if isinstance(number, int | float) and not isinstance(number, bool)]
+
+
 def _convert_type(hint: Any, value: Any) -> Any:
-    """A value in another type; `1e-4` is a number in YAML and on the command line. None, or an error, if it has none."""
+    """A value in another type, None if it has no place there; `1e-4` is a number in YAML and on the command line."""
+    try:
+        return _convert_valid(hint, value)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _convert_valid(hint: Any, value: Any) -> Any:
     if hint is bool:
         return value if isinstance(value, bool) else {"true": True, "false": False}[value.lower()]
     if hint is int and not isinstance(value, bool):

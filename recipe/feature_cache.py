@@ -21,8 +21,8 @@ from tqdm.auto import tqdm
 
 from core.errors import writing
 from modeling_ser_align import SERAlignForAudioClassification
-from recipe.arguments import Arguments
 from recipe.augmentation import augmentation_of
+from recipe.options import Arguments
 
 
 class KeptFeatures:
@@ -66,7 +66,7 @@ def content_of(path: str) -> str:
 
 def features_to_keep(model: SERAlignForAudioClassification, args: Arguments, split: DatasetDict) -> KeptFeatures | None:
     """Where the outputs go, after saying how much they need; None, with the reason, where that is not worth it."""
-    if not args.data.keep_features or model.config.takes_log_mel:
+    if not args.data.cache_features or model.config.takes_log_mel:
         return None
     folder = features_folder(args)
     variants = len(augmentation_of(args.data).variants())
@@ -81,7 +81,7 @@ def features_to_keep(model: SERAlignForAudioClassification, args: Arguments, spl
 
 
 def features_folder(args: Arguments) -> Path:
-    return Path(args.data.features_dir or Path(args.trainer.output_dir) / "features")
+    return Path(args.data.feature_cache_dir or Path(args.trainer.output_dir) / "features")
 
 
 def remove_features(folder: Path) -> None:

@@ -10,10 +10,10 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from core.escaping import markdown_text
 from core.json_files import read_lines
-from recipe.arguments import FREE_TO_CHANGE, Arguments
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
-from recipe.results import checkpoint_name, fold_of
+from recipe.options import FREE_TO_CHANGE, Arguments
+from recipe.results import checkpoint_name, describe_fold
 from recipe.statistics import ENOUGH_SPEAKERS, METRICS, gender_scores, speaker_confusions, speaker_interval
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
@@ -96,7 +96,7 @@ def _card_data(results: dict[str, Any], args: Arguments, intervals: dict[str, In
             EvalResult(
                 task_type="audio-classification",
                 dataset_type=tested,
-                dataset_name=f"{tested}{fold_of(results)}, test speakers",
+                dataset_name=f"{tested}{describe_fold(results)}, test speakers",
                 dataset_split="test",
                 metric_type=metric,
                 metric_name=METRIC_NAMES[metric],

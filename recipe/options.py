@@ -151,7 +151,7 @@ class DataArguments:
     )
     cache_audio: bool = option(
         True,
-        "keep decoded utterances in memory: 64 kB a second of audio, for each variant, in each process that reads audio",
+        "keep decoded utterances in memory: 64 kB a second of audio, for each variant, in each process that reads it",
         may_change=True,
     )
     cache_features: bool = option(
@@ -230,9 +230,7 @@ class TrainerArguments:
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = option(
         None, "attention implementation of the encoder; none takes sdpa where the encoder has it", may_change=True
     )
-    num_workers: int = option(
-        0, "processes that read audio, for each training process", minimum=0, may_change=True
-    )
+    num_workers: int = option(0, "processes that read audio, for each training process", minimum=0, may_change=True)
     use_cpu: bool = option(False, "train on the CPU even if there is a GPU", may_change=True, both_stages=True)
     logging_steps: int = option(10, "updates between two logged training losses", minimum=1, may_change=True)
     tensorboard: bool = option(False, "write TensorBoard logs into the stage folder", may_change=True)
@@ -314,6 +312,11 @@ def option_source(name: str, values: list[Any]) -> str:
     return "paper" if all(value == OPTIONS[name].default for value in values) else "not the paper's"
 
 
+def use_current_names(record: dict[str, Any]) -> dict[str, Any]:
+    """The options that a run of an earlier release recorded, under the names that they have now."""
+    return {FORMER_NAMES.get(name, name): value for name, value in record.items()}
+
+
 # What a record of a run holds beside its options, and what a difference there means.
 RECORDED = {"rows": "other utterances or another split", "stage1": "another stage 1"}
 
@@ -324,8 +327,7 @@ def first_difference(earlier: dict[str, Any], now: dict[str, Any]) -> str | None
     A record holds the options of a run and may hold more. An option that is newer than the earlier record had no
     effect then, as its default has none; one that has been renamed is compared under its new name.
     """
-    earlier = {FORMER_NAMES.get(name, name): value for name, value in earlier.items()}
-    earlier = {**Arguments().flat(), **earlier}
+    earlier = {**Arguments().flat(), **use_current_names(earlier)}
     changed = [name for name in now if name not in FREE_TO_CHANGE and earlier.get(name) != now[name]]
     if not changed:
         return None

@@ -10,9 +10,9 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from core.errors import InputError
-from recipe.arguments import Arguments
 from recipe.checkpoints import CHECKPOINTS
 from recipe.model_card import write_model_card
+from recipe.options import Arguments
 from recipe.results import read_results
 
 # Of a stage folder, what only the machine that trained it needs, and what names places on it.

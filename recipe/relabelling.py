@@ -9,7 +9,7 @@ from core.errors import InputError
 from recipe.corpora.rows import UNKNOWN_SPEAKER, class_counts
 
 
-def selected(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
+def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
     """Rows that count, under the labels that count; an empty mapping changes nothing.
 
     A label of which `only` leaves no row is dropped: RAVDESS has no neutral speech of strong intensity.

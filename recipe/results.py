@@ -37,7 +37,7 @@ def score_lines(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def unseen(results: dict[str, Any]) -> str:
+def describe_unseen(results: dict[str, Any]) -> str:
     """Whose scores these are, as far as the corpus lets one know."""
     if not speakers_known(results["speakers"]["test"]):
         return "utterances of validation and test (the corpus names no speakers)"
@@ -50,7 +50,7 @@ def checkpoint_name(results: dict[str, Any], name: str) -> str:
     return f"{name} (epoch {results['epochs'][name]:.3g})"
 
 
-def fold_of(results: dict[str, Any]) -> str:
+def describe_fold(results: dict[str, Any]) -> str:
     """`, fold 2`, with the protocol where it is not the published one; nothing where the corpus has its own split."""
     if results["fold"] is None:
         return ""

@@ -29,7 +29,7 @@ from docs.build.measured import performance_lines, performance_page, reliability
 from docs.build.readme import printed_by, replace_in_readme
 from experiments.cells import Experiment, read_experiment
 from recipe.corpora import PUBLISHED
-from recipe.results import fold_of, read_results, score_lines
+from recipe.results import describe_fold, read_results, score_lines
 
 # Two of Okabe and Ito's colours, told apart by the colour-blind; line styles tell them apart in black and white.
 COLOURS = ("#D55E00", "#0072B2")
@@ -197,7 +197,7 @@ def quickstart_part(stages: list[dict[str, Any]]) -> str:
 def results_line(results: dict[str, Any], name: str) -> str:
     scores = [results["scores"][name][split][metric] for split in ("validation", "test") for metric in ("ua", "wa")]
     cells = [
-        f"{results['corpus']}{fold_of(results)}",
+        f"{results['corpus']}{describe_fold(results)}",
         str(results["stage"]),
         pooling_of(results),
         f"{results['num_parameters']:,}",

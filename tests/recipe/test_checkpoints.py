@@ -18,7 +18,7 @@ EPOCHS |= {"metric_for_best_model": "ua", "learning_rate": 1e-3}
 
 
 def trained(folder, callback=None, resume=None):
-    trainer = make_trainer(folder, averaging=0.8, **EPOCHS)
+    trainer = make_trainer(folder, ema_decay=0.8, **EPOCHS)
     if callback is not None:
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=resume)

@@ -5,7 +5,7 @@ from datasets import Audio, ClassLabel, Dataset
 
 from core.errors import InputError
 from recipe.corpora.rows import UNKNOWN_SPEAKER, speakers_known
-from recipe.relabelling import keep_only, map_labels, selected, train_on_one_test_on_another
+from recipe.relabelling import keep_only, map_labels, select_utterances, train_on_one_test_on_another
 from recipe.splits import make_split
 
 NAMES = ["neutral", "happy", "excited", "sad", "no_agreement"]
@@ -72,7 +72,7 @@ def test_rows_are_kept_by_column():
 
 def test_a_label_that_the_kept_rows_do_not_have_is_dropped_and_numbers_are_found():
     data = rows(["happy", "sad", "neutral", "sad"], session=["1", "1", "2", "1"])
-    kept = selected(data, {"session": 1}, {})
+    kept = select_utterances(data, {"session": 1}, {})
     assert kept.features["label"].names == ["happy", "sad"] and words(kept) == ["happy", "sad", "sad"]
     numbered = rows(["0", "1"], names=["0", "1", "2"])
     assert words(map_labels(numbered, {0: "angry", 1: "sad"})) == ["angry", "sad"]

@@ -9,7 +9,8 @@ from datasets import ClassLabel, Features, Value
 
 from core.errors import InputError
 from recipe.arguments import parse_arguments
-from recipe.stages import build_model, training_arguments
+from recipe.stages import build_model
+from recipe.training_arguments import build_training_arguments
 
 
 class Rows:
@@ -75,10 +76,8 @@ def test_weights_that_are_not_numbers_are_refused_before_training(stage1):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="bfloat16 is there")
 def test_what_the_trainer_refuses_is_one_line(tmp_path):
-    with pytest.raises(
-        InputError, match="these options cannot be trained with: Your setup doesn't support bf16"
-    ) as error:
-        training_arguments(tmp_path, parse_arguments(["--bf16"], "")[1])
+    with pytest.raises(InputError, match="the Trainer refuses these options: Your setup doesn't support bf16") as error:
+        build_training_arguments(tmp_path, parse_arguments(["--bf16"], "")[1])
     assert "\n" not in str(error.value)
 
 
