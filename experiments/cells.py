@@ -3,8 +3,8 @@
 An experiment is a YAML file:
 
     title: Table 3 on RAVDESS
-    config: run_configs/ravdess/mini.yaml     # what every cell shares
-    folds: [1, 2, 3, 4, 5, 6]
+    config: run_configs/ravdess/mini.yaml     # what every cell shares, unless --run_config gives it
+    folds: [1, 2, 3, 4, 5, 6]                 # or one list for each corpus, {ravdess: [1, 2], cremad: [1]}; seeds alike
     seeds: [0]
     baseline: self_attention                  # what the other variants are compared with
     projected: [cls, cls_eal_fual]            # drawn by t-SNE, if any
@@ -158,9 +158,15 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         InputError: the file cannot be read, a key or a value is not valid, or an option is the experiment's own.
     """
     content = read_yaml(path)
-    _check_keys(path, content, KEYS, required=("title", "config", "folds", "variants"))
-    folds = _whole_numbers(path, "folds", content["folds"])
-    seeds = _whole_numbers(path, "seeds", content.get("seeds", [0]))
+    _check_keys(path, content, KEYS, required=("title", "folds", "variants"))
+    config = run_config or content.get("config")
+    if config is None:
+        raise InputError(
+            f"{path} names no run configuration: give one, such as --run_config run_configs/iemocap/base.yaml"
+        )
+    corpus = parse_arguments(["--config", config], description="")[1].data.corpus
+    folds = _whole_numbers(path, "folds", _choose_for_corpus(path, "folds", content["folds"], corpus))
+    seeds = _whole_numbers(path, "seeds", _choose_for_corpus(path, "seeds", content.get("seeds", [0]), corpus))
     if not isinstance(content["variants"], dict) or not content["variants"]:
         raise InputError(f"{path}: variants must hold 'name: options' lines, not {content['variants']!r}")
     variants = tuple(_variant(path, str(key), value or {}, seeds) for key, value in content["variants"].items())
@@ -181,7 +187,6 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         _check_recordings(path, recordings, keys)
     _check_shared_options(shared_options, variants)
     shared_options = [*to_command_line(content.get("options", {})), *shared_options]
-    config = run_config or content["config"]
     shared = parse_arguments(["--config", config, *shared_options], description="")
     experiment = Experiment(
         path=Path(path),
@@ -226,6 +231,15 @@ def _check_recordings(path: str, recordings: Any, keys: list[str]) -> None:
     windows = recordings["windows"]
     if not isinstance(windows, list) or not windows or not all(isinstance(w, int | float) and w > 0 for w in windows):
         raise InputError(f"{where}: windows={windows!r} is not a list of seconds above 0")
+
+
+def _choose_for_corpus(path: str, name: str, value: Any, corpus: str) -> Any:
+    """The value itself, or that of one corpus where it is a mapping from corpora."""
+    if not isinstance(value, dict):
+        return value
+    if corpus not in value:
+        raise InputError(f"{path}: {name} are given for {', '.join(map(str, value))}, not for {corpus}: add a line")
+    return value[corpus]
 
 
 def _whole_numbers(path: str, name: str, value: Any) -> tuple[int, ...]:
