@@ -1,4 +1,4 @@
-"""The one error that a user can mend, which a script prints in one line instead of a traceback; and warnings."""
+"""The error that a user can fix, which scripts print as one line instead of a traceback; and warnings."""
 
 import sys
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class InputError(ValueError):
 
 
 def error_line(error: InputError) -> str:
-    """What a script ends with; from a process that reads audio, the message comes below that one's traceback."""
+    """The last line of a script that fails; a worker that reads audio puts its traceback before the message."""
     return f"error: {printable(str(error).rpartition('core.errors.InputError: ')[2].strip())}"
 
 
@@ -33,8 +33,8 @@ def writing(path: Path) -> Iterator[None]:
         if not is_write_failure(error):
             raise
         raise InputError(
-            f"{path} could not be written ({' '.join(str(error).split())}): make room on the disk, or check who may "
-            "write there; the same command then goes on from where it was"
+            f"{path} could not be written ({' '.join(str(error).split())}): make room on the disk or check its "
+            "permissions, then repeat the command to resume"
         ) from error
 
 

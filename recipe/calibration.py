@@ -1,4 +1,4 @@
-"""Calibration: how far probabilities can be trusted, and the temperature that mends them (Guo et al. 2017)."""
+"""Calibration: how reliable probabilities are, and temperature scaling (Guo et al. 2017)."""
 
 import math
 from typing import Any
@@ -7,18 +7,18 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-# A temperature outside says that the validation data are too few, or all right or all wrong: stop there.
+# A temperature outside means that the validation data are too few, or all right or all wrong: stop there.
 LOWEST, HIGHEST = 0.05, 20.0
 
 
 def fit_temperature(predictions: list[dict[str, Any]]) -> float:
-    """The temperature that gives the labels of these predictions the highest likelihood.
+    """The temperature that maximises the likelihood of the labels of these predictions.
 
     Args:
         predictions: lines with `label` and `probabilities`, of a model whose temperature is 1. Never of test data.
 
     Returns:
-        between 0.05 and 20; above 1 the model was too sure of itself.
+        between 0.05 and 20; above 1 the model was overconfident.
     """
     log_probabilities, labels = read_log_probabilities(predictions)
 

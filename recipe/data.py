@@ -1,5 +1,7 @@
 """The utterances of a run: read, relabelled, without broken files, and split."""
 
+from typing import Any
+
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset, DatasetDict
@@ -8,7 +10,7 @@ from recipe.broken import broken_files, left_out
 from recipe.corpora import load_corpus
 from recipe.options import Arguments, DataArguments
 from recipe.relabelling import select_utterances, train_on_one_test_on_another
-from recipe.splits import make_split
+from recipe.splits import choose_parts, make_split
 
 
 def read_rows(args: Arguments) -> tuple[Dataset, int]:
@@ -20,6 +22,7 @@ def read_rows(args: Arguments) -> tuple[Dataset, int]:
     state = PartialState(cpu=args.trainer.use_cpu)
     with state.main_process_first():
         rows = read_selected_rows(args.data)
+    choose_parts(rows, *_list_split_options(args.data))  # an impossible fold is refused before any audio is read
     broken = dict(gather_object(list(broken_files(rows, state.process_index, state.num_processes).items())))
     return left_out(rows, broken, args.data.max_broken_share), len(broken)
 
@@ -51,8 +54,12 @@ def read_selected_rows(data: DataArguments) -> Dataset:
 
 
 def split_rows(data: DataArguments, rows: Dataset) -> DatasetDict:
-    return make_split(
-        rows,
+    return make_split(rows, *_list_split_options(data))
+
+
+def _list_split_options(data: DataArguments) -> tuple[Any, ...]:
+    """Those of `make_split`, in its order."""
+    return (
         data.corpus,
         data.fold,
         data.num_folds,

@@ -38,12 +38,12 @@ def score_lines(results: dict[str, Any]) -> list[str]:
 
 
 def describe_unseen(results: dict[str, Any]) -> str:
-    """Whose scores these are, as far as the corpus lets one know."""
+    """Whose utterances were scored, as far as the corpus tells."""
     if not speakers_known(results["speakers"]["test"]):
-        return "utterances of validation and test (the corpus names no speakers)"
+        return "validation and test utterances (the corpus names no speakers)"
     if not speakers_known(results["speakers"]["train"]):
-        return "speakers of validation and test (some utterances of training name no speaker)"
-    return "speakers that it has not heard in training"
+        return "validation and test speakers (some training utterances name no speaker)"
+    return "unseen speakers"
 
 
 def checkpoint_name(results: dict[str, Any], name: str) -> str:

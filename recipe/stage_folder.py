@@ -1,4 +1,4 @@
-"""The folder of a stage: whose run it is, whether that is finished, and what an interrupted one left."""
+"""The folder of a stage: which run it belongs to, whether that run is finished, and what an interrupted one left."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from recipe.stages import find_stage1_folder
 
 
 def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, Any]:
-    """What decides the outcome of a stage: its arguments, the rows of its split, and the stage 1 it starts from."""
+    """What decides the outcome of a stage: its options, the rows of its split, and the stage 1 that it starts from."""
     rows = [(name, *row) for name, part in split.items() for row in zip(part["id"], part["label"], part["speaker"])]
     record = {**args.flat(), "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
     if stage == 2:

@@ -1,4 +1,4 @@
-"""SERAlignTrainer: the Trainer with separate learning rates, loss parts by name and batches by duration."""
+"""SERAlignTrainer: the Trainer with separate learning rates, named loss parts and bucket batches."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -229,7 +229,7 @@ def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
     """UA and WA of the validation set, after each epoch."""
     logits = np.asarray(evaluation.predictions)
     if not np.isfinite(logits).all():
-        raise InputError("the model's answers to validation utterances are not finite: lower --learning_rate")
+        raise InputError("the model's logits on validation utterances are not finite: lower --learning_rate")
     scores = load_metric().compute(
         predictions=np.argmax(logits, axis=-1), references=evaluation.label_ids, num_classes=logits.shape[-1]
     )

@@ -210,7 +210,7 @@ def cut_short(run: Run, name: str) -> dict[str, str]:
     before, newest = [path for path in checkpoints_in(checkpoints) if is_complete(path)][-2:]
     os.truncate(newest / name, (newest / name).stat().st_size // 2)
     printed = run.end(output)
-    assert f"{newest} was cut short" in printed and f"going on from {before}\n" in printed, printed
+    assert f"{newest} is incomplete" in printed and f"resuming from {before}\n" in printed, printed
     differs = difference(run.output("whole"), run.output(output))
     measured = differs or "goes on from the checkpoint before, equal to the last bit"
     return {"what": f"newest checkpoint with half of its {name}", "measured": measured}

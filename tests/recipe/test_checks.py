@@ -1,6 +1,7 @@
 """Refusals before the corpus is read: each of these runs has a corpus that cannot be read."""
 
 import json
+import shutil
 
 import pytest
 from conftest import TINY_ENCODERS, tiny_model
@@ -69,3 +70,15 @@ def test_voices_of_stage_1_are_known_across_corpora():
     """A stage 1 on msp_podcast has heard its speaker 7, whom stage 2 on two corpora calls msp_podcast:7."""
     known = name_voices(["7", "8"], "msp_podcast", None)
     assert known & name_voices(["msp_podcast:7", "iemocap:8"], "iemocap", "msp_podcast") == {"msp_podcast:7"}
+
+
+def test_a_fold_that_the_corpus_does_not_have_is_refused_before_any_audio_is_read(demo, tmp_path):
+    copy = shutil.copytree(demo, tmp_path / "demo")
+    for path in copy.rglob("*.wav"):
+        path.write_bytes(b"no audio")
+    for argv, message in (
+        (["--fold", "9"], "--fold 9 is not one of the 5 folds of demo"),
+        (["--num_validation_speakers", "40"], "--num_validation_speakers 40: there are "),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(parse_arguments([*TINY, "--data_dir", str(copy), "--output_dir", str(tmp_path / "out"), *argv], ""))

@@ -50,8 +50,11 @@ def test_votes_follow_the_labels():
 @pytest.mark.parametrize(
     ("label_map", "message"),
     [
-        ({"hapy": "happy", "sad": "sad"}, "label_map: the corpus has no label 'hapy'; it has neutral, happy, excited"),
-        ({"happy": "joy", "excited": "joy"}, "label_map: joy is left .* give at least two"),
+        (
+            {"hapy": "happy", "sad": "sad"},
+            "label_map: the corpus has no label 'hapy'; its labels are neutral, happy, excited",
+        ),
+        ({"happy": "joy", "excited": "joy"}, "label_map: joy is left .* keep at least two"),
         ({"happy": None}, "label_map: no label is left"),
     ],
 )
@@ -64,9 +67,9 @@ def test_rows_are_kept_by_column():
     data = rows(["happy", "sad", "neutral", "sad"], style=["improvised", "scripted", "improvised", "improvised"])
     assert keep_only(data, {"style": "improvised"})["id"][:] == ["u0", "u2", "u3"]
     assert keep_only(data, {"style": "improvised", "label": ["sad", "happy"]})["id"][:] == ["u0", "u3"]
-    with pytest.raises(InputError, match="only: no row has style='improvized'; there are improvised, scripted"):
+    with pytest.raises(InputError, match="only: no row has style='improvized'; valid values are improvised, scripted"):
         keep_only(data, {"style": "improvized"})
-    with pytest.raises(InputError, match="only: the rows have no column 'styl'; they have id, audio"):
+    with pytest.raises(InputError, match="only: the rows have no column 'styl'; their columns are id, audio"):
         keep_only(data, {"styl": "scripted"})
 
 
