@@ -8,7 +8,7 @@ from pathlib import Path
 from core.escaping import printable
 
 # What the messages of torch.save name when a file cannot be written.
-TORCH_WRITERS = ("PytorchStreamWriter", "inline_container", "Parent directory", "write(): fd")
+TORCH_WRITERS = ("PytorchStreamWriter", "inline_container", "basic_ios", "Parent directory", "write(): fd")
 
 
 class InputError(ValueError):

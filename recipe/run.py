@@ -195,8 +195,8 @@ def train(trainer: SERAlignTrainer, checkpoints: Path) -> dict[str, Any]:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except UnpicklingError:
         raise InputError(
-            f"{checkpoint} holds more than tensors and numbers, so no run wrote it and it was not read: remove it, and "
-            "training resumes from the checkpoint before it"
+            f"{checkpoint} holds more than tensors and numbers, so it was not read: remove it, and training resumes "
+            "from the checkpoint before it"
         ) from None
     return {
         **summarize_progress(trainer),

@@ -162,5 +162,5 @@ def test_answers_that_are_not_numbers_choose_no_checkpoint(tmp_path):
     trainer = make_trainer(tmp_path)
     with torch.no_grad():
         trainer.model.classifier.bias.fill_(math.nan)
-    with pytest.raises(InputError, match="answers to validation utterances are not finite"):
+    with pytest.raises(InputError, match="logits on validation utterances are not finite"):
         trainer.evaluate(trainer.train_dataset)
