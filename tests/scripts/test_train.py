@@ -179,7 +179,7 @@ def assert_predictions_are_those_of_the_folder(stage_dir, data_dir):
         (["--averaging", "0.9"], "--averaging is not an option any more; it is called --ema_decay now"),
         (["--lerning_rate", "1"], "--lerning_rate is not an option; did you mean --learning_rate?"),
         (["--config", "run_configs/nope.yaml"], "no such file; there are run_configs/"),
-        (["--corpus", "ravdess", "--data_dir", "nowhere"], "nowhere holds no RAVDESS speech"),
+        ([*SHORT, "--corpus", "ravdess", "--data_dir", "nowhere"], "nowhere holds no RAVDESS speech"),
         ([*SHORT, "--eal_margin", "3"], "--eal_margin: '3' is not valid; give a number from -1 to 2"),
         (["--encoder", "none", "--encoder_config", '{"model_type": "bert"}'], "model_type='bert', which is not one of"),
         (["--encoder", "no/such-encoder"], "the model of stage 1 cannot be built"),
@@ -192,7 +192,7 @@ def assert_predictions_are_those_of_the_folder(stage_dir, data_dir):
         ([*SHORT, "--attn_implementation", "flash_attention_2"], "does not support Flash Attention 2"),
         (["--push_to_hub", "my model"], "--push_to_hub 'my model'"),
         (["--stage", "2", "--init_from", "OUT/stage2"], "is the folder that stage 2 writes"),
-        (["--fold", "9"], "--fold 9 is not one of the 5 folds of demo"),
+        ([*SHORT, "--fold", "9"], "--fold 9 is not one of the 5 folds of demo"),
     ],
 )
 def test_a_mistake_is_one_line_and_no_traceback(demo, tmp_path, argv, message):
