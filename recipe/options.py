@@ -178,7 +178,7 @@ class TrainerArguments:
         "outputs/demo", "folder that receives stage1 and stage2", is_path=True, may_change=True, both_stages=True
     )
     stage: Literal["1", "2", "both"] = option(
-        "both", "which of the two stages to train", may_change=True, both_stages=True, per_cell=True
+        "both", "stage to train, or both in turn", may_change=True, both_stages=True, per_cell=True
     )
     init_from: str | None = option(
         None,
