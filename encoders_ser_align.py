@@ -26,11 +26,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoderLayer
 
 try:
-    from .feature_extraction_ser_align import HOP, SAMPLING_RATE, WINDOW, SERAlignFeatureExtractor
+    from .feature_extraction_ser_align import HOP, WINDOW, SERAlignFeatureExtractor
+    from .fields_ser_align import SAMPLING_RATE
 except ImportError:
     if __package__:  # inside a package the relative import must work: do not hide its error
         raise
-    from feature_extraction_ser_align import HOP, SAMPLING_RATE, WINDOW, SERAlignFeatureExtractor
+    from feature_extraction_ser_align import HOP, WINDOW, SERAlignFeatureExtractor
+    from fields_ser_align import SAMPLING_RATE
 
 NUM_MEL_BINS = 80
 

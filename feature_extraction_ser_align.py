@@ -17,7 +17,6 @@ from torch import Tensor
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
-SAMPLING_RATE = 16_000
 WINDOW, HOP, FFT = 400, 160, 512  # samples at 16 kHz: 25 ms every 10 ms
 DECIBELS_PER_UNIT = 20.0
 

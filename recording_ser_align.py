@@ -22,11 +22,11 @@ import soundfile
 import soxr
 
 try:
-    from .configuration_ser_align import SAMPLING_RATE
+    from .fields_ser_align import SAMPLING_RATE
 except ImportError:
     if __package__:
         raise
-    from configuration_ser_align import SAMPLING_RATE
+    from fields_ser_align import SAMPLING_RATE
 
 BLOCK_SECONDS = 30.0
 BLOCK_VALUES = 2**24  # samples of all channels in one block, whatever a header promises: 64 MB

@@ -43,13 +43,13 @@ finally:
 PREPARATION = """
 import json, sys, time
 start = time.perf_counter()
-from recipe.data import rows_of, split_of
-from recipe.arguments import DataArguments
+from recipe.data import read_rows_alone, split_rows
+from recipe.options import DataArguments
 from recipe.batching import BucketSampler
 imported = time.perf_counter()
 data = DataArguments(corpus="folder", data_dir=sys.argv[1], csv=sys.argv[2])
-split = split_of(data, rows_of(data))
-next(iter(BucketSampler(split["train"]["duration"][:], 32, data.duration_pool, 0)))
+split = split_rows(data, read_rows_alone(data))
+next(iter(BucketSampler(split["train"]["duration"][:], 32, data.bucket_batches, 0)))
 print("RESULT", json.dumps({"import": imported - start, "preparation": time.perf_counter() - imported}))
 """
 

@@ -38,8 +38,8 @@ from configuration_ser_align import SERAlignConfig
 from core.audio import SAMPLING_RATE
 from core.json_files import read_json, write_json
 from modeling_ser_align import SERAlignForAudioClassification
-from recipe.arguments import DataArguments
 from recipe.batching import BucketSampler, Collator
+from recipe.options import DataArguments
 from recipe.results import library_versions
 from recipe.trainer import SERAlignTrainer
 
@@ -50,7 +50,7 @@ FRAME = 0.02  # seconds
 EPOCHS_FOR_ALL = 10  # over which the one pass through the convolutions is spread
 
 
-def run_benchmark(count: int, repetitions: int, batch_size: int, duration_pool: int) -> None:
+def run_benchmark(count: int, repetitions: int, batch_size: int, bucket_batches: int) -> None:
     set_verbosity_error()
     disable_progress_bar()
     waveforms = clips(count)
@@ -64,7 +64,7 @@ def run_benchmark(count: int, repetitions: int, batch_size: int, duration_pool: 
         start = time.perf_counter()
         features = [model.extract_features(values[None])[0] for values in normalized]
         once = time.perf_counter() - start
-        systems["ours"] = lambda: ours(features, labels, base, duration_pool)
+        systems["ours"] = lambda: ours(features, labels, base, bucket_batches)
         machine = {
             "gflop_per_second_of_audio": {
                 "reference": count_gflop(systems["reference"](), torch.randn(1, int(MEDIAN * SAMPLING_RATE))),
@@ -72,7 +72,7 @@ def run_benchmark(count: int, repetitions: int, batch_size: int, duration_pool: 
             },
             "matrix_peak_gflops": matrix_peak() / 1e9,
         }
-        setting = {"clips": count, "batch_size": batch_size, "duration_pool": duration_pool}
+        setting = {"clips": count, "batch_size": batch_size, "bucket_batches": bucket_batches}
         seconds = read_earlier(setting) or {name: [] for name in systems}
         for repetition in range(len(seconds["ours"]) + 1, repetitions + 1):
             for name, make in systems.items():
@@ -154,7 +154,7 @@ def ours(
     inputs: list[Tensor],
     labels: list[int],
     base: TrainingArguments,
-    duration_pool: int,
+    bucket_batches: int,
     encoder_config: dict[str, float] | None = None,
 ) -> SERAlignTrainer:
     torch.manual_seed(0)
@@ -169,19 +169,19 @@ def ours(
             [{"input_values": inputs[row["index"]], "labels": row["labels"]} for row in rows]
         ),
         durations=durations(len(labels)).tolist(),
-        duration_pool=duration_pool,
-        averaging=0.0,
+        bucket_batches=bucket_batches,
+        ema_decay=0.0,
         pooling_learning_rate=1e-4,
         classifier_learning_rate=1e-4,
     )
 
 
-def measure_padding(clips: int, batch_size: int, duration_pool: int, epochs: int) -> float:
+def measure_padding(clips: int, batch_size: int, bucket_batches: int, epochs: int) -> float:
     """Seconds of audio with padding per second without, averaged over epochs."""
     seconds = durations(clips)
     padded = 0.0
     for epoch in range(epochs):
-        sampler = BucketSampler(seconds.tolist(), batch_size, duration_pool, epoch)
+        sampler = BucketSampler(seconds.tolist(), batch_size, bucket_batches, epoch)
         order = np.array(list(sampler))
         batches = [order[start : start + batch_size] for start in range(0, clips, batch_size)]
         padded += sum(len(batch) * seconds[batch].max() for batch in batches)
@@ -214,9 +214,9 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=512)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--duration_pool", type=int, default=DataArguments().duration_pool)
+    parser.add_argument("--bucket_batches", type=int, default=DataArguments().bucket_batches)
     given = parser.parse_args()
-    run_benchmark(given.clips, given.repetitions, given.batch_size, given.duration_pool)
+    run_benchmark(given.clips, given.repetitions, given.batch_size, given.bucket_batches)
 
 
 if __name__ == "__main__":

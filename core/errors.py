@@ -1,13 +1,14 @@
-"""The one error that a user can mend, which a script prints in one line instead of a traceback; and warnings."""
+"""The error that a user can fix, which scripts print as one line instead of a traceback; and warnings."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from core.escaping import printable
+
+# What the messages of torch.save name when a file cannot be written.
+TORCH_WRITERS = ("PytorchStreamWriter", "inline_container", "basic_ios", "Parent directory", "write(): fd")
 
 
 class InputError(ValueError):
@@ -15,7 +16,7 @@ class InputError(ValueError):
 
 
 def error_line(error: InputError) -> str:
-    """What a script ends with; from a process that reads audio, the message comes below that one's traceback."""
+    """The last line of a script that fails; a worker that reads audio puts its traceback before the message."""
     return f"error: {printable(str(error).rpartition('core.errors.InputError: ')[2].strip())}"
 
 
@@ -25,11 +26,22 @@ def warn(text: str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise InputError where what this block writes finds no room; each library has an error of its own for that."""
+    """Raise InputError where a file that this block writes cannot be written; any other error passes unchanged."""
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
+        if not is_write_failure(error):
+            raise
         raise InputError(
-            f"{path} could not be written ({' '.join(str(error).split())}): is the disk full? Make room, and the same "
-            "command goes on from where it was"
+            f"{path} could not be written ({' '.join(str(error).split())}): make room on the disk or check its "
+            "permissions, then repeat the command to resume"
         ) from error
+
+
+def is_write_failure(error: Exception) -> bool:
+    """Whether a file could not be written: each library has an error of its own for that."""
+    from safetensors import SafetensorError  # imported late, so that --help answers at once
+
+    if isinstance(error, RuntimeError):  # torch.save has no type of its own; out of memory and NCCL are other ones
+        return type(error) is RuntimeError and any(word in str(error) for word in TORCH_WRITERS)
+    return isinstance(error, OSError | SafetensorError)

@@ -19,11 +19,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a stage folder. Raises InputError if it is cut short."""
+    """A JSON file of a stage folder. Raises InputError if it is incomplete."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise InputError(f"{path} is cut short or no JSON: remove {path.parent} and train it again") from None
+        raise InputError(f"{path} is incomplete or not JSON: remove {path.parent} and train it again") from None
 
 
 def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
@@ -33,7 +33,7 @@ def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """A JSON Lines file. Raises InputError naming the line that is cut short."""
+    """A JSON Lines file. Raises InputError that names an incomplete line."""
     if not path.is_file():
         raise InputError(f"{path} is missing: remove {path.parent} and run the experiment again")
     lines = []
@@ -42,7 +42,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
             raise InputError(
-                f"{path}, line {number} is cut short: remove {path.parent} and run the experiment again, which trains "
+                f"{path}, line {number} is incomplete: remove {path.parent} and run the experiment again, which trains "
                 "this cell alone"
             ) from None
     return lines

@@ -3,8 +3,8 @@
 An experiment is a YAML file:
 
     title: Table 3 on RAVDESS
-    config: run_configs/ravdess/mini.yaml     # shared by all cells
-    folds: [1, 2, 3, 4, 5, 6]
+    config: run_configs/ravdess/mini.yaml     # what every cell shares, unless --run_config gives it
+    folds: [1, 2, 3, 4, 5, 6]                 # or one list for each corpus, {ravdess: [1, 2], cremad: [1]}; seeds alike
     seeds: [0]
     baseline: self_attention                  # the variant that the others are compared with
     tsne: [cls, cls_eal_fual]                 # optional: variants whose embeddings are drawn
@@ -35,7 +35,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InputError
-from recipe.arguments import WHOLE_RUN, Arguments, parse_arguments, read_yaml
+from recipe.arguments import parse_arguments, read_yaml
+from recipe.options import CELL_OPTIONS, WHOLE_RUN, Arguments
 
 KEYS = (
     "title",
@@ -54,8 +55,6 @@ KEYS = (
 RENAMED_KEYS = {"projected": "tsne", "recordings": "timeline"}
 TIMELINE_KEYS = ("variant", "utterances", "windows")
 VARIANT_KEYS = ("name", "options", "seeds", "paper")
-# The experiment sets these for each cell, so they cannot be given for all cells.
-CELL_OPTIONS = ("config", "fold", "seed", "stage", "init_from", "overwrite", "push_to_hub")
 
 
 @dataclass(frozen=True)
@@ -177,9 +176,15 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         InputError: the file cannot be read, a key or a value is invalid, or an option is set by the experiment itself.
     """
     content = read_yaml(path)
-    _check_keys(path, content, KEYS, required=("title", "config", "folds", "variants"))
-    folds = _read_numbers(path, "folds", content["folds"])
-    seeds = _read_numbers(path, "seeds", content.get("seeds", [0]))
+    _check_keys(path, content, KEYS, required=("title", "folds", "variants"))
+    config = run_config or content.get("config")
+    if config is None:
+        raise InputError(
+            f"{path} names no run configuration: give one, such as --run_config run_configs/iemocap/base.yaml"
+        )
+    corpus = parse_arguments(["--config", config], description="")[1].data.corpus
+    folds = _read_numbers(path, "folds", _choose_for_corpus(path, "folds", content["folds"], corpus))
+    seeds = _read_numbers(path, "seeds", _choose_for_corpus(path, "seeds", content.get("seeds", [0]), corpus))
     if not isinstance(content["variants"], dict) or not content["variants"]:
         raise InputError(f"{path}: variants must contain 'name: options' lines, not {content['variants']!r}")
     variants = tuple(_read_variant(path, str(key), value or {}, seeds) for key, value in content["variants"].items())
@@ -257,6 +262,15 @@ def _check_timeline(path: str, timeline: Any, variants: tuple[Variant, ...]) -> 
         raise InputError(f"{where}: windows={windows!r} must be a list of positive numbers (seconds)")
 
 
+def _choose_for_corpus(path: str, name: str, value: Any, corpus: str) -> Any:
+    """The value itself, or that of one corpus where it is a mapping from corpora."""
+    if not isinstance(value, dict):
+        return value
+    if corpus not in value:
+        raise InputError(f"{path}: {name} are given for {', '.join(map(str, value))}, not for {corpus}: add a line")
+    return value[corpus]
+
+
 def _read_numbers(path: str, name: str, value: Any) -> tuple[int, ...]:
     numbers = value if isinstance(value, list) else [value]
     if not numbers or not all(isinstance(number, int) and number >= 0 for number in numbers):
@@ -272,7 +286,7 @@ def _read_variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, 
         raise InputError(f"{where}: choose a name that is a valid folder name and not 'stage1'")
     _check_keys(where, value, VARIANT_KEYS)
     for name in value.get("options") or {}:
-        if name in (*WHOLE_RUN, *CELL_OPTIONS):
+        if name in ("config", *WHOLE_RUN, *CELL_OPTIONS):
             raise InputError(f"{where}: '{name}' must be the same for all variants: set it in the run configuration")
     if "|" in str(value.get("name", key)):
         raise InputError(f"{where}: remove the '|' from its name, which appears in Markdown tables")
@@ -286,7 +300,7 @@ def _read_variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, 
 
 
 def _check_shared_options(shared_options: list[str], variants: tuple[Variant, ...]) -> None:
-    own = {*CELL_OPTIONS, *(name for variant in variants for name in variant.options)}
+    own = {"config", *CELL_OPTIONS, *(name for variant in variants for name in variant.options)}
     for word in shared_options:
         name = word.split("=")[0].removeprefix("--")
         if word.startswith("--") and name in own:

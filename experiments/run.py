@@ -19,12 +19,12 @@ from experiments.diarization_report import append_diarization, measure_fold
 from experiments.embeddings import embed_utterances
 from experiments.report import write_report
 from modeling_ser_align import SERAlignForAudioClassification
-from recipe.arguments import Arguments, first_difference
-from recipe.data import read_rows, rows_of, split_of
+from recipe.checks import check_run
+from recipe.data import read_rows, read_rows_alone, split_rows
+from recipe.options import Arguments, first_difference
 from recipe.preparing import AudioCache, UtterancePreparer
 from recipe.results import read_results
 from recipe.run import quiet_libraries, train_stages
-from recipe.stages import check_run
 
 SECONDS_BETWEEN_LOOKS = 5  # while other processes train the remaining cells
 
@@ -80,8 +80,9 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
 def check_cells(experiment: Experiment, cells: list[Cell]) -> None:
     """Raise InputError if a cell's model or training arguments are invalid, before any audio is read."""
     for cell in cells:
+        stage1 = experiment.find_stage1(cell)
         try:
-            check_run(experiment.parse_cell(cell))
+            check_run(experiment.parse_cell(cell), first=experiment.parse_cell(stage1)[1] if stage1 else None)
         except InputError as error:
             raise name_cell(error, experiment, cell) from error
 
@@ -186,7 +187,7 @@ def compute_embeddings(experiment: Experiment) -> dict[str, dict[str, np.ndarray
 
 def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.ndarray]:
     args = experiment.parse_cell(cell)[2]
-    test = split_of(args.data, rows_of(args.data))["test"]
+    test = split_rows(args.data, read_rows_alone(args.data))["test"]
     stage_dir = experiment.find_stage_folder(cell)
     model = SERAlignForAudioClassification.from_pretrained(stage_dir, dtype=torch.float32).to(PartialState().device)
     feature_extractor = AutoFeatureExtractor.from_pretrained(stage_dir)
@@ -213,7 +214,7 @@ def measure_timeline(experiment: Experiment) -> dict[int, dict[str, Any]]:
         if not cached.is_file() or read_json(cached)["settings"] != settings:
             data = experiment.parse_cell(cell)[2].data
             try:
-                test = split_of(data, rows_of(data))["test"]
+                test = split_rows(data, read_rows_alone(data))["test"]
             except InputError as error:
                 print(f"no timeline: {error}")
                 return {}

@@ -8,10 +8,10 @@ import numpy as np
 
 from core.escaping import csv_cell
 from experiments.systems import Run, System
-from recipe.arguments import FREE_TO_CHANGE, Arguments, option_help
-from recipe.calibration import expected_calibration_error, log_probabilities_of, without_temperature
+from recipe.calibration import expected_calibration_error, read_log_probabilities, undo_temperature
 from recipe.corpora.rows import speakers_known
 from recipe.model_card import MOST_NAMES
+from recipe.options import FREE_TO_CHANGE, option_help, option_source, use_current_names
 from recipe.statistics import (
     METRICS,
     chance_confusion,
@@ -24,8 +24,6 @@ from recipe.statistics import (
     smallest_p_value,
     speaker_interval,
 )
-
-DEFAULTS = Arguments().flat()
 
 
 def build_score_table(systems: list[System]) -> list[dict[str, Any]]:
@@ -139,9 +137,9 @@ def collect_confidences(system: System) -> tuple[np.ndarray, np.ndarray, np.ndar
     """Confidence of every prediction without and with its temperature, and whether it is correct, (utterances,)."""
     before, after, correct = [], [], []
     for run in system.runs:
-        log_probabilities, labels = log_probabilities_of(run.lines["best"])
+        log_probabilities, labels = read_log_probabilities(run.lines["best"])
         calibrated = np.exp(log_probabilities)
-        raw = without_temperature(calibrated, run.results["scores"]["best"]["temperature"])
+        raw = undo_temperature(calibrated, run.results["scores"]["best"]["temperature"])
         before.append(raw.max(axis=1))
         after.append(calibrated.max(axis=1))
         correct.append(calibrated.argmax(axis=1) == labels)
@@ -224,8 +222,8 @@ def build_run_table(systems: list[System]) -> list[dict[str, Any]]:
 
 def build_option_table(systems: list[System]) -> list[dict[str, Any]]:
     """The options of both stages that affect the result, with their values (table 2 of the paper)."""
-    first = systems[0].runs[0].results["arguments"]
-    second = systems[-1].runs[0].results["arguments"]
+    first = use_current_names(systems[0].runs[0].results["arguments"])
+    second = use_current_names(systems[-1].runs[0].results["arguments"])
     free = {"fold", "seed", *FREE_TO_CHANGE}
     return [
         {
@@ -233,19 +231,11 @@ def build_option_table(systems: list[System]) -> list[dict[str, Any]]:
             "stage1": first[name],
             "stage2": second[name],
             "what": option_help(name),
-            "source": _find_source(name, [first[name], second[name]]),
+            "source": option_source(name, [first[name], second[name]]),
         }
         for name in first
         if name not in free and name in second
     ]
-
-
-def _find_source(option: str, values: list[Any]) -> str:
-    """Where an option's value comes from: the default of an option whose help text cites the paper is the paper's."""
-    text = option_help(option)
-    if "(paper" in text:
-        return "paper" if all(value == DEFAULTS[option] for value in values) else "not the paper's"
-    return "our reading" if "(our reading" in text else "ours"
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ import torch
 from core.audio import SAMPLING_RATE
 from core.errors import InputError
 from core.librosa_loading import load_librosa
-from recipe.arguments import DataArguments
+from recipe.options import DataArguments
 
 MIX_SNRS = (-5.0, 10.0)
 

@@ -1,4 +1,4 @@
-"""Calibration: how far probabilities can be trusted, and the temperature that mends them (Guo et al. 2017)."""
+"""Calibration: how reliable probabilities are, and temperature scaling (Guo et al. 2017)."""
 
 import math
 from typing import Any
@@ -7,20 +7,20 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-# A temperature outside says that the validation data are too few, or all right or all wrong: stop there.
+# A temperature outside means that the validation data are too few, or all right or all wrong: stop there.
 LOWEST, HIGHEST = 0.05, 20.0
 
 
 def fit_temperature(predictions: list[dict[str, Any]]) -> float:
-    """The temperature that gives the labels of these predictions the highest likelihood.
+    """The temperature that maximises the likelihood of the labels of these predictions.
 
     Args:
         predictions: lines with `label` and `probabilities`, of a model whose temperature is 1. Never of test data.
 
     Returns:
-        between 0.05 and 20; above 1 the model was too sure of itself.
+        between 0.05 and 20; above 1 the model was overconfident.
     """
-    log_probabilities, labels = log_probabilities_of(predictions)
+    log_probabilities, labels = read_log_probabilities(predictions)
 
     def negative_log_likelihood(log_temperature: float) -> float:
         scaled = log_softmax(log_probabilities / math.exp(log_temperature), axis=1)
@@ -31,7 +31,7 @@ def fit_temperature(predictions: list[dict[str, Any]]) -> float:
     return math.exp(minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded").x)
 
 
-def log_probabilities_of(predictions: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+def read_log_probabilities(predictions: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities (utterances, classes), kept finite, and label indices (utterances,)."""
     names = list(predictions[0]["probabilities"])
     probabilities = np.array([[line["probabilities"][name] for name in names] for line in predictions])
@@ -39,7 +39,7 @@ def log_probabilities_of(predictions: list[dict[str, Any]]) -> tuple[np.ndarray,
     return np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)), labels
 
 
-def without_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+def undo_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """What the probabilities were before they were calibrated, (utterances, classes)."""
     return np.exp(log_softmax(temperature * np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)), axis=1))
 

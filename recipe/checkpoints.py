@@ -1,8 +1,8 @@
-"""Checkpoints of a stage: when one is complete, which one a run goes on from, and which are kept.
+"""Checkpoints of a stage: when one is complete, which one a run resumes from, and which are kept.
 
-A checkpoint is written file by file, by several processes. When all of them are done, and the files are on the disk and
-no longer only in memory, `FILES` lists them with their sizes. That list makes the checkpoint complete; older ones are
-deleted only after it. So whatever stops a run, and wherever, a complete one is left, with the best one until then.
+Several processes write a checkpoint file by file. Once all of them are done and the files have reached the disk,
+`FILES` lists them with their sizes. That list makes the checkpoint complete; older ones are deleted only after it. So a
+run that stops, wherever it stops, leaves a complete checkpoint and the best one until then.
 """
 
 import os
@@ -18,7 +18,7 @@ from core.json_files import read_json, write_json
 
 CHECKPOINTS = "checkpoints"  # folder of a stage until it is finished
 FILES = "files.json"
-# The newest ones that stay; the best ones stay beside them.
+# Newest checkpoints to keep; the best ones stay beside them.
 KEPT = 2
 
 
@@ -38,7 +38,7 @@ def mark_complete(checkpoint: Path) -> None:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether all files are there that were when it was marked complete, none of them cut short."""
+    """Whether every file that it had when it was marked complete is still there in full length."""
     try:
         written = read_json(checkpoint / FILES)
     except (FileNotFoundError, InputError):
@@ -47,13 +47,13 @@ def is_complete(checkpoint: Path) -> bool:
 
 
 def last_complete(folder: Path) -> Path | None:
-    """The newest checkpoint that a run can go on from; newer ones, cut short, are deleted, and that is said."""
+    """The newest checkpoint that a run can resume from; newer ones that are incomplete are reported and deleted."""
     state = PartialState()
     if state.is_main_process:
         for checkpoint in reversed(checkpoints_in(folder)):
             if is_complete(checkpoint) and is_complete(best_until(checkpoint)):
                 break
-            print(f"  {checkpoint} was cut short, or the best one until then, and is left out")
+            print(f"  {checkpoint} is incomplete, or the best one until then is: deleted")
             shutil.rmtree(checkpoint)
     state.wait_for_everyone()
     left = checkpoints_in(folder)
@@ -66,14 +66,14 @@ def best_until(checkpoint: Path) -> Path:
 
 
 def delete_older(folder: Path) -> None:
-    """All but the newest complete ones and the best ones until each of these, so that each can be gone on from."""
+    """Keep the newest complete checkpoints and the best one until each of them, so that a run can resume from each."""
     newest = [checkpoint for checkpoint in checkpoints_in(folder) if is_complete(checkpoint)][-KEPT:]
     for checkpoint in set(checkpoints_in(folder)) - {*newest, *map(best_until, newest)}:
         shutil.rmtree(checkpoint)
 
 
 def flush(folder: Path) -> None:
-    """What was written into a folder outlives a power failure."""
+    """Make what was written into a folder outlive a power failure."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb+") as file:

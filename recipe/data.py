@@ -1,41 +1,44 @@
 """The utterances of a run: read, relabelled, without broken files, and split."""
 
+from typing import Any
+
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset, DatasetDict
 
-from recipe.arguments import Arguments, DataArguments
 from recipe.broken import drop_broken, find_broken_files
 from recipe.corpora import load_corpus
-from recipe.relabelling import selected, train_on_one_test_on_another
-from recipe.splits import make_split
+from recipe.options import Arguments, DataArguments
+from recipe.relabelling import select_utterances, train_on_one_test_on_another
+from recipe.splits import choose_parts, make_split
 
 
 def read_rows(args: Arguments) -> tuple[Dataset, int]:
-    """The utterances to train and test on, and how many were left out, as their files are broken.
+    """The utterances to train and test on, and how many were dropped because their files are broken.
 
     The first process reads the corpus, the others find what it wrote; each then reads its share of the files, so that
-    all leave out the same.
+    all drop the same.
     """
     state = PartialState(cpu=args.trainer.use_cpu)
     with state.main_process_first():
-        rows = selected_rows(args.data)
+        rows = read_selected_rows(args.data)
+    choose_parts(rows, *_list_split_options(args.data))  # an impossible fold is refused before any audio is read
     broken = dict(gather_object(list(find_broken_files(rows, state.process_index, state.num_processes).items())))
     return drop_broken(rows, broken, args.data.max_broken_share), len(broken)
 
 
-def rows_of(data: DataArguments) -> Dataset:
+def read_rows_alone(data: DataArguments) -> Dataset:
     """The utterances to train and test on, read by this process alone."""
-    rows = selected_rows(data)
+    rows = read_selected_rows(data)
     return drop_broken(rows, find_broken_files(rows), data.max_broken_share)
 
 
-def selected_rows(data: DataArguments) -> Dataset:
+def read_selected_rows(data: DataArguments) -> Dataset:
     """The utterances of one corpus, or of two of which one trains and the other tests."""
     rows = load_corpus(
         data.corpus, data.data_dir, data.csv, data.partial_corpus, data.hub_options, data.allow_outside_paths
     )
-    rows = selected(rows, data.only, data.label_map)
+    rows = select_utterances(rows, data.only, data.label_map)
     if data.test_corpus is None:
         return rows
     test = load_corpus(
@@ -45,12 +48,18 @@ def selected_rows(data: DataArguments) -> Dataset:
         hub_options=data.test_hub_options,
         allow_outside=data.allow_outside_paths,
     )
-    return train_on_one_test_on_another(rows, data.corpus, selected(test, {}, data.test_label_map), data.test_corpus)
+    return train_on_one_test_on_another(
+        rows, data.corpus, select_utterances(test, {}, data.test_label_map), data.test_corpus
+    )
 
 
-def split_of(data: DataArguments, rows: Dataset) -> DatasetDict:
-    return make_split(
-        rows,
+def split_rows(data: DataArguments, rows: Dataset) -> DatasetDict:
+    return make_split(rows, *_list_split_options(data))
+
+
+def _list_split_options(data: DataArguments) -> tuple[Any, ...]:
+    """Those of `make_split`, in its order."""
+    return (
         data.corpus,
         data.fold,
         data.num_folds,

@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 
 from core.errors import writing
 from modeling_ser_align import SERAlignForAudioClassification
-from recipe.arguments import Arguments
 from recipe.augmentation import build_augmentation
+from recipe.options import Arguments
 
 
 class FeatureCache:
@@ -68,7 +68,7 @@ def hash_content(path: str) -> str:
 
 def plan_cache(model: SERAlignForAudioClassification, args: Arguments, split: DatasetDict) -> FeatureCache | None:
     """Decide whether the cache pays off, and print its size or the reason; None if it does not."""
-    if not args.data.keep_features or model.config.takes_log_mel:
+    if not args.data.cache_features or model.config.takes_log_mel:
         return None
     folder = find_cache_folder(args)
     variants = len(build_augmentation(args.data).variants())
@@ -83,7 +83,7 @@ def plan_cache(model: SERAlignForAudioClassification, args: Arguments, split: Da
 
 
 def find_cache_folder(args: Arguments) -> Path:
-    return Path(args.data.features_dir or Path(args.trainer.output_dir) / "features")
+    return Path(args.data.feature_cache_dir or Path(args.trainer.output_dir) / "features")
 
 
 def remove_cache(folder: Path) -> None:

@@ -10,10 +10,10 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from core.escaping import markdown_text
 from core.json_files import read_lines
-from recipe.arguments import FREE_TO_CHANGE, Arguments
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
-from recipe.results import checkpoint_name, fold_of
+from recipe.options import FREE_TO_CHANGE, Arguments
+from recipe.results import checkpoint_name, describe_fold
 from recipe.statistics import ENOUGH_SPEAKERS, METRICS, score_genders, speaker_confusions, speaker_interval
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
@@ -96,7 +96,7 @@ def _card_data(results: dict[str, Any], args: Arguments, intervals: dict[str, In
             EvalResult(
                 task_type="audio-classification",
                 dataset_type=tested,
-                dataset_name=f"{tested}{fold_of(results)}, test speakers",
+                dataset_name=f"{tested}{describe_fold(results)}, test speakers",
                 dataset_split="test",
                 metric_type=metric,
                 metric_name=METRIC_NAMES[metric],
@@ -145,13 +145,13 @@ def _interval_sentence(speakers: list[str]) -> str:
     if not speakers_known(speakers):
         return (
             "Intervals are 95 % bootstrap intervals over utterances, since the corpus does not name every speaker: "
-            "utterances of one voice are alike, so the intervals are too narrow."
+            "utterances of one speaker are not independent, so the intervals are too narrow."
         )
     if len(speakers) == 1:
-        return "One speaker tests, so there is no interval: how much the scores differ between speakers is not known."
+        return "There is one test speaker, so there is no interval: how much scores vary between speakers is unknown."
     sentence = f"Intervals are 95 % bootstrap intervals over the {len(speakers)} test speakers"
     if len(speakers) < ENOUGH_SPEAKERS:
-        return f"{sentence}, who are too few for that: they say little, and the true intervals are wider."
+        return f"{sentence}, which are too few: the intervals are too narrow."
     return f"{sentence}."
 
 
@@ -192,7 +192,7 @@ def _gender_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[st
 def _split_sentence(results: dict[str, Any]) -> str:
     parts = results["speakers"]
     if not speakers_known(parts["test"]):
-        return "The corpus names no speakers: voices may be shared between training and test data."
+        return "The corpus names no speakers: training and test data may share speakers."
     known = {name: [s for s in speakers if speakers_known([s])] for name, speakers in parts.items()}
     unknown = len(parts["train"]) - len(known["train"])
     counts = {name: results["scores"]["best"][name]["num_utterances"] for name in ("validation", "test")}
@@ -202,9 +202,9 @@ def _split_sentence(results: dict[str, Any]) -> str:
         else f"{len(parts['test'])} speakers"
     )
     return (
-        f"No speaker is shared: {len(known['train'])} train, {len(known['validation'])} validate "
+        f"No speaker is in two sets: {len(known['train'])} train, {len(known['validation'])} validate "
         f"({counts['validation']} utterances), {len(parts['test'])} test ({counts['test']} utterances: {names})."
-        + (f" Of {unknown} training utterances the corpus does not say who speaks." if unknown else "")
+        + (f" The speakers of {unknown} training utterances are unknown." if unknown else "")
     )
 
 

@@ -1,4 +1,4 @@
-"""A stage folder to the Hugging Face Hub."""
+"""Pushing a stage folder to the Hugging Face Hub."""
 
 import shlex
 import sys
@@ -10,9 +10,9 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from core.errors import InputError
-from recipe.arguments import Arguments
 from recipe.checkpoints import CHECKPOINTS
 from recipe.model_card import write_model_card
+from recipe.options import Arguments
 from recipe.results import read_results
 
 # Of a stage folder, what only the machine that trained it needs, and what names places on it.
@@ -23,7 +23,7 @@ RETRY_AFTER = (1, 2, 4)
 
 
 def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:
-    """The stage folder to the Hub, with a model card that names it there.
+    """Push a stage folder to the Hub, with a model card that names its repository.
 
     Raises:
         InputError: the Hub cannot be reached or refuses; it says how to push by hand. The folder stays complete.
@@ -43,9 +43,9 @@ def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:
             if seconds is None or not is_transient(error):
                 raise InputError(
                     f"{repo_id} could not be pushed ({' '.join(str(error).split())}); the model is complete in "
-                    f"{stage_dir}, push it later: {push_by_hand(stage_dir, args, repo_id)}"
+                    f"{stage_dir}; push it later: {push_by_hand(stage_dir, args, repo_id)}"
                 ) from error
-            print(f"warning: the Hub does not answer ({error}); trying again in {seconds} s", file=sys.stderr)
+            print(f"warning: the Hub does not respond ({error}); trying again in {seconds} s", file=sys.stderr)
             time.sleep(seconds)
     print(f"Pushed to {url}")
 

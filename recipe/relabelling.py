@@ -1,4 +1,4 @@
-"""Selection: which utterances of a corpus count, under which labels, and two corpora as one."""
+"""Relabelling: select utterances of a corpus, merge or rename their labels, and join two corpora."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from core.errors import InputError
 from recipe.corpora.rows import UNKNOWN_SPEAKER, count_classes
 
 
-def selected(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
-    """Rows that count, under the labels that count; an empty mapping changes nothing.
+def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
+    """Select rows by column and relabel them; an empty mapping changes nothing.
 
-    A label of which `only` leaves no row is dropped: RAVDESS has no neutral speech of strong intensity.
+    A label without rows after `only` is dropped: RAVDESS has no neutral speech of strong intensity.
     """
     rows = keep_only(rows, only)
     if label_map:
@@ -29,14 +29,16 @@ def keep_only(rows: Dataset, only: dict[str, Any]) -> Dataset:
     """
     for column, value in only.items():
         if column not in rows.column_names:
-            raise InputError(f"only: the rows have no column {column!r}; they have {', '.join(rows.column_names)}")
+            raise InputError(
+                f"only: the rows have no column {column!r}; their columns are {', '.join(rows.column_names)}"
+            )
         wanted = [str(word) for word in (value if isinstance(value, list) else [value])]
         names = getattr(rows.features[column], "names", None)
         values = [names[index] if names else str(index) for index in rows[column]]
         absent = [word for word in wanted if word not in values]
         if absent:
             there = ", ".join(sorted(set(values))[:20])
-            raise InputError(f"only: no row has {column}={absent[0]!r}; there are {there}")
+            raise InputError(f"only: no row has {column}={absent[0]!r}; valid values are {there}")
         rows = rows.select([index for index, word in enumerate(values) if word in wanted])
     return rows
 
@@ -44,8 +46,8 @@ def keep_only(rows: Dataset, only: dict[str, Any]) -> Dataset:
 def map_labels(rows: Dataset, label_map: dict[str, str | None]) -> Dataset:
     """Rows under new labels: `{"happy": "happy", "excited": "happy", "sad": "sad"}`.
 
-    Labels that the map does not name, or that it maps to null, are left out. The new classes are in the order in
-    which the map first names them. Votes for a class that is left out do not count.
+    Labels that the map does not name, or that it maps to null, are dropped. The new classes are in the order in which
+    the map first names them. Votes for a dropped class do not count.
 
     Raises:
         InputError: a label that the corpus does not have, or fewer than two labels left.
@@ -54,10 +56,10 @@ def map_labels(rows: Dataset, label_map: dict[str, str | None]) -> Dataset:
     label_map = {str(label): target if target is None else str(target) for label, target in label_map.items()}
     for label in label_map:
         if label not in old:
-            raise InputError(f"label_map: the corpus has no label {label!r}; it has {', '.join(old)}")
+            raise InputError(f"label_map: the corpus has no label {label!r}; its labels are {', '.join(old)}")
     new = list(dict.fromkeys(label for label in label_map.values() if label is not None))
     if len(new) < 2:
-        raise InputError(f"label_map: {', '.join(new) or 'no label'} is left of {', '.join(old)}; give at least two")
+        raise InputError(f"label_map: {', '.join(new) or 'no label'} is left of {', '.join(old)}; keep at least two")
     index_of = {
         position: new.index(target)
         for position, label in enumerate(old)
@@ -67,14 +69,16 @@ def map_labels(rows: Dataset, label_map: dict[str, str | None]) -> Dataset:
     columns: dict[str, list[Any]] = {"label": [index_of[label] for label in kept["label"]]}
     features: dict[str, Any] = {"label": ClassLabel(names=new)}
     if "label_distribution" in kept.column_names:
-        columns["label_distribution"] = [_merged(votes, index_of, len(new)) for votes in kept["label_distribution"]]
+        columns["label_distribution"] = [
+            _merge_votes(votes, index_of, len(new)) for votes in kept["label_distribution"]
+        ]
         features["label_distribution"] = List(Value("float64"))
     replaced = Dataset.from_dict(columns, features=Features(features))
     return concatenate_datasets([kept.remove_columns(list(columns)), replaced], axis=1)
 
 
-def _merged(votes: list[float], index_of: dict[int, int], size: int) -> list[float]:
-    """Shares of the new labels; empty if all votes were for labels that are left out."""
+def _merge_votes(votes: list[float], index_of: dict[int, int], size: int) -> list[float]:
+    """Shares of the new labels; empty if all votes were for dropped labels."""
     merged = np.zeros(size)
     for position, share in enumerate(votes):
         if position in index_of:
@@ -83,7 +87,7 @@ def _merged(votes: list[float], index_of: dict[int, int], size: int) -> list[flo
 
 
 def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, test_corpus: str) -> Dataset:
-    """Both corpora under the labels that they share, with a `split` column; the first one's own test part is left out.
+    """Both corpora under the labels that they share, with a `split` column, without the test set of the first one.
 
     Speakers and ids carry the corpus's name, as two corpora may use the same ones.
 
@@ -106,7 +110,7 @@ def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, 
         split = rows["split"][:] if "split" in rows.column_names and part == "train" else [part] * len(rows)
         named = {
             "id": [f"{name}:{utterance}" for utterance in rows["id"]],
-            "speaker": [_of_corpus(speaker, name) for speaker in rows["speaker"]],
+            "speaker": [_add_corpus(speaker, name) for speaker in rows["speaker"]],
         }
         rest = rows.select_columns(["audio", "label", "gender", "session", "duration"])
         marked = concatenate_datasets([rest, Dataset.from_dict({**named, "split": split})], axis=1)
@@ -114,7 +118,7 @@ def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, 
     return concatenate_datasets(parts)
 
 
-def _of_corpus(speaker: str, corpus: str) -> str:
+def _add_corpus(speaker: str, corpus: str) -> str:
     if speaker.startswith(UNKNOWN_SPEAKER):
         return f"{UNKNOWN_SPEAKER}{corpus}:{speaker.removeprefix(UNKNOWN_SPEAKER)}"
     return f"{corpus}:{speaker}"

@@ -37,20 +37,20 @@ def score_lines(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def unseen(results: dict[str, Any]) -> str:
-    """Whose scores these are, as far as the corpus lets one know."""
+def describe_unseen(results: dict[str, Any]) -> str:
+    """Whose utterances were scored, as far as the corpus tells."""
     if not speakers_known(results["speakers"]["test"]):
-        return "utterances of validation and test (the corpus names no speakers)"
+        return "validation and test utterances (the corpus names no speakers)"
     if not speakers_known(results["speakers"]["train"]):
-        return "speakers of validation and test (some utterances of training name no speaker)"
-    return "speakers that it has not heard in training"
+        return "validation and test speakers (some training utterances name no speaker)"
+    return "unseen speakers"
 
 
 def checkpoint_name(results: dict[str, Any], name: str) -> str:
     return f"{name} (epoch {results['epochs'][name]:.3g})"
 
 
-def fold_of(results: dict[str, Any]) -> str:
+def describe_fold(results: dict[str, Any]) -> str:
     """`, fold 2`, with the protocol where it is not the published one; nothing where the corpus has its own split."""
     if results["fold"] is None:
         return ""

@@ -26,7 +26,7 @@ RAVDESS_TEST_ACTORS = (
 
 
 class Fold(NamedTuple):
-    """Who tests, and who validates where the protocol says so; otherwise validation comes from training speakers."""
+    """Test speakers, and validation speakers where the protocol names them; otherwise training speakers validate."""
 
     test: set[str]
     validation: set[str] | None = None
@@ -48,8 +48,8 @@ def make_split(
     Args:
         rows: rows of one corpus.
         fold: which fold is the test set, from 1.
-        num_validation_speakers: as many training speakers validate; None takes about a fifth of them.
-            They are drawn by the seed, women and men in turn where the gender is known.
+        num_validation_speakers: number of training speakers held out for validation; None takes about a fifth of
+            them. The seed draws them, women and men in turn where the gender is known.
         protocol: `published`: of RAVDESS six folds, of CREMA-D five, of IEMOCAP leave_one_session_out, of others
             speaker_folds. `speaker_folds`: `num_folds` folds by speaker, balanced by class and gender, seeded.
             `leave_one_speaker_out`, `leave_one_session_out`: as many folds as there are speakers or sessions; of a
@@ -61,9 +61,31 @@ def make_split(
     Raises:
         InputError: a fold out of range, too few speakers, or a speaker in two parts.
     """
+    parts = choose_parts(rows, corpus, fold, num_folds, num_validation_speakers, seed, protocol)
+    split = DatasetDict({name: _by_duration(parts[name]) for name in ("train", "validation", "test")})
+    check_split(split)
+    return split
+
+
+def choose_parts(
+    rows: Dataset,
+    corpus: str,
+    fold: int,
+    num_folds: int,
+    num_validation_speakers: int | None,
+    seed: int,
+    protocol: str,
+) -> dict[str, Dataset]:
+    """The parts of a split, as for `make_split`, before their labels and speakers are checked.
+
+    Raises:
+        InputError: a fold out of range, or too few speakers.
+    """
     if "split" in rows.column_names:
         if protocol != "published":
-            raise InputError(f"--protocol {protocol}: the rows have a split column, which is kept: leave it out")
+            raise InputError(
+                f"--protocol {protocol}: the rows have a split column, which defines the split: leave the option out"
+            )
         parts = _published_parts(rows, fold)
     else:
         held_out = _fold(rows, corpus, fold, num_folds, seed, protocol)
@@ -75,23 +97,21 @@ def make_split(
         validation = _validation_speakers(parts["train"], num_validation_speakers, seed)
         parts["validation"] = _select(parts["train"], "speaker", validation)
         parts["train"] = _select(parts["train"], "speaker", set(parts["train"]["speaker"]) - validation)
-    split = DatasetDict({name: _by_duration(parts[name]) for name in ("train", "validation", "test")})
-    check_split(split)
-    return split
+    return parts
 
 
 def _published_parts(rows: Dataset, fold: int) -> dict[str, Dataset]:
     if fold != 1:
-        raise InputError(f"--fold {fold}: the rows have a split column, which is the only fold: leave one out")
+        raise InputError(f"--fold {fold}: the rows have a split column, which is the only fold: leave the option out")
     parts = {name: _select(rows, "split", {name}) for name in ("train", "validation", "test")}
     for name in ("train", "test"):
         if len(parts[name]) == 0:
-            raise InputError(f"the split column marks no row as {name!r}; train and test are needed")
+            raise InputError(f"the split column has no row {name!r}; it needs train and test")
     return parts
 
 
 def check_split(split: DatasetDict) -> None:
-    """No speaker, utterance or audio file stands in two parts; every label is a class, and every class is trained on.
+    """Check that no speaker, utterance or file is in two parts, every label is a class, and every class is trained on.
 
     Raises:
         InputError: naming the speaker, utterance, file or class.
@@ -106,25 +126,27 @@ def check_split(split: DatasetDict) -> None:
             shared = sorted(parts[first] & parts[second])
             if shared:
                 raise InputError(
-                    f"{what} {shared[0]!r} stands in both {first} and {second} ({len(shared)} in all): a score on "
-                    "known voices means nothing; move it to one of them"
+                    f"{what} {shared[0]!r} is in both {first} and {second} ({len(shared)} such in all): scores on "
+                    "training data mean nothing; move it to one of them"
                 )
     label = split["train"].features["label"]
     for part in split.values():
         for utterance, index in zip(part["id"], part["label"]):
             if index is None or not 0 <= index < len(label.names):
                 raise InputError(
-                    f"utterance {utterance!r} has label {index}, which is none of the {len(label.names)} classes "
-                    f"({', '.join(label.names)}, from 0): label it, or leave it out"
+                    f"utterance {utterance!r} has label {index}, which is not one of the {len(label.names)} classes "
+                    f"({', '.join(label.names)}, counted from 0): label it, or remove it"
                 )
     present = set(split["train"]["label"])
     for index, word in enumerate(label.names):
         if index not in present:
-            raise InputError(f"no training utterance is labelled {word!r}: add some, or choose another fold or seed")
+            raise InputError(
+                f"no training utterance is labelled {word!r}: add some, or choose another fold or split seed"
+            )
         for name in set(split) - {"train"}:
             if index not in split[name]["label"]:
                 print(
-                    f"warning: no {name} utterance is labelled {word!r}; UA is over the other classes", file=sys.stderr
+                    f"warning: no {name} utterance is labelled {word!r}; UA averages the other classes", file=sys.stderr
                 )
 
 
@@ -137,7 +159,7 @@ def _by_duration(rows: Dataset) -> Dataset:
 
 
 def _fold(rows: Dataset, corpus: str, number: int, num_folds: int, seed: int, protocol: str) -> Fold:
-    """The fold of this number, checked to leave speakers on both sides."""
+    """The fold with this number, after checking that it leaves training and test speakers."""
     folds = _folds(rows, corpus, num_folds, seed, protocol)
     if not 1 <= number <= len(folds):
         raise InputError(f"--fold {number} is not one of the {len(folds)} folds of {corpus}: give 1 to {len(folds)}")
@@ -204,15 +226,15 @@ def _validation_speakers(train: Dataset, number: int | None, seed: int) -> set[s
     speakers = sorted(gender_of)
     if len(speakers) < 2:
         raise InputError(
-            f"one speaker, {speakers[0]}, is left to train, and none to validate: a corpus of two speakers can only be "
-            "tested on, as --test_corpus"
+            f"one training speaker, {speakers[0]}, is left, and none to validate: a corpus of two speakers can only "
+            "be a --test_corpus"
         )
     if number is None:
         number = max(1, round(len(speakers) / 5))
     if not 1 <= number < len(speakers):
         raise InputError(
-            f"--num_validation_speakers {number} of {len(speakers)} training speakers: "
-            f"give 1 to {len(speakers) - 1}, or record more speakers"
+            f"--num_validation_speakers {number}: there are {len(speakers)} training speakers, so give 1 to "
+            f"{len(speakers) - 1}, or record more speakers"
         )
     random.Random(seed).shuffle(speakers)
     by_gender = [[s for s in speakers if gender_of[s] == gender] for gender in sorted(set(gender_of.values()))]

@@ -1,4 +1,4 @@
-"""The folder of a stage: whose run it is, whether that is finished, and what an interrupted one left."""
+"""The folder of a stage: which run it belongs to, whether that run is finished, and what an interrupted one left."""
 
 import hashlib
 import json
@@ -11,27 +11,23 @@ from datasets import DatasetDict
 
 from core.errors import InputError
 from core.json_files import read_json, write_json
-from recipe.arguments import Arguments, first_difference
 from recipe.checkpoints import CHECKPOINTS
+from recipe.options import Arguments, first_difference
 from recipe.results import read_results
-from recipe.stages import stage1_folder
+from recipe.stages import find_stage1_folder
 
 
-def folder_of(stage: int, args: Arguments) -> Path:
-    return Path(args.trainer.output_dir) / f"stage{stage}"
-
-
-def record_of(stage: int, args: Arguments, split: DatasetDict) -> dict[str, Any]:
-    """What decides the outcome of a stage: its arguments, the rows of its split, and the stage 1 it starts from."""
+def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, Any]:
+    """What decides the outcome of a stage: its options, the rows of its split, and the stage 1 that it starts from."""
     rows = [(name, *row) for name, part in split.items() for row in zip(part["id"], part["label"], part["speaker"])]
     record = {**args.flat(), "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
     if stage == 2:
-        first = stage1_folder(args) / "model.safetensors"
+        first = find_stage1_folder(args) / "model.safetensors"
         record["stage1"] = hashlib.sha256(first.read_bytes()).hexdigest() if first.is_file() else None
     return record
 
 
-def finished_before(stage_dir: Path, record: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+def read_finished(stage_dir: Path, record: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
     """The results of a stage that an earlier run finished in this folder, if any.
 
     Raises:
@@ -41,12 +37,14 @@ def finished_before(stage_dir: Path, record: dict[str, Any], overwrite: bool) ->
     # The Trainer makes an empty folder there before that file is written, and a kill may come in between.
     files = (entry for entry in stage_dir.rglob("*") if entry.is_file() and entry.name != f"{path.name}.unfinished")
     if not path.is_file() and any(files):
-        raise InputError(f"{stage_dir} has files but no arguments.json, so no run made it: choose another --output_dir")
+        raise InputError(
+            f"{stage_dir} holds files but no arguments.json, so no run made it: choose another --output_dir"
+        )
     if overwrite or not path.is_file():
         return None
     difference = first_difference(read_json(path), record)
     if difference is not None:
-        raise InputError(f"{stage_dir} was trained with {difference}: choose another --output_dir, or --overwrite")
+        raise InputError(f"{stage_dir} was trained with {difference}: choose another --output_dir, or give --overwrite")
     return read_results(stage_dir)
 
 

@@ -1,4 +1,4 @@
-"""SERAlignTrainer: the Trainer with separate learning rates, loss parts by name and batches by duration."""
+"""SERAlignTrainer: the Trainer with separate learning rates, named loss parts and bucket batches."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -31,9 +31,9 @@ class SERAlignTrainer(Trainer):
 
     Args:
         watched_test: scored after each evaluation as `test_ua`, if given; never decides anything.
-        durations, duration_pool: seconds of each training utterance, and how strictly batches follow them
-            (`BucketSampler`).
-        averaging: decay of the exponential moving average of the weights, which is then what is evaluated and
+        durations, bucket_batches: seconds of each training utterance, and how strictly batches follow them
+            (`DurationSampler`).
+        ema_decay: decay of the exponential moving average of the weights, which is then what is evaluated and
             what `AVERAGED` in each checkpoint holds; 0 averages nothing.
         pooling_learning_rate, classifier_learning_rate: of the new parts; `args.learning_rate` is the
             encoder's. The paper trains the three with separate rates.
@@ -55,8 +55,8 @@ class SERAlignTrainer(Trainer):
         *,
         watched_test: Dataset | None = None,
         durations: list[float],
-        duration_pool: int,
-        averaging: float,
+        bucket_batches: int,
+        ema_decay: float,
         pooling_learning_rate: float,
         classifier_learning_rate: float,
         **kwargs: Any,
@@ -64,13 +64,13 @@ class SERAlignTrainer(Trainer):
         super().__init__(compute_metrics=compute_metrics, **kwargs)
         self.watched_test = watched_test
         self.durations = durations
-        self.duration_pool = duration_pool
+        self.bucket_batches = bucket_batches
         self.pooling_learning_rate = pooling_learning_rate
         self.classifier_learning_rate = classifier_learning_rate
         self.averaged = None
-        if averaging > 0:
+        if ema_decay > 0:
             model = self.accelerator.unwrap_model(self.model)
-            self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True)
+            self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
             self.add_callback(UpdateAverage(self.averaged))
         # Sum and number of each loss part since the last log; on the device, so that no batch waits for the host.
         self._parts = torch.zeros(2, len(LOSS_PARTS), device=self.args.device)
@@ -200,7 +200,7 @@ class SERAlignTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         return BucketSampler(
-            self.durations, self.args.train_batch_size * self.args.world_size, self.duration_pool, self.args.seed
+            self.durations, self.args.train_batch_size * self.args.world_size, self.bucket_batches, self.args.seed
         )
 
 
@@ -219,7 +219,7 @@ def with_ids(collate: Callable[[list[dict]], dict[str, Tensor]], utterances: lis
     return {**collate(utterances), "id": [utterance["id"] for utterance in utterances]}
 
 
-def weights_of(checkpoint: Path) -> Path:
+def find_weights(checkpoint: Path) -> Path:
     """The folder of a checkpoint with the weights to use: the averaged ones, if there are any."""
     averaged = checkpoint / AVERAGED
     return averaged if averaged.is_dir() else checkpoint
@@ -229,7 +229,7 @@ def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
     """UA and WA of the validation set, after each epoch."""
     logits = np.asarray(evaluation.predictions)
     if not np.isfinite(logits).all():
-        raise InputError("the model's answers to validation utterances are not finite: lower --learning_rate")
+        raise InputError("the model's logits on validation utterances are not finite: lower --learning_rate")
     scores = load_metric().compute(
         predictions=np.argmax(logits, axis=-1), references=evaluation.label_ids, num_classes=logits.shape[-1]
     )

@@ -239,8 +239,8 @@ def run_command(numbers: range) -> dict[str, int]:
 
 def upload_files(numbers: range) -> Counter[str]:
     """Counts of the demo page's answers to uploads of these files."""
-    from demo.answers import answer_upload
     from core.loading import load_pipeline
+    from demo.answers import answer_upload
 
     recognize = load_pipeline(str(ROOT / "models" / "ser-align-mini"), device="cpu")
     found: Counter[str] = Counter()

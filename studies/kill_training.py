@@ -39,8 +39,8 @@ OPTIONS = ["--corpus", "demo", "--encoder", "none", "--encoder_config", json.dum
 OPTIONS += ["--only", json.dumps({"speaker": SPEAKERS}), "--num_folds", "3"]
 OPTIONS += ["--num_epochs", "4", "--logging_steps", "3"]
 OPTIONS += ["--learning_rate", "1e-3", "--pooling_learning_rate", "1e-3", "--classifier_learning_rate", "1e-3"]
-OPTIONS += ["--speed_factors", "0.9", "1.0", "--duration_pool", "4", "--averaging", "0.9"]
-# A run that records its call stack a hundred times per second, innermost function first.
+OPTIONS += ["--speed_factors", "0.9", "1.0", "--bucket_batches", "4", "--ema_decay", "0.9"]
+# A run that writes a hundred times a second which functions it is in, innermost first.
 TRACED = """
 import os, runpy, sys, threading, time, traceback
 

@@ -20,7 +20,7 @@ from core.errors import InputError
 from experiments.cells import Cell, Experiment, read_experiment
 from modeling_ser_align import SERAlignForAudioClassification, SERAlignOutput
 from recipe.batching import Collator
-from recipe.data import rows_of, split_of
+from recipe.data import read_rows_alone, split_rows
 from recipe.preparing import UtterancePreparer, prepare_rows
 from recipe.results import read_results
 from recipe.run import quiet_libraries
@@ -44,7 +44,7 @@ def run_study(experiment: Experiment) -> None:
     if not cells:
         raise InputError(f"no CLS variant of {experiment.path} is finished in {experiment.output_dir}: train one first")
     args = experiment.parse_cell(cells[0])[2]
-    rows = split_of(args.data, rows_of(args.data))["train"]
+    rows = split_rows(args.data, read_rows_alone(args.data))["train"]
     rows = rows.shuffle(seed=0).select(range(min(NUM_UTTERANCES, len(rows))))
     lines: list[str] = []
     for cell in (cells[-1], *cells):
@@ -67,7 +67,7 @@ def run_study(experiment: Experiment) -> None:
 def measure_model(model: SERAlignForAudioClassification, utterances: Dataset, input_name: str) -> list[str]:
     """The cells of one table row, averaged over batches."""
     model.eval()
-    model.config.temperature = 1.0
+    model.config.calibration_temperature = 1.0
     model.config.eal_weight = model.config.fual_weight = WEIGHT  # so that both are computed
     collate = Collator(input_name)
     batches = [

@@ -29,7 +29,7 @@ def speakers_of(split):
     return {name: set(part["speaker"]) for name, part in split.items()}
 
 
-def make_trainer(tmp_path, model=None, averaging=0.0, **arguments):
+def make_trainer(tmp_path, model=None, ema_decay=0.0, **arguments):
     model = tiny_model("wav2vec2-layer", eal_weight=0.3, fual_weight=0.7) if model is None else model
     for module in model.modules():  # no dropout: a loss can then be computed again
         if isinstance(module, torch.nn.Dropout):
@@ -57,8 +57,8 @@ def make_trainer(tmp_path, model=None, averaging=0.0, **arguments):
         eval_dataset=rows,
         data_collator=Collator("input_values"),
         durations=DURATIONS,
-        duration_pool=2,
-        averaging=averaging,
+        bucket_batches=2,
+        ema_decay=ema_decay,
         pooling_learning_rate=3e-3,
         classifier_learning_rate=4e-3,
     )

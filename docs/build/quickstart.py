@@ -9,7 +9,7 @@ import numpy as np
 
 from core.errors import InputError
 from docs.build.blocks import run_snippet
-from recipe.results import fold_of, read_results, score_lines, unseen
+from recipe.results import describe_fold, read_results, score_lines, describe_unseen
 
 matplotlib.use("Agg")
 # Two Okabe-Ito colours; line styles distinguish the curves in black and white.
@@ -45,7 +45,7 @@ def describe_quickstart(stages: list[dict[str, Any]]) -> str:
 def format_row(results: dict[str, Any], name: str) -> str:
     scores = [results["scores"][name][split][metric] for split in ("validation", "test") for metric in ("ua", "wa")]
     cells = [
-        f"{results['corpus']}{fold_of(results)}",
+        f"{results['corpus']}{describe_fold(results)}",
         str(results["stage"]),
         find_pooling(results),
         f"{results['num_parameters']:,}",
@@ -62,7 +62,7 @@ def build_quickstart_block(folder: Path) -> list[str]:
     lines = ["```text"]
     for results in stages:
         lines += [
-            f"Stage {results['stage']}. Scores on {unseen(results)}:",
+            f"Stage {results['stage']}. Scores on {describe_unseen(results)}:",
             *score_lines(results),
         ]
     speaker = stages[-1]["speakers"]["test"][0]

@@ -4,7 +4,7 @@ Part of the model as it travels on the Hugging Face Hub: imports nothing of the 
 """
 
 import difflib
-import math
+from dataclasses import fields
 from typing import Any
 
 import transformers
@@ -12,10 +12,12 @@ from transformers import AutoConfig, PreTrainedConfig
 
 try:
     from .encoders_ser_align import Family, find_family
+    from .fields_ser_align import SERAlignFields, check_field, option
 except ImportError:
     if __package__:  # inside a package the relative import must work: do not hide its error
         raise
     from encoders_ser_align import Family, find_family
+    from fields_ser_align import SERAlignFields, check_field, option
 
 try:
     from transformers.configuration_utils import SubConfigSpec
@@ -25,83 +27,21 @@ except ImportError:
         "pip install --upgrade transformers"
     ) from None
 
-CHOICES = {
-    "pooling": ("attentive", "self_attention", "cls"),
-    "pooling_norm": ("post", "pre"),
-    "pooling_activation": ("relu", "gelu"),
-    "attentive_scorer": ("tanh", "linear"),
-    "self_attention_readout": ("attentive", "mean"),
-    "frame_similarity": ("dot", "cosine"),
-    "cls_in_embedding": ("none", "add", "concat"),
-    "frame_classifier": ("shared", "separate"),
-    "fual_direction": ("utterance_to_frames", "frames_to_utterance"),
-    "fual_gradient": ("both", "frames", "utterance"),
-}
-POSITIVE_INTEGERS = ("pooling_num_heads", "pooling_num_layers", "pooling_intermediate_size", "attentive_hidden_size")
-MAY_BE_NONE = ("pooling_intermediate_size", "attentive_hidden_size", "frame_temperature", "trim_db")
-# name: (smallest, largest, whether the smallest itself is allowed, what to say)
-RANGES = {
-    "pooling_dropout": (0.0, 1.0, True, "a number from 0 to 1"),
-    "label_smoothing": (0.0, 1.0, True, "a number from 0 to 1"),
-    "cls_init_std": (0.0, math.inf, True, "a number of at least 0"),
-    "eal_margin": (-1.0, 2.0, True, "a number from -1 to 2"),
-    "eal_weight": (0.0, math.inf, True, "a number of at least 0"),
-    "fual_weight": (0.0, math.inf, True, "a number of at least 0"),
-    "frame_temperature": (0.0, math.inf, False, "a number above 0, or None"),
-    "temperature": (0.0, math.inf, False, "a number above 0"),
-    "trim_db": (0.0, math.inf, False, "a number of decibels above 0, or None"),
-}
+FORMER_TEMPERATURE = "temperature"  # name of calibration_temperature in earlier releases
 
 
-class SERAlignConfig(PreTrainedConfig):
-    """Configuration of [`SERAlignForAudioClassification`].
-
-    Source: Byun and Lee, "Frame and Utterance Emotional Alignment for Speech Emotion Recognition",
-    Future Internet 2025, 17(11), 509. *Stated* means that the paper says it; *chosen* marks our
-    reading where its words leave room.
+class SERAlignConfig(PreTrainedConfig, SERAlignFields):
+    """Configuration of [`SERAlignForAudioClassification`]: the fields of [`SERAlignFields`], and these.
 
     Args:
         encoder_config: configuration (or dict with a `model_type`) of the speech encoder. Raw waveform:
-            wav2vec2 (stated; the default has the shape of facebook/wav2vec2-base), hubert, wavlm,
+            wav2vec2 (the paper's; the default has the shape of facebook/wav2vec2-base), hubert, wavlm,
             data2vec-audio, unispeech, unispeech-sat, wav2vec2-conformer. Log-mel frames: wav2vec2-bert.
-        pooling: `"attentive"` (stage 1, stated), `"self_attention"` (baseline without CLS, stated) or
-            `"cls"` (stage 2, stated).
-        pooling_num_heads: attention heads of the pooling encoder. Stated: 4.
-        pooling_num_layers: depth of the pooling encoder. Stated: 1.
-        pooling_dropout: dropout inside the pooling encoder. Stated: none.
-        pooling_intermediate_size: feed-forward width of the pooling encoder; None is four times the
-            hidden size, as in Vaswani et al. 2017. Chosen.
-        pooling_norm: layer norm after (`"post"`, Vaswani et al. 2017) or before (`"pre"`) each block. Chosen.
-        pooling_activation: `"relu"` (Vaswani et al. 2017) or `"gelu"` in the feed-forward. Chosen.
-        attentive_scorer: `"tanh"`, v^T tanh(W h + b), one hidden layer (Okabe et al. 2018; Lin et al. 2017),
-            or `"linear"`, v^T h. Chosen.
-        attentive_hidden_size: width of that hidden layer; None is the hidden size. Chosen.
-        self_attention_readout: how the baseline without CLS weighs its frames: `"attentive"`, the
-            scorer of stage 1, or `"mean"`. Chosen.
-        cls_init_std: standard deviation of the normal initialisation of the CLS vector; 0 starts at zero. Chosen.
-        frame_similarity: similarity of the CLS output to a frame, `"dot"` or `"cosine"`. Chosen.
-        frame_temperature: the similarity is divided by it before the softmax over frames; None is the
-            square root of the hidden size for `"dot"` (scaled dot product), 0.1 for `"cosine"`. Chosen.
-        cls_in_embedding: whether the CLS output joins the weighted sum: `"none"`, `"add"` or `"concat"`. Chosen.
-        frame_classifier: frames are classified by the utterance classifier (`"shared"`) or by their own
-            (`"separate"`). Chosen.
-        eal_margin: margin m of the emotional attention loss. Stated: 0.8 best of 0.4, 0.6, 0.8.
-        eal_weight: weight of that loss; 0 switches it off. Stated: 0.05 best of 0.05, 0.10, 0.15.
-        fual_weight: weight of the frame-to-utterance alignment loss; 0 switches it off. Stated: 0.05 best.
-        fual_direction: KL(utterance || frames) is `"utterance_to_frames"`, KL(frames || utterance) is
-            `"frames_to_utterance"`. Chosen.
-        fual_gradient: which side of the divergence is trained: `"both"`, only `"frames"` or only
-            `"utterance"`; the other one is held constant. Chosen.
-        label_smoothing: of the cross-entropy. Ours, not the paper's; 0 is off.
-        freeze_feature_encoder: keep the convolutional feature encoder fixed. Stated: frozen in both stages.
-        log_mel_layer_norm: whether wav2vec2-bert normalises each log-mel frame before its projection, as its
-            pretrained checkpoints do; False lets the level of a frame through. Ours.
-        temperature: logits of utterance and frames are divided by it, so that their softmax is calibrated
-            (Guo et al. 2017); train.py fits it on validation data after training. Ours; 1 changes nothing.
-        trim_db: training cut leading and trailing audio this many dB below the peak; the pipeline, which reads
-            recordings, does the same. None cuts nothing. Ours.
-
-    EAL and FUAL need the CLS output: they act with `pooling="cls"` alone.
+        calibration_temperature: logits of utterance and frames are divided by it, so that their softmax is
+            calibrated (Guo et al. 2017); train.py fits it on validation data. Ours; 1 changes nothing. Earlier
+            releases called it `temperature`, and their configurations go on loading.
+        trim_db: training trimmed leading and trailing audio this many dB below the peak, and the pipeline does the
+            same to recordings. Ours; None trims nothing.
 
     Raises:
         ValueError: a value outside its choices or range, named with the valid ones.
@@ -122,33 +62,12 @@ class SERAlignConfig(PreTrainedConfig):
     ]
 
     encoder_config: dict | PreTrainedConfig | None = None
-    pooling: str = "cls"
-    pooling_num_heads: int = 4
-    pooling_num_layers: int = 1
-    pooling_dropout: float = 0.0
-    pooling_intermediate_size: int | None = None
-    pooling_norm: str = "post"
-    pooling_activation: str = "relu"
-    attentive_scorer: str = "tanh"
-    attentive_hidden_size: int | None = None
-    self_attention_readout: str = "attentive"
-    cls_init_std: float = 0.02
-    frame_similarity: str = "dot"
-    frame_temperature: float | None = None
-    cls_in_embedding: str = "none"
-    frame_classifier: str = "shared"
-    eal_margin: float = 0.8
-    eal_weight: float = 0.05
-    fual_weight: float = 0.05
-    fual_direction: str = "utterance_to_frames"
-    fual_gradient: str = "both"
-    label_smoothing: float = 0.0
-    freeze_feature_encoder: bool = True
-    log_mel_layer_norm: bool = True
-    temperature: float = 1.0
-    trim_db: float | None = None
+    calibration_temperature: float = option(1.0, "divides all logits, fitted on validation data", "ours", above=0)
+    trim_db: float | None = option(None, "level below the peak at which training trimmed audio, in dB", "ours", above=0)
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if FORMER_TEMPERATURE in kwargs:
+            self.calibration_temperature = kwargs.pop(FORMER_TEMPERATURE)
         _refuse_misspelt(kwargs)
         find_family(_read_model_type(self.encoder_config))
         num_labels = kwargs.get("num_labels")
@@ -172,26 +91,9 @@ class SERAlignConfig(PreTrainedConfig):
     def validate(self) -> None:
         """Check every field; also run by the model and before saving. Raises ValueError."""
         super().validate()  # type: ignore[misc]  # added to the base class by a decorator
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                raise ValueError(f"{name}={value!r} is not one of {', '.join(choices)}")
-        for name in POSITIVE_INTEGERS:
-            value = getattr(self, name)
-            if value is None and name in MAY_BE_NONE:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} is not a whole number of at least 1")
-        for name, (low, high, low_allowed, valid) in RANGES.items():
-            value = getattr(self, name)
-            if value is None and name in MAY_BE_NONE:
-                continue
-            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not is_number or value > high or value < low or (value == low and not low_allowed):
-                raise ValueError(f"{name}={value!r} is not {valid}")
-        for name in ("freeze_feature_encoder", "log_mel_layer_norm"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r} is not true or false")
+        for field in fields(self):
+            if "help" in field.metadata:  # a field of ours, declared by option()
+                check_field(field, getattr(self, field.name))
         self._validate_combinations()
 
     def _validate_combinations(self) -> None:
@@ -246,7 +148,8 @@ def _read_model_type(encoder_config: dict | PreTrainedConfig | None) -> str:
 
 def _refuse_misspelt(unknown: dict[str, Any]) -> None:
     """The base class keeps any unknown keyword in silence: a typo would leave the default in force."""
-    known = [*SERAlignConfig.__annotations__, "id2label", "num_labels"]
+    ours = [field.name for field in fields(SERAlignConfig) if "help" in field.metadata]
+    known = [*ours, "encoder_config", "id2label", "num_labels"]
     for name in set(unknown) - set(known):
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
         if nearest:

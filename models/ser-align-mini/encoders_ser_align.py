@@ -26,11 +26,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoderLayer
 
 try:
-    from .feature_extraction_ser_align import HOP, SAMPLING_RATE, WINDOW, SERAlignFeatureExtractor
+    from .feature_extraction_ser_align import HOP, WINDOW, SERAlignFeatureExtractor
+    from .fields_ser_align import SAMPLING_RATE
 except ImportError:
     if __package__:  # inside a package the relative import must work: do not hide its error
         raise
-    from feature_extraction_ser_align import HOP, SAMPLING_RATE, WINDOW, SERAlignFeatureExtractor
+    from feature_extraction_ser_align import HOP, WINDOW, SERAlignFeatureExtractor
+    from fields_ser_align import SAMPLING_RATE
 
 NUM_MEL_BINS = 80
 
@@ -114,7 +116,9 @@ class ExactGroupNormConvolution(GradientCheckpointingLayer):
     (batch, 1, samples) to (batch, channels, steps). The lengths are an argument, so that a recomputation sees its own.
     """
 
-    def __init__(self, layer: nn.Module):
+    layer_norm: nn.GroupNorm
+
+    def __init__(self, layer: Any):
         super().__init__()
         self.conv = layer.conv
         self.layer_norm = layer.layer_norm
@@ -132,7 +136,9 @@ class ExactFeatureEncoder(nn.Module):
     (batch, samples) to (batch, channels, frames). What it has made before, (batch, channels, frames), it passes on.
     """
 
-    def __init__(self, feature_encoder: nn.Module):
+    conv_layers: nn.ModuleList
+
+    def __init__(self, feature_encoder: Any):
         super().__init__()
         self.conv_layers = feature_encoder.conv_layers
         self._requires_grad = True
@@ -167,7 +173,9 @@ class ExactPositionalConvolutions(nn.Module):
     (batch, frames, hidden) to the same. Each layer sees zeros at the padding, as it does beyond the end of a clip.
     """
 
-    def __init__(self, positional: nn.Module):
+    layers: nn.ModuleList
+
+    def __init__(self, positional: Any):
         super().__init__()
         self.layers = positional.layers
 
@@ -264,7 +272,7 @@ class Data2VecFamily(WaveformFamily):
 
 class ConformerFamily(WaveformFamily):
     def _prepare_layers(self, encoder: PreTrainedModel) -> None:
-        layers = encoder.encoder.layers
+        layers: Any = encoder.encoder.layers
         for index, layer in enumerate(layers):
             with torch.device("meta"):  # its modules are taken over: nothing is drawn for new ones
                 exact = ExactConformerLayer(encoder.config)

@@ -22,14 +22,16 @@ from transformers.utils import ModelOutput, can_return_tuple, logging
 
 try:
     from .configuration_ser_align import SERAlignConfig, refuse_attention_code
-    from .encoders_ser_align import SAMPLING_RATE, make_length_mask
+    from .encoders_ser_align import make_length_mask
+    from .fields_ser_align import SAMPLING_RATE
     from .heads_ser_align import POOLINGS, CLSPooling, Pooled
     from .losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
 except ImportError:
     if __package__:  # inside a package the relative import must work: do not hide its error
         raise
     from configuration_ser_align import SERAlignConfig, refuse_attention_code
-    from encoders_ser_align import SAMPLING_RATE, make_length_mask
+    from encoders_ser_align import make_length_mask
+    from fields_ser_align import SAMPLING_RATE
     from heads_ser_align import POOLINGS, CLSPooling, Pooled
     from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
 
@@ -207,8 +209,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         frame_mask = self._frame_mask(inputs, attention_mask)
         frames = self._encode(inputs, attention_mask, frame_mask)
         pooled = self.pooling(frames, frame_mask)
-        logits = self.classifier(pooled.embedding) / self.config.temperature
-        frame_logits = (self.frame_classifier or self.classifier)(pooled.frames) / self.config.temperature
+        logits = self.classifier(pooled.embedding) / self.config.calibration_temperature
+        frame_logits = (self.frame_classifier or self.classifier)(pooled.frames) / self.config.calibration_temperature
         losses = {} if labels is None else self._losses(pooled, logits, frame_logits, frame_mask, labels)
         return SERAlignOutput(
             logits=logits,

@@ -15,7 +15,7 @@ from core.errors import InputError
 from core.loading import load_model
 from recipe.arguments import parse_arguments
 from recipe.checkpoints import FILES, mark_complete
-from recipe.stages import build_model, feature_extractor_for
+from recipe.stages import build_model, find_source, make_feature_extractor
 
 SOURCES = sorted(path for path in ROOT.rglob("*.py") if not {"tests", "outputs"} & set(path.relative_to(ROOT).parts))
 
@@ -136,7 +136,7 @@ def test_an_extractor_of_an_encoder_that_would_run_code_is_refused(folder, trap)
     with_an_extractor(folder / "encoder", trap)
     args = parse_arguments(["--encoder", str(folder / "encoder")], description="")[1]
     with pytest.raises(InputError, match=r"has no feature extractor: .* custom code"):
-        feature_extractor_for(tiny_model(), 1, args)
+        make_feature_extractor(tiny_model().config, find_source(1, args))
 
 
 def labelled_rows():

@@ -10,7 +10,7 @@ from core.errors import InputError
 from recipe.arguments import parse_arguments
 from recipe.corpora import iemocap, load_corpus
 from recipe.corpora.rows import count_classes
-from recipe.relabelling import selected
+from recipe.relabelling import select_utterances
 from recipe.splits import make_split
 
 IMPRO = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
@@ -236,7 +236,7 @@ def test_an_utterance_of_the_wrong_speaker_is_noticed(complete):
 def test_the_papers_protocol_on_the_complete_corpus(complete):
     """Four classes, 5,531 utterances; of each session the man's validate and the woman's test."""
     args = parse_arguments(["--config", str(ROOT / "run_configs/iemocap/base.yaml")], "")[1].data
-    rows = selected(load_corpus("iemocap", str(complete)), args.only, args.label_map)
+    rows = select_utterances(load_corpus("iemocap", str(complete)), args.only, args.label_map)
     assert len(rows) == 5531 and count_classes(rows) == {"angry": 1103, "happy": 1636, "sad": 1084, "neutral": 1708}
     for session in range(1, 6):
         split = make_split(rows, "iemocap", fold=session)

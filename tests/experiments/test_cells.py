@@ -10,7 +10,14 @@ from core.errors import InputError
 from experiments.cells import Cell, read_experiment
 from recipe.arguments import parse_arguments
 
-TABLES = sorted(p for p in (ROOT / "run_configs").rglob("*.yaml") if "variants:" in p.read_text(encoding="utf-8"))
+RUN_CONFIGS = {"cremad": "cremad/base", "iemocap": "iemocap/base", "ravdess": "ravdess/mini"}
+# Every experiment on every corpus, with the run configuration that it is given or names itself.
+TABLES = [
+    (path.relative_to(ROOT), f"run_configs/{name}.yaml" if path.parent.name == "paper" else None)
+    for path in sorted((ROOT / "run_configs").rglob("*.yaml"))
+    if "variants:" in path.read_text(encoding="utf-8")
+    for name in (RUN_CONFIGS.values() if path.parent.name == "paper" else ("",))
+]
 
 
 @pytest.fixture(autouse=True)
@@ -70,16 +77,17 @@ def test_variants_of_stage_1_are_trained_by_themselves(tmp_path):
     assert Path(args.trainer.output_dir) / "stage1" == experiment.find_stage_folder(cells[1])
 
 
-@pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_table_reads_and_shares_its_cells_with_the_others(path):
+def test_every_experiment_reads_and_shares_its_cells_with_the_others():
     """A folder means one command line, whichever table asks for it."""
-    experiment = read_experiment(str(path), [])
-    assert len(experiment.list_cells()) == len({experiment.find_stage_folder(cell) for cell in experiment.list_cells()})
-    for other in (read_experiment(str(table), []) for table in TABLES if table.parent == path.parent):
-        folders = {other.find_stage_folder(cell): other.build_argv(cell) for cell in other.list_cells()}
-        for cell in experiment.list_cells():
-            lines = experiment.build_argv(cell), folders.get(experiment.find_stage_folder(cell))
-            assert lines[1] is None or parse_arguments(lines[0], "") == parse_arguments(lines[1], "")
+    assert len(TABLES) >= 12
+    seen = {}
+    for path, run_config in TABLES:
+        experiment = read_experiment(str(path), [], run_config)
+        folders = [experiment.stage_dir(cell) for cell in experiment.cells()]
+        assert len(folders) == len(set(folders)), path
+        for cell, folder in zip(experiment.cells(), folders):
+            arguments = parse_arguments(experiment.command_line(cell), "")
+            assert seen.setdefault(folder, arguments) == arguments, (path, cell)
 
 
 def test_table_3_is_the_papers_five_configurations():
@@ -99,11 +107,28 @@ def test_table_3_is_the_papers_five_configurations():
 
 
 def test_table_4_is_margin_times_weight():
-    experiment = read_experiment("run_configs/iemocap/table4.yaml", [])
+    experiment = read_experiment("run_configs/paper/table4.yaml", [], "run_configs/iemocap/base.yaml")
     cells = [v.options for v in experiment.variants if v.options["eal_weight"]]
     assert sorted((o["eal_margin"], o["eal_weight"]) for o in cells) == [
         (margin, weight) for margin in (0.4, 0.6, 0.8) for weight in (0.05, 0.10, 0.15)
     ]
+
+
+@pytest.mark.parametrize("corpus", RUN_CONFIGS)
+def test_a_table_of_several_corpora_has_the_folds_and_seeds_of_each(corpus):
+    folds = {"ravdess": [(1,), (1, 2, 3, 4, 5, 6)]}.get(corpus, [(1, 2, 3, 4, 5)] * 2)
+    for table, expected in zip(("table4", "table5"), folds):
+        experiment = read_experiment(f"run_configs/paper/{table}.yaml", [], f"run_configs/{RUN_CONFIGS[corpus]}.yaml")
+        assert experiment.folds == expected
+        assert experiment.seeds == ((0,) if corpus == "ravdess" else (0, 1))
+        assert experiment.output_dir == Path("outputs") / RUN_CONFIGS[corpus].replace("/", "-")
+
+
+def test_a_table_of_several_corpora_needs_one_that_it_has(tmp_path):
+    with pytest.raises(InputError, match=r"table4\.yaml names no run configuration: give one"):
+        read_experiment("run_configs/paper/table4.yaml", [])
+    with pytest.raises(InputError, match="folds are given for iemocap, cremad, ravdess, not for demo: add a line"):
+        read_experiment("run_configs/paper/table4.yaml", [], "run_configs/quickstart.yaml")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,16 @@
 """SERAlignConfig: every wrong value is one clear error that lists the valid ones."""
 
+import json
+from dataclasses import fields
+
 import pytest
 from conftest import TINY_ENCODERS, tiny_model
 
-from configuration_ser_align import CHOICES, SERAlignConfig
+from configuration_ser_align import SERAlignConfig
+from fields_ser_align import SERAlignFields, find_choices
 from modeling_ser_align import SERAlignForAudioClassification
+
+CHOICES = {field.name: find_choices(field) for field in fields(SERAlignFields) if find_choices(field)}
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -21,6 +27,8 @@ def test_a_wrong_choice_lists_the_valid_ones(name):
         ({"fual_weight": float("nan")}, "fual_weight=nan is not a number of at least 0"),
         ({"frame_temperature": 0}, "frame_temperature=0 is not a number above 0, or None"),
         ({"pooling_num_heads": 0}, "pooling_num_heads=0 is not a whole number of at least 1"),
+        ({"calibration_temperature": 0}, "calibration_temperature=0 is not a number above 0"),
+        ({"trim_db": -30.0}, "trim_db=-30.0 is not a number above 0, or None"),
         ({"pooling_num_layers": True}, "pooling_num_layers=True is not a whole number"),
         ({"pooling_num_heads": 5}, "pooling_num_heads=5 does not divide the encoder's hidden size 768"),
         ({"frame_classifier": "separate", "fual_weight": 0}, "learns from FUAL alone"),
@@ -81,3 +89,14 @@ def test_the_ends_of_a_range_are_valid(fields):
 @pytest.mark.parametrize(("encoder", "seconds"), [("wav2vec2-group", 0.02), ("wav2vec2-bert", 0.02)])
 def test_seconds_from_one_frame_to_the_next(encoder, seconds):
     assert tiny_model(encoder).config.frame_seconds == pytest.approx(seconds)
+
+
+def test_the_temperature_of_an_earlier_release_goes_on_loading(tmp_path):
+    SERAlignConfig(calibration_temperature=2.5).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["calibration_temperature"] == 2.5 and "temperature" not in saved
+    saved["temperature"] = saved.pop("calibration_temperature")
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    loaded = SERAlignConfig.from_pretrained(tmp_path)
+    assert loaded.calibration_temperature == 2.5 and "temperature" not in loaded.to_dict()
+    assert SERAlignConfig(temperature=3.0).calibration_temperature == 3.0

@@ -117,7 +117,7 @@ def test_training_goes_on_without_them_alike_in_one_process_and_in_two(demo, tmp
     scored = {line["id"] for line in lines_of(tmp_path / "out" / "stage1" / "predictions.jsonl")}
     assert len(scored) > 200 and not scored & set(gone)
 
-    assert "Stage 1 is finished already" in train(*argv).stdout  # the same utterances, else it were refused
+    assert "Stage 1 is already finished" in train(*argv).stdout  # the same utterances, else it were refused
     stopped = train(*argv, "--max_broken_share", 0.005, expect=1).stderr
     assert stopped.startswith(f"error: {gone['speaker_01/sad_3']}") and len(stopped.splitlines()) == 1
     assert "6 of 768 audio files are unusable, more than --max_broken_share 0.005 allows" in stopped

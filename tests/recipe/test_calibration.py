@@ -9,9 +9,9 @@ from scipy.special import softmax
 from recipe.calibration import (
     expected_calibration_error,
     fit_temperature,
-    log_probabilities_of,
+    read_log_probabilities,
     reliability,
-    without_temperature,
+    undo_temperature,
 )
 
 LABELS = ["angry", "happy", "sad"]
@@ -58,9 +58,9 @@ def test_a_probability_of_zero_does_not_break_the_fit():
 
 def test_calibrated_probabilities_can_be_taken_back():
     logits, labels = overconfident(number=50)
-    log_probabilities, _ = log_probabilities_of(lines(logits / 2.5, labels))
+    log_probabilities, _ = read_log_probabilities(lines(logits / 2.5, labels))
     np.testing.assert_allclose(
-        without_temperature(np.exp(log_probabilities), 2.5), softmax(logits, axis=1), rtol=1e-6, atol=1e-9
+        undo_temperature(np.exp(log_probabilities), 2.5), softmax(logits, axis=1), rtol=1e-6, atol=1e-9
     )
 
 
@@ -84,7 +84,7 @@ def test_the_model_divides_its_logits_by_its_temperature(tmp_path):
     inputs = batch(model, utterances(model, [0.4, 0.6]))
     with torch.no_grad():
         raw = model(**inputs)
-        model.config.temperature = 2.5
+        model.config.calibration_temperature = 2.5
         model.save_pretrained(tmp_path)
         loaded = type(model).from_pretrained(tmp_path)
         output = loaded(**inputs)

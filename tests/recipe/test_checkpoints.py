@@ -18,7 +18,7 @@ EPOCHS |= {"metric_for_best_model": "ua", "learning_rate": 1e-3}
 
 
 def trained(folder, callback=None, resume=None):
-    trainer = make_trainer(folder, averaging=0.8, **EPOCHS)
+    trainer = make_trainer(folder, ema_decay=0.8, **EPOCHS)
     if callback is not None:
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=resume)
@@ -45,7 +45,7 @@ def test_the_checkpoint_before_one_that_is_cut_short_is_gone_on_from(whole, tmp_
     assert last_complete(folder) == newest and not capsys.readouterr().out
     damage(newest / name)
     assert last_complete(folder) == before and not newest.exists()
-    assert capsys.readouterr().out == f"  {newest} was cut short, or the best one until then, and is left out\n"
+    assert capsys.readouterr().out == f"  {newest} is incomplete, or the best one until then is: deleted\n"
 
 
 def test_the_newest_and_the_best_until_each_of_them_stay(tmp_path):
@@ -84,7 +84,7 @@ def test_a_full_disk_is_one_line_and_the_run_then_ends_as_if_it_had_not_been(who
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (checkpoints_in(whole)[-1] / name).stat().st_size - 1
     try:
-        with pytest.raises(InputError, match=r"checkpoint-8 could not be written \(.*\): is the disk full\?"):
+        with pytest.raises(InputError, match=r"checkpoint-8 could not be written \(.*\): make room on the disk"):
             trained(tmp_path, callback=Full(size))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -85,7 +85,7 @@ def test_training_with_kept_outputs_is_the_same_training(demo, tmp_path):
     runs = {}
     for name in ("true", "false"):
         output = tmp_path / name
-        runs[name] = train(*TINY_RUN, "--data_dir", demo, "--output_dir", output, "--keep_features", name)
+        runs[name] = train(*TINY_RUN, "--data_dir", demo, "--output_dir", output, "--cache_features", name)
         assert not (output / "features").exists()
     assert runs["true"].stdout.count("the frozen convolutions run once; their output takes 0.0") == 2
     for stage in ("stage1", "stage2"):
@@ -129,7 +129,7 @@ def test_only_what_was_kept_is_removed(tmp_path):
 
 
 def test_folders_of_features_are_shared_and_stay(demo, tmp_path):
-    shared = ["--data_dir", demo, "--features_dir", tmp_path / "kept", "--stage", "1", "--max_steps", "1"]
+    shared = ["--data_dir", demo, "--feature_cache_dir", tmp_path / "kept", "--stage", "1", "--max_steps", "1"]
     train(*TINY_RUN, *shared, "--output_dir", tmp_path / "a")
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()}
     train(*TINY_RUN, *shared, "--output_dir", tmp_path / "b", "--seed", "0")

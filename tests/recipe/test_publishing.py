@@ -274,8 +274,8 @@ def test_a_folder_does_not_say_where_its_encoder_lay(demo, tmp_path):
     """Of a pretrained encoder the library keeps the name that it was loaded by, here a folder."""
     from modeling_ser_align import SERAlignForAudioClassification
     from recipe import run as script
-    from recipe.arguments import Arguments
     from recipe.corpora import load_corpus
+    from recipe.options import Arguments
     from recipe.preparing import UtterancePreparer
 
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)

@@ -5,7 +5,7 @@ from datasets import Audio, ClassLabel, Dataset
 
 from core.errors import InputError
 from recipe.corpora.rows import UNKNOWN_SPEAKER, speakers_known
-from recipe.relabelling import keep_only, map_labels, selected, train_on_one_test_on_another
+from recipe.relabelling import keep_only, map_labels, select_utterances, train_on_one_test_on_another
 from recipe.splits import make_split
 
 NAMES = ["neutral", "happy", "excited", "sad", "no_agreement"]
@@ -50,8 +50,11 @@ def test_votes_follow_the_labels():
 @pytest.mark.parametrize(
     ("label_map", "message"),
     [
-        ({"hapy": "happy", "sad": "sad"}, "label_map: the corpus has no label 'hapy'; it has neutral, happy, excited"),
-        ({"happy": "joy", "excited": "joy"}, "label_map: joy is left .* give at least two"),
+        (
+            {"hapy": "happy", "sad": "sad"},
+            "label_map: the corpus has no label 'hapy'; its labels are neutral, happy, excited",
+        ),
+        ({"happy": "joy", "excited": "joy"}, "label_map: joy is left .* keep at least two"),
         ({"happy": None}, "label_map: no label is left"),
     ],
 )
@@ -64,15 +67,15 @@ def test_rows_are_kept_by_column():
     data = rows(["happy", "sad", "neutral", "sad"], style=["improvised", "scripted", "improvised", "improvised"])
     assert keep_only(data, {"style": "improvised"})["id"][:] == ["u0", "u2", "u3"]
     assert keep_only(data, {"style": "improvised", "label": ["sad", "happy"]})["id"][:] == ["u0", "u3"]
-    with pytest.raises(InputError, match="only: no row has style='improvized'; there are improvised, scripted"):
+    with pytest.raises(InputError, match="only: no row has style='improvized'; valid values are improvised, scripted"):
         keep_only(data, {"style": "improvized"})
-    with pytest.raises(InputError, match="only: the rows have no column 'styl'; they have id, audio"):
+    with pytest.raises(InputError, match="only: the rows have no column 'styl'; their columns are id, audio"):
         keep_only(data, {"styl": "scripted"})
 
 
 def test_a_label_that_the_kept_rows_do_not_have_is_dropped_and_numbers_are_found():
     data = rows(["happy", "sad", "neutral", "sad"], session=["1", "1", "2", "1"])
-    kept = selected(data, {"session": 1}, {})
+    kept = select_utterances(data, {"session": 1}, {})
     assert kept.features["label"].names == ["happy", "sad"] and words(kept) == ["happy", "sad", "sad"]
     numbered = rows(["0", "1"], names=["0", "1", "2"])
     assert words(map_labels(numbered, {0: "angry", 1: "sad"})) == ["angry", "sad"]

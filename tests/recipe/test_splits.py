@@ -119,7 +119,7 @@ def test_a_label_that_is_no_class_is_named():
     """-1 is how datasets marks an utterance without a label; Python would take it for the last class."""
     data = rows(list("abc"))
     marked = data.map(lambda row: {"label": -1 if row["id"] == "b-0-0" else row["label"]})
-    with pytest.raises(InputError, match="utterance 'b-0-0' has label -1, which is none of the 3 classes"):
+    with pytest.raises(InputError, match="utterance 'b-0-0' has label -1, which is not one of the 3 classes"):
         check_split(DatasetDict(train=_part(marked, "a"), validation=_part(marked, "b"), test=_part(marked, "c")))
 
 
@@ -130,17 +130,17 @@ def _part(data, speakers):
 def test_a_speaker_in_two_parts_is_named():
     data = rows(list("abc"))
     data = data.add_column("split", ["train", "train", "train", "train", "test", "test"] * 3)
-    with pytest.raises(InputError, match="speaker 'b' stands in both train and test"):
+    with pytest.raises(InputError, match="speaker 'b' is in both train and test"):
         make_split(data, "folder")
 
 
 def test_an_utterance_in_two_parts_and_a_class_without_training_are_named():
     data = rows(list("ab"))
     other_name = data.map(lambda row: {"speaker": row["speaker"] + "x"})
-    with pytest.raises(InputError, match="utterance 'a-0-0' stands in both train and test"):
+    with pytest.raises(InputError, match="utterance 'a-0-0' is in both train and test"):
         check_split(DatasetDict(train=data, test=other_name))
     other_id = other_name.map(lambda row: {"id": row["id"] + "x"})
-    with pytest.raises(InputError, match=r"file '.*a-0-0.wav' stands in both train and test"):
+    with pytest.raises(InputError, match=r"file '.*a-0-0.wav' is in both train and test"):
         check_split(DatasetDict(train=data, test=other_id))
     with pytest.raises(InputError, match="no training utterance is labelled 'angry'"):
         check_split(DatasetDict(train=data.filter(lambda row: row["label"] > 0)))
@@ -152,8 +152,8 @@ def test_an_utterance_in_two_parts_and_a_class_without_training_are_named():
         ({"corpus": "ravdess", "fold": 7}, "--fold 7 is not one of the 6 folds of ravdess: give 1 to 6"),
         ({"corpus": "ravdess", "fold": 0}, "--fold 0 is not one of the 6"),
         ({"corpus": "demo", "num_folds": 25}, "--num_folds 25 is not between 2 and the number of speakers, 24"),
-        ({"corpus": "ravdess", "num_validation_speakers": 20}, "20 of 20 training speakers: give 1 to 19"),
-        ({"corpus": "ravdess", "num_validation_speakers": 0}, "0 of 20 training speakers"),
+        ({"corpus": "ravdess", "num_validation_speakers": 20}, "20: there are 20 training speakers, so give 1 to 19"),
+        ({"corpus": "ravdess", "num_validation_speakers": 0}, "0: there are 20 training speakers"),
     ],
 )
 def test_an_impossible_split_says_what_is_possible(arguments, message):
@@ -167,7 +167,7 @@ def test_a_partial_ravdess_without_test_actors_says_so():
 
 
 def test_two_speakers_are_too_few_and_the_error_says_what_they_are_good_for():
-    with pytest.raises(InputError, match=r"one speaker, b, is left to train.* as --test_corpus"):
+    with pytest.raises(InputError, match=r"one training speaker, b, is left.* a --test_corpus"):
         make_split(rows(list("ab")), "tess", num_folds=2, fold=2)
 
 

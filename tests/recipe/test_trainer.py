@@ -25,7 +25,7 @@ class Recorder(TrainerCallback):
 
 
 def test_the_average_is_that_of_the_updates_and_is_what_is_evaluated(tmp_path):
-    trainer = make_trainer(tmp_path, averaging=0.8, max_steps=4, learning_rate=1e-2, per_device_eval_batch_size=8)
+    trainer = make_trainer(tmp_path, ema_decay=0.8, max_steps=4, learning_rate=1e-2, per_device_eval_batch_size=8)
     recorder = Recorder()
     trainer.add_callback(recorder)
     trainer.train()
@@ -162,5 +162,5 @@ def test_answers_that_are_not_numbers_choose_no_checkpoint(tmp_path):
     trainer = make_trainer(tmp_path)
     with torch.no_grad():
         trainer.model.classifier.bias.fill_(math.nan)
-    with pytest.raises(InputError, match="answers to validation utterances are not finite"):
+    with pytest.raises(InputError, match="logits on validation utterances are not finite"):
         trainer.evaluate(trainer.train_dataset)

@@ -57,12 +57,7 @@ def finished(output):
 
 def test_two_processes_share_the_cells_and_train_each_once(experiment):
     _, output, printed = experiment
-    trained = [
-        line
-        for text in printed
-        for line in text.splitlines()
-        if line.endswith("s. Scores on speakers that it has not heard in training:")
-    ]
+    trained = [line for text in printed for line in text.splitlines() if line.endswith("s. Scores on unseen speakers:")]
     assert len(finished(output)) == CELLS and len(trained) == CELLS
     assert all("took" in text and "Report:" in text for text in printed)
 
@@ -240,7 +235,7 @@ def test_a_record_that_is_cut_short_is_named(experiment, demo, tmp_path):
     path = copy / "fold1-seed0" / "stage1" / "results.json"
     path.write_text(path.read_text(encoding="utf-8")[:50], encoding="utf-8")
     result = run(config, copy, *OPTIONS, "--data_dir", demo, expect=1)
-    assert f"{path} is cut short or no JSON: remove" in result.stderr and "Traceback" not in result.stderr
+    assert f"{path} is incomplete or not JSON: remove" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_fold_that_there_is_not_stops_with_the_cell_and_keeps_the_others(experiment, demo, tmp_path):
@@ -260,7 +255,7 @@ def test_the_temperature_is_stored_and_used(experiment):
     folder = output / "fold1-seed0" / "proposed" / "stage2"
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    assert config["temperature"] == results["scores"]["best"]["temperature"] != 1.0
+    assert config["calibration_temperature"] == results["scores"]["best"]["temperature"] != 1.0
     assert config["auto_map"]["AutoModel"] == "modeling_ser_align.SERAlignForAudioClassification"
 
 

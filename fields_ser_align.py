@@ -1,0 +1,184 @@
+"""The options of SER-Align's model: each stands here once, with its default, range, meaning and source.
+
+`SERAlignConfig` inherits them, and so does the command line of train.py. Part of the model as it travels on the
+Hugging Face Hub; imports the standard library alone, so that `--help` answers at once.
+"""
+
+import math
+import types
+import typing
+from dataclasses import Field, dataclass, field
+from typing import Any, Literal
+
+SAMPLING_RATE = 16_000  # Hz, of everything that the model reads
+
+Source = Literal["paper", "ours"]
+
+
+def option(
+    default: Any,
+    help: str,
+    source: Source | None = None,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+    formerly: str | None = None,
+    is_path: bool = False,
+    may_change: bool = False,
+    both_stages: bool = False,
+    per_cell: bool = False,
+) -> Any:
+    """A dataclass field that carries everything there is to know about an option.
+
+    Args:
+        default: its value where none is given; a list or dict is copied.
+        help: a phrase that makes sense on its own.
+        source: who chose the default: `"paper"` states it, `"ours"` fills a gap or adds to the paper; None where
+            there is nothing to choose, such as a folder.
+        minimum, maximum: smallest and largest valid number; above, below: the same, without the number itself.
+        choices: what the command line offers, where that is less than the field's type allows.
+        formerly: its name in earlier releases.
+        is_path: names a place on one person's disk, so it is never published.
+        may_change: does not change the outcome, so an interrupted run may go on with another value.
+        both_stages: holds for the whole run, so no stage can have its own.
+        per_cell: set by an experiment for each of its runs.
+    """
+    metadata = {name: value for name, value in locals().items() if name != "default"}
+    if isinstance(default, dict | list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def split_hint(hint: Any) -> tuple[Any, bool]:
+    """A type hint without its None, and whether None was in it."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        return members[0], True
+    return hint, False
+
+
+def find_choices(option: Field) -> tuple[str, ...]:
+    """The words that an option takes; empty where it takes something else."""
+    hint, _ = split_hint(option.type)
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
+def is_in_range(option: Field, number: float) -> bool:
+    facts = option.metadata
+    return (
+        math.isfinite(number)
+        and (facts["minimum"] is None or number >= facts["minimum"])
+        and (facts["maximum"] is None or number <= facts["maximum"])
+        and (facts["above"] is None or number > facts["above"])
+        and (facts["below"] is None or number < facts["below"])
+    )
+
+
+def describe_range(option: Field) -> str:
+    """` from 0 to 1`, ` of at least 0 and below 1`, ` above 0`; nothing where any number is valid."""
+    facts = option.metadata
+    if facts["minimum"] is not None and facts["maximum"] is not None:
+        return f" from {facts['minimum']:g} to {facts['maximum']:g}"
+    words = {"minimum": "of at least", "above": "above", "maximum": "of at most", "below": "below"}
+    bounds = [f"{word} {facts[name]:g}" for name, word in words.items() if facts[name] is not None]
+    return f" {' and '.join(bounds)}" if bounds else ""
+
+
+def check_field(option: Field, value: Any) -> None:
+    """Raise ValueError, naming what is valid, unless this is a value of a field of a configuration."""
+    hint, is_optional = split_hint(option.type)
+    if value is None and is_optional:
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    choices = find_choices(option)
+    if choices:
+        is_valid, valid = value in choices, f"one of {', '.join(choices)}"
+    elif hint is bool:
+        is_valid, valid = isinstance(value, bool), "true or false"
+    else:
+        is_valid = is_number and is_in_range(option, value) and (hint is float or isinstance(value, int))
+        valid = ("a number" if hint is float else "a whole number") + describe_range(option)
+    if not is_valid:
+        raise ValueError(f"{option.name}={value!r} is not {valid}{', or None' if is_optional else ''}")
+
+
+@dataclass(kw_only=True)
+class SERAlignFields:
+    """model: the pooling of stage 2 and the losses
+
+    Source: Byun and Lee, "Frame and Utterance Emotional Alignment for Speech Emotion Recognition", Future Internet
+    2025, 17(11), 509. "paper" marks what it states; "ours" marks how we read it where its words leave room, and what
+    we add. EAL and FUAL need the CLS output: they act with pooling="cls" alone.
+    """
+
+    pooling: Literal["attentive", "self_attention", "cls"] = option(
+        "cls",
+        "pooling of stage 2: CLS self-attention, or the paper's baseline without CLS; stage 1 is always attentive",
+        "paper",
+        choices=("self_attention", "cls"),
+    )
+    pooling_num_heads: int = option(4, "attention heads of the pooling encoder", "paper", minimum=1)
+    pooling_num_layers: int = option(1, "layers of the pooling encoder", "paper", minimum=1)
+    pooling_dropout: float = option(0.0, "dropout of the pooling encoder", "paper", minimum=0, maximum=1)
+    pooling_intermediate_size: int | None = option(
+        None,
+        "feed-forward width of the pooling encoder; none is 4 x hidden size (Vaswani et al. 2017)",
+        "ours",
+        minimum=1,
+    )
+    pooling_norm: Literal["post", "pre"] = option(
+        "post", "layer norm of the pooling encoder after (Vaswani et al. 2017) or before each block", "ours"
+    )
+    pooling_activation: Literal["relu", "gelu"] = option(
+        "relu", "activation of the pooling encoder's feed-forward layers", "ours"
+    )
+    attentive_scorer: Literal["tanh", "linear"] = option(
+        "tanh", "scorer of attentive pooling: v^T tanh(W h + b) (Okabe et al. 2018) or v^T h", "ours"
+    )
+    attentive_hidden_size: int | None = option(
+        None, "hidden width of the tanh scorer of attentive pooling; none is the hidden size", "ours", minimum=1
+    )
+    self_attention_readout: Literal["attentive", "mean"] = option(
+        "attentive", "frame weights of the baseline without CLS: the attentive scorer of stage 1, or uniform", "ours"
+    )
+    cls_init_std: float = option(
+        0.02, "standard deviation of the CLS vector's normal initialisation; 0 starts at zero", "ours", minimum=0
+    )
+    frame_similarity: Literal["dot", "cosine"] = option(
+        "dot", "similarity of the CLS output to a frame, which becomes the frame's weight", "ours"
+    )
+    frame_temperature: float | None = option(
+        None,
+        "temperature of the softmax over frames; none is sqrt(hidden size) for dot and 0.1 for cosine",
+        "ours",
+        above=0,
+    )
+    cls_in_embedding: Literal["none", "add", "concat"] = option(
+        "none", "how the CLS output joins the weighted sum of the frames", "ours"
+    )
+    frame_classifier: Literal["shared", "separate"] = option(
+        "shared", "classifier of the frames: that of the utterance, or one of their own", "ours"
+    )
+    eal_margin: float = option(
+        0.8, "cosine margin of the EAL loss (the paper's best of 0.4, 0.6, 0.8)", "paper", minimum=-1, maximum=2
+    )
+    eal_weight: float = option(
+        0.05, "weight of the EAL loss (the paper's best of 0.05, 0.10, 0.15); 0 is off", "paper", minimum=0
+    )
+    fual_weight: float = option(0.05, "weight of the FUAL loss (the paper's best); 0 is off", "paper", minimum=0)
+    fual_direction: Literal["utterance_to_frames", "frames_to_utterance"] = option(
+        "utterance_to_frames", "divergence of the FUAL loss: KL(utterance || frames) or KL(frames || utterance)", "ours"
+    )
+    fual_gradient: Literal["both", "frames", "utterance"] = option(
+        "both", "side that the FUAL loss trains; the other one is held constant", "ours"
+    )
+    label_smoothing: float = option(0.0, "label smoothing of the cross-entropy; 0 is off", "ours", minimum=0, maximum=1)
+    freeze_feature_encoder: bool = option(True, "freeze the convolutional feature encoder in both stages", "paper")
+    log_mel_layer_norm: bool = option(
+        True,
+        "normalise each log-mel frame of wav2vec2-bert, as its pretrained checkpoints do; false keeps its level",
+        "ours",
+    )

@@ -1,0 +1,91 @@
+"""Refusals that come before training: what would otherwise fail, or do harm, only hours later."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from datasets import DatasetDict
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from core.audio import SAMPLING_RATE
+from core.errors import InputError
+from recipe.options import Arguments, DataArguments
+from recipe.results import read_results
+from recipe.stages import check_model, find_stage_folder
+from recipe.training_arguments import build_training_arguments
+
+
+def check_run(arguments: dict[int, Arguments], first: Arguments | None = None) -> None:
+    """Refuse a run that cannot be trained, before its corpus is read.
+
+    Args:
+        arguments: of each stage, as from `parse_arguments`.
+        first: the options of the stage 1 that another run trains before this one, as in an experiment.
+
+    Raises:
+        InputError: a model that cannot be built, options that the Trainer refuses, or a launch that would do harm.
+    """
+    run = arguments[1].trainer
+    PartialState(cpu=run.use_cpu)  # the first state of a process decides for all that follow
+    stages = list_stages(arguments[1])
+    check_launch(arguments, stages)
+    for stage in stages:
+        build_training_arguments(find_stage_folder(stage, arguments[stage]), arguments[stage])
+        check_model(stage, arguments[stage], (arguments[1] if 1 in stages else first) if stage == 2 else None)
+
+
+def list_stages(args: Arguments) -> tuple[int, ...]:
+    return (1, 2) if args.trainer.stage == "both" else (int(args.trainer.stage),)
+
+
+def check_launch(arguments: dict[int, Arguments], stages: tuple[int, ...]) -> None:
+    """Raise InputError for GPUs without a launcher, an invalid Hub name, or a stage that would overwrite its source."""
+    run = arguments[1].trainer
+    if torch.cuda.device_count() > 1 and not PartialState().use_distributed and not run.use_cpu:
+        raise InputError("several GPUs are visible to one process: start with accelerate launch --multi_gpu")
+    if run.push_to_hub is not None:
+        try:
+            validate_repo_id(run.push_to_hub)
+        except HFValidationError as error:
+            raise InputError(f"--push_to_hub {run.push_to_hub!r}: {' '.join(str(error).split())}") from None
+    source = Path(run.init_from).resolve() if run.init_from else None
+    for stage in stages:
+        folder = find_stage_folder(stage, arguments[stage]).resolve()
+        if source is not None and folder in (source, *source.parents):
+            raise InputError(f"--init_from {run.init_from} is the folder that stage {stage} writes: give --output_dir")
+
+
+def check_stage1_speakers(folder: Path, data: DataArguments, split: DatasetDict) -> None:
+    """Raise InputError if stage 1 was trained on speakers that validate or test stage 2, as on another fold."""
+    first = read_results(folder.parent if folder.name == "last" else folder)
+    if first is None:
+        if (folder / "config.json").is_file():
+            PartialState().print(f"warning: {folder} does not say which speakers it was trained on", file=sys.stderr)
+        return
+    known = name_voices(first["speakers"]["train"], first["corpus"], first.get("test_corpus"))
+    for name in ("validation", "test"):
+        heard = sorted(known & name_voices(split[name]["speaker"], data.corpus, data.test_corpus))
+        if heard:
+            raise InputError(
+                f"{folder} was trained on speaker {heard[0]!r}, who is in the {name} set now ({len(heard)} such "
+                "speakers): start from a stage 1 of the same fold and seed"
+            )
+
+
+def name_voices(speakers: Iterable[str], corpus: str, test_corpus: str | None) -> set[str]:
+    """Speakers with their corpus, which those of two corpora carry already."""
+    return {speaker if test_corpus else f"{corpus}:{speaker}" for speaker in speakers}
+
+
+def check_durations(split: DatasetDict, shortest: int) -> None:
+    """Raise InputError for an utterance too short for one frame, before training instead of in the last epoch."""
+    for part in split.values():
+        row = part[0]  # each part is sorted by duration
+        if row["duration"] * SAMPLING_RATE < shortest:
+            raise InputError(
+                f"{row['audio']['path']} lasts {row['duration']:.4f} s; one frame of the encoder needs at least "
+                f"{shortest / SAMPLING_RATE:.4f} s: remove it or record it again"
+            )

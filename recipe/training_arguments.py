@@ -1,0 +1,158 @@
+"""TrainingArguments of a stage: what our options and the recipe set, and what --training_arguments adds."""
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import Trainer, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
+
+from core.errors import InputError
+from recipe.checkpoints import CHECKPOINTS
+from recipe.options import Arguments
+
+# TrainingArguments for which there is an option of ours.
+OUR_OPTIONS = {
+    "output_dir": "output_dir",
+    "num_train_epochs": "num_epochs",
+    "max_steps": "max_steps",
+    "per_device_train_batch_size": "batch_size",
+    "per_device_eval_batch_size": "eval_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "learning_rate": "learning_rate",
+    "weight_decay": "weight_decay",
+    "warmup_steps": "warmup_ratio",
+    "lr_scheduler_type": "lr_scheduler",
+    "max_grad_norm": "max_grad_norm",
+    "label_smoothing_factor": "label_smoothing",
+    "seed": "seed",
+    "data_seed": "seed",
+    "bf16": "bf16",
+    "activation_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing": "activation_checkpointing",
+    "use_cpu": "use_cpu",
+    "dataloader_num_workers": "num_workers",
+    "logging_steps": "logging_steps",
+    "train_sampling_strategy": "bucket_batches",
+    "push_to_hub": "push_to_hub",
+    "hub_model_id": "push_to_hub",
+    "hub_private_repo": "hub_public",
+}
+# What the recipe sets for every run. The best checkpoint is that of the best validation UA; which ones stay is for
+# recipe/checkpoints.py.
+RECIPE = {
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "metric_for_best_model": "ua",
+    "greater_is_better": True,
+    "logging_nan_inf_filter": False,  # the default logs a NaN loss as 0
+    "remove_unused_columns": False,  # rows are prepared when they are read
+    "label_names": ["labels"],
+}
+# What would break it: scores, checkpoints and resuming follow rules of their own.
+BREAKING = (
+    *("load_best_model_at_end", "save_total_limit", "save_only_model", "save_steps", "save_on_each_node"),
+    *("eval_steps", "eval_delay", "eval_on_start", "prediction_loss_only", "include_for_metrics"),
+    *("batch_eval_metrics", "eval_do_concat_batches", "eval_use_gather_object", "auto_find_batch_size"),
+    *("dataloader_drop_last", "dataloader_persistent_workers", "ignore_data_skip", "resume_from_checkpoint"),
+    *("accelerator_config", "parallelism_config", "length_column_name", "local_rank", "logging_strategy"),
+    *("do_train", "do_eval", "do_predict", "hub_token", "hub_strategy", "hub_always_push", "hub_revision"),
+)
+
+
+def build_training_arguments(stage_dir: Path, args: Arguments) -> TrainingArguments:
+    """The TrainingArguments of a stage. Raises InputError for options that cannot be trained with."""
+    run = args.trainer
+    processes = PartialState().num_processes
+    if run.batch_size % processes:
+        raise InputError(
+            f"--batch_size {run.batch_size} is not a multiple of the {processes} processes: "
+            f"give {processes * max(1, run.batch_size // processes)}"
+        )
+    given = check_training_arguments(run.training_arguments)
+    if run.tensorboard and "report_to" in given:
+        raise InputError(
+            f"--tensorboard and training_arguments: report_to={given['report_to']!r} contradict each other: leave out "
+            "--tensorboard and list all of them in report_to"
+        )
+    try:
+        built = TrainingArguments(
+            output_dir=str(stage_dir / CHECKPOINTS),
+            num_train_epochs=run.num_epochs,
+            max_steps=run.max_steps,
+            per_device_train_batch_size=run.batch_size // processes,
+            per_device_eval_batch_size=run.eval_batch_size,
+            gradient_accumulation_steps=run.gradient_accumulation_steps,
+            learning_rate=run.learning_rate,
+            weight_decay=run.weight_decay,
+            warmup_steps=run.warmup_ratio,  # below 1 it is a share of the updates
+            lr_scheduler_type=run.lr_scheduler,
+            max_grad_norm=run.max_grad_norm,
+            seed=run.seed,
+            bf16=run.bf16,
+            activation_checkpointing=run.activation_checkpointing,
+            use_cpu=run.use_cpu,
+            dataloader_num_workers=run.num_workers,
+            # With persistent workers the Trainer would score the validation set again in place of the watched test set.
+            dataloader_persistent_workers=run.num_workers > 0 and not run.watch_test,
+            logging_steps=run.logging_steps,
+            **{**RECIPE, **_find_defaults(args), **given},
+        )
+        # What needs a package that is not there is otherwise refused only when the Trainer is built.
+        for callback in get_reporting_integration_callbacks(built.report_to):
+            callback()
+        Trainer.get_optimizer_cls_and_kwargs(built)
+    except (ValueError, TypeError, KeyError, ImportError, RuntimeError, OSError, NotImplementedError) as error:
+        raise InputError(f"the Trainer refuses these options: {' '.join(str(error).split())}") from error
+    if built.fp16 and built.device.type == "cpu":  # the Trainer would train in float32 and say nothing
+        raise InputError("training_arguments: fp16 has no effect on a CPU: leave it out, or give --bf16")
+    return built
+
+
+def check_training_arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """The same values, `1e-8` as a number.
+
+    Raises:
+        InputError: a name that TrainingArguments does not have or that the recipe sets itself, or a wrong type.
+    """
+    hints = typing.get_type_hints(TrainingArguments)
+    for name in given:
+        if name in OUR_OPTIONS:
+            raise InputError(f"training_arguments: '{name}' is set by --{OUR_OPTIONS[name]}: give that option")
+        if name in RECIPE or name in BREAKING:
+            raise InputError(f"training_arguments: '{name}' is set by the recipe and cannot be changed: leave it out")
+        if name not in hints:
+            nearest = difflib.get_close_matches(name, hints, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise InputError(f"training_arguments: '{name}' is not one of transformers.TrainingArguments{hint}")
+    return {name: _convert(name, value, hints[name]) for name, value in given.items()}
+
+
+def _find_defaults(args: Arguments) -> dict[str, Any]:
+    """What we set differently from the library, and --training_arguments may set again."""
+    return {
+        "dataloader_pin_memory": not args.trainer.use_cpu and torch.cuda.is_available(),
+        "report_to": ["tensorboard"] if args.trainer.tensorboard else [],
+        # SpecAugment's mask vector has no gradient in a batch where nothing was masked.
+        "ddp_find_unused_parameters": True,
+    }
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    """The value, checked against the type hint of its field; PyYAML reads `1e-8` as text."""
+    is_union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    members = [typing.get_origin(member) or member for member in (typing.get_args(hint) if is_union else (hint,))]
+    if float in members and not isinstance(value, bool):
+        try:
+            return None if value is None and type(None) in members else float(value)
+        except (ValueError, TypeError):
+            raise InputError(f"training_arguments: {name}={value!r} is not a number") from None
+    kinds = tuple(member for member in members if isinstance(member, type))
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        valid = ", ".join(kind.__name__.replace("NoneType", "None") for kind in kinds)
+        raise InputError(f"training_arguments: {name}={value!r} has the wrong type; valid are {valid}")
+    return value
