@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from transformers import SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from core.errors import InputError
+from encoders_ser_align import make_length_mask
 from feature_extraction_ser_align import DECIBELS_PER_UNIT, FFT, HOP, WINDOW, SERAlignFeatureExtractor, mel_filters
 from inference.onnx_options import REQUIREMENTS
-from modeling_ser_align import SERAlignForAudioClassification, length_mask
+from modeling_ser_align import SERAlignForAudioClassification
 from recording_ser_align import SAMPLING_RATE
 
 OPSET = 20
@@ -88,7 +89,7 @@ class LogMel(nn.Module):
     def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         power = self._compute_mel_power(waveform.masked_fill(attention_mask == 0, 0.0))
         lengths = (attention_mask.sum(dim=1) - WINDOW) // HOP + 1
-        padding = ~length_mask(lengths, power.shape[1]).unsqueeze(-1)
+        padding = ~make_length_mask(lengths, power.shape[1]).unsqueeze(-1)
         floor = power.masked_fill(padding, 0.0).amax(dim=(1, 2), keepdim=True) * self.quietest
         decibels = 10 * torch.maximum(power, floor.clamp(min=torch.finfo(torch.float32).tiny)).log10()
         values = lengths.view(-1, 1, 1) * self.feature_size
@@ -98,7 +99,7 @@ class LogMel(nn.Module):
         # The memory layout of a slice depends on the length, and then only some lengths can be traced.
         stacked = normalized.index_select(1, torch.arange(num_frames * self.stride, device=waveform.device))
         frames = stacked.reshape(waveform.shape[0], num_frames, self.stride * self.feature_size)
-        mask = length_mask(lengths // self.stride, num_frames)
+        mask = make_length_mask(lengths // self.stride, num_frames)
         return frames.masked_fill(~mask.unsqueeze(-1), 0.0), mask.long()
 
     def _compute_mel_power(self, waveform: Tensor) -> Tensor:
@@ -180,7 +181,7 @@ def quantize(path: Path, int8_path: Path) -> None:
         int8_path,
         op_types_to_quantize=["MatMul", "Gemm"],  # a convolution in 8 bits is slower than in 32
         nodes_to_exclude=[node.name for node in nodes if any(part in node.name for part in KEPT_IN_FLOAT)],
-        weight_type=QuantType.QInt8,
+        weight_type=QuantType.QUInt8,  # signed weights overflow on processors without VNNI: logits 0.5 off
         per_channel=True,
     )
 
