@@ -26,8 +26,8 @@ try:
     from .recording_ser_align import (
         SAMPLING_RATE,
         SHORTEST_PHRASE,
-        Phrase,
         cut_phrases,
+        cut_windows,
         describe_recording,
         read_blocks,
         trim,
@@ -39,8 +39,8 @@ except ImportError:
     from recording_ser_align import (
         SAMPLING_RATE,
         SHORTEST_PHRASE,
-        Phrase,
         cut_phrases,
+        cut_windows,
         describe_recording,
         read_blocks,
         trim,
@@ -390,16 +390,6 @@ def cut_recording(
 
 def _describe_piece(start: int, waveform: np.ndarray, phrase: int) -> dict[str, Any]:
     return {"waveform": waveform, "start": start, "end": start + len(waveform), "phrase": phrase}
-
-
-def cut_windows(phrase: Phrase, window: float) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the phrase, or equal windows over it that overlap by at least half: start in samples, and waveform."""
-    size, length = int(window * SAMPLING_RATE), len(phrase.waveform)
-    if length <= size:
-        yield phrase.start, phrase.waveform
-        return
-    for start in np.linspace(0, length - size, int(np.ceil(2 * length / size)) - 1).astype(int).tolist():
-        yield phrase.start + start, phrase.waveform[start : start + size]
 
 
 PIPELINE_REGISTRY.register_pipeline(

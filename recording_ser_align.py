@@ -374,3 +374,13 @@ def _find_quietest(buffer: np.ndarray) -> int:
     levels = measure_levels(buffer)[: -FRAME // 2 // HOP]  # the last ones reach beyond the end
     half = len(levels) // 2
     return int((half + np.argmin(levels[half:])) * HOP)
+
+
+def cut_windows(phrase: Phrase, window: float) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the phrase, or equal windows over it that overlap by at least half: start in samples, and waveform."""
+    size, length = int(window * SAMPLING_RATE), len(phrase.waveform)
+    if length <= size:
+        yield phrase.start, phrase.waveform
+        return
+    for start in np.linspace(0, length - size, int(np.ceil(2 * length / size)) - 1).astype(int).tolist():
+        yield phrase.start + start, phrase.waveform[start : start + size]

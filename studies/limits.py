@@ -10,13 +10,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import librosa
 import numpy as np
 import soxr
 from sklearn.metrics import balanced_accuracy_score
 from transformers import pipeline
 
 from core.json_files import read_json
+from core.librosa_loading import load_librosa
 from studies.reporting import RELIABILITY, write_study
 
 MODEL = Path(__file__).parent.parent / "models" / "ser-align-mini"
@@ -30,8 +30,8 @@ def measure_limits(data_dir: Path) -> None:
     if not files:
         sys.exit(f"error: {data_dir} does not hold Actor_{actors[0]}; give the directory of Actor_01 to Actor_24")
     labels = [EMOTIONS[int(path.name[6:8]) - 1] for path in files]
-    recordings = [librosa.load(path, sr=SAMPLING_RATE)[0] for path in files]
-    trimmed = [librosa.effects.trim(recording, top_db=30)[0] for recording in recordings]
+    recordings = [load_librosa().load(path, sr=SAMPLING_RATE)[0] for path in files]
+    trimmed = [load_librosa().effects.trim(recording, top_db=30)[0] for recording in recordings]
     versions = {
         "trimmed, 16 kHz": trimmed,
         "trimmed, 8 kHz as over a telephone": [narrow_band(waveform) for waveform in trimmed],

@@ -22,9 +22,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from cosmic_ray.mutating import mutate_code
-from cosmic_ray.plugins import get_operator, operator_names
-
 from core.json_files import read_json
 from studies.reporting import RELIABILITY, write_study
 
@@ -97,6 +94,9 @@ class Mutant:
 
 def draw_mutants(file: str, count: int) -> list[Mutant]:
     """Mutants of a file, each with one change in a different place."""
+    from cosmic_ray.mutating import mutate_code  # not a dependency of the project: pip install cosmic-ray
+    from cosmic_ray.plugins import get_operator, operator_names
+
     code = (ROOT / file).read_text(encoding="utf-8")
     places: dict[int, list[str]] = {}
     for name in operator_names():

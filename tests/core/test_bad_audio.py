@@ -153,7 +153,7 @@ def test_the_rate_of_an_array_is_checked_as_that_of_a_file(rate):
 
 @pytest.mark.parametrize(
     ("at", "value", "message"),
-    [(24, 2**31 - 1, "has a sample rate of 2147483647 Hz"), (34, 64, "has samples of 64 bits"), (22, 0, "bad # of")],
+    [(24, 2**31 - 1, "has a sample rate of 2147483647 Hz"), (34, 64, "has 64-bit samples"), (22, 0, "bad # of")],
 )
 def test_the_header_of_a_stream_is_checked_as_that_of_a_file(tmp_path, at, value, message):
     write(tmp_path / "a.wav", VOICE)

@@ -115,5 +115,5 @@ def test_hostile_labels_and_speakers_go_through_a_whole_run(hostile_csv, tmp_pat
 def test_a_figure_takes_a_dollar_for_a_dollar(tmp_path):
     from experiments import figures
 
-    figures.confusion(np.eye(2), ["$x_{$", "<b>"], "title", tmp_path / "confusion")
+    figures.draw_confusion(np.eye(2), ["$x_{$", "<b>"], "title", tmp_path / "confusion")
     assert "$x_{$" in (tmp_path / "confusion.svg").read_text(encoding="utf-8")  # as the text of its comment

@@ -18,10 +18,9 @@ from feature_extraction_ser_align import SERAlignFeatureExtractor
 from heads_ser_align import masked_log_softmax
 from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
 from modeling_ser_align import SERAlignForAudioClassification
-from pipeline_ser_align import cut_windows
 from recipe.batching import BucketSampler
 from recipe.splits import make_split
-from recording_ser_align import Phrase
+from recording_ser_align import Phrase, cut_windows
 from timeline_ser_align import build_timeline
 
 # The same cases in every run, so that a failure is due to the change at hand.

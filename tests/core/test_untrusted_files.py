@@ -91,7 +91,7 @@ def with_attention_code_of_the_encoder(folder, trap):
     ("hostile", "message"),
     [
         (with_pickled_weights, "no file named model.safetensors"),
-        (with_code, "is of type 'evil'"),
+        (with_code, "has model_type 'evil'"),
         (with_an_extractor, "custom code"),
         (with_attention_code, "attn_implementation='somebody/kernel' is code from the Hub, which is not run"),
         (with_attention_code_of_the_encoder, "_attn_implementation='somebody/kernel' is code from the Hub"),

@@ -87,7 +87,5 @@ def test_generated_blocks_are_up_to_date(name, build):
     ],
 )
 def test_scripts_run_as_modules_from_the_project_root(module):
-    if module == "studies.mutants":
-        pytest.importorskip("cosmic_ray", reason="mutation testing: pip install cosmic-ray")
     run = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0 and f"python -m {module}" in run.stdout, run.stderr

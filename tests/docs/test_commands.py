@@ -24,7 +24,7 @@ ELSEWHERE = {
     "export_onnx.py": "tests/inference/test_export_onnx.py",
     "examples/onnx_inference.py": "tests/inference/test_export_onnx.py",
     "examples/make_speech.py": "tests/docs/test_documents.py",
-    "app.py": "tests/demo/test_page.py",
+    "app.py": "tests/scripts/test_app.py",
 }
 # Scripts that a maintainer runs, and what they leave in the repository.
 BY_HAND = {

@@ -83,10 +83,10 @@ def test_every_experiment_reads_and_shares_its_cells_with_the_others():
     seen = {}
     for path, run_config in TABLES:
         experiment = read_experiment(str(path), [], run_config)
-        folders = [experiment.stage_dir(cell) for cell in experiment.cells()]
+        folders = [experiment.find_stage_folder(cell) for cell in experiment.list_cells()]
         assert len(folders) == len(set(folders)), path
-        for cell, folder in zip(experiment.cells(), folders):
-            arguments = parse_arguments(experiment.command_line(cell), "")
+        for cell, folder in zip(experiment.list_cells(), folders):
+            arguments = parse_arguments(experiment.build_argv(cell), "")
             assert seen.setdefault(folder, arguments) == arguments, (path, cell)
 
 

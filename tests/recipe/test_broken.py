@@ -92,7 +92,7 @@ def test_a_file_name_that_no_table_can_hold_is_one_line(tmp_path):
     write_wav(tmp_path / "sad" / "a.wav")
     (tmp_path / "angry").mkdir()
     os.link(tmp_path / "sad" / "a.wav", os.fsencode(tmp_path) + b"/angry/\xff.wav")
-    with pytest.raises(InputError, match=r"angry/\\udcff.wav has a name that is no UTF-8: rename it"):
+    with pytest.raises(InputError, match=r"angry/\\udcff.wav has a name that is not UTF-8: rename it"):
         load_corpus("folder", str(tmp_path))
 
 

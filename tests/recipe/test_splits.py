@@ -112,7 +112,7 @@ def test_more_folds_than_utterances_of_a_class_are_refused():
 def test_a_class_that_is_not_tested_is_said(capsys):
     data = rows(list("abcd"))
     check_split(DatasetDict(train=_part(data, "ab"), test=_part(data, "c").filter(lambda row: row["label"] > 0)))
-    assert "no test utterance is labelled 'angry'; UA is over the other classes" in capsys.readouterr().err
+    assert "no test utterance is labelled 'angry'; UA averages the other classes" in capsys.readouterr().err
 
 
 def test_a_label_that_is_no_class_is_named():

@@ -193,7 +193,7 @@ def test_a_report_of_one_fold_has_a_fold_of_one_speaker(experiment, tmp_path, mo
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda text: text[:-40], "predictions.jsonl, line .* is cut short: remove"),
+        (lambda text: text[:-40], "predictions.jsonl, line .* is incomplete: remove"),
         (
             lambda text: "".join(text.splitlines(keepends=True)[:-1]),
             "159 test lines for 159 utterances, but 160 were scored",

@@ -176,7 +176,7 @@ def assert_predictions_are_those_of_the_folder(stage_dir, data_dir):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--ema_decay", "0.9"], "--ema_decay is not an option any more; it is called --ema_decay now"),
+        (["--averaging", "0.9"], "--averaging is not an option any more; it is called --ema_decay now"),
         (["--lerning_rate", "1"], "--lerning_rate is not an option; did you mean --learning_rate?"),
         (["--config", "run_configs/nope.yaml"], "no such file; there are run_configs/"),
         ([*SHORT, "--corpus", "ravdess", "--data_dir", "nowhere"], "nowhere holds no RAVDESS speech"),
