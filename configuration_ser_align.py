@@ -13,11 +13,13 @@ from transformers import AutoConfig, PreTrainedConfig
 try:
     from .encoders_ser_align import Family, find_family
     from .fields_ser_align import SERAlignFields, check_field, option
+    from .losses_ser_align import LOSS_NAMES
 except ImportError:
     if __package__:  # inside a package the relative import must work: do not hide its error
         raise
     from encoders_ser_align import Family, find_family
     from fields_ser_align import SERAlignFields, check_field, option
+    from losses_ser_align import LOSS_NAMES
 
 try:
     from transformers.configuration_utils import SubConfigSpec
@@ -56,9 +58,7 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         "frame_weights",
         "frame_mask",
         "embedding",
-        "ce_loss",
-        "eal_loss",
-        "fual_loss",
+        *LOSS_NAMES,
     ]
 
     encoder_config: dict | PreTrainedConfig | None = None

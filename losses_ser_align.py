@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# Every part of the loss, a field of SERAlignOutput of that name, and what logs call it.
+LOSS_NAMES = {"ce_loss": "CE", "eal_loss": "EAL", "fual_loss": "FUAL"}
+
 
 def emotional_attention_loss(cls_output: Tensor, frames: Tensor, frame_mask: Tensor, margin: float = 0.8) -> Tensor:
     """EAL: pulls every frame towards the CLS output until their cosine passes the margin.

@@ -294,17 +294,17 @@ class SERAlignForAudioClassification(PreTrainedModel):
     ) -> dict[str, Tensor]:
         """The parts that are switched on, and `loss`, their weighted sum."""
         config = self.config
-        ce_loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
-        losses = {"loss": ce_loss, "ce_loss": ce_loss}
+        weighted = {"ce_loss": (1.0, F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing))}
         if pooled.cls_output is not None and config.eal_weight > 0:
-            eal_loss = emotional_attention_loss(pooled.cls_output, pooled.frames, frame_mask, config.eal_margin)
-            losses |= {"loss": losses["loss"] + config.eal_weight * eal_loss, "eal_loss": eal_loss}
+            eal = emotional_attention_loss(pooled.cls_output, pooled.frames, frame_mask, config.eal_margin)
+            weighted["eal_loss"] = (config.eal_weight, eal)
         if pooled.cls_output is not None and config.fual_weight > 0:
-            fual_loss = frame_to_utterance_alignment_loss(
+            fual = frame_to_utterance_alignment_loss(
                 logits, frame_logits, pooled.log_frame_weights, config.fual_direction, config.fual_gradient
             )
-            losses |= {"loss": losses["loss"] + config.fual_weight * fual_loss, "fual_loss": fual_loss}
-        return losses
+            weighted["fual_loss"] = (config.fual_weight, fual)
+        total: Tensor = sum(weight * loss for weight, loss in weighted.values())  # type: ignore[assignment]
+        return {"loss": total, **{name: loss for name, (_, loss) in weighted.items()}}
 
 
 def rebuild(

@@ -18,12 +18,12 @@ from tqdm.auto import tqdm
 from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from core.errors import InputError, writing
+from losses_ser_align import LOSS_NAMES
 from recipe.batching import BucketSampler
 from recipe.checkpoints import delete_older, folder_at, mark_complete
 from recipe.scoring import load_metric
 
 AVERAGED = "averaged"  # folder of a checkpoint
-LOSS_PARTS = ("ce_loss", "eal_loss", "fual_loss")
 
 
 class SERAlignTrainer(Trainer):
@@ -73,7 +73,7 @@ class SERAlignTrainer(Trainer):
             self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
             self.add_callback(UpdateAverage(self.averaged))
         # Sum and number of each loss part since the last log; on the device, so that no batch waits for the host.
-        self._parts = torch.zeros(2, len(LOSS_PARTS), device=self.args.device)
+        self._parts = torch.zeros(2, len(LOSS_NAMES), device=self.args.device)
         # Likewise what each batch and each update gave: "loss" or "gradient", of which utterances, and its value.
         self._seen: list[tuple[str, list[str], Tensor]] = []
         self._ids_of_update: list[str] = []
@@ -125,7 +125,7 @@ class SERAlignTrainer(Trainer):
         if model.training:
             self._seen.append(("loss", ids, outputs.loss.detach()))
             self._ids_of_update += ids
-            for index, name in enumerate(LOSS_PARTS):
+            for index, name in enumerate(LOSS_NAMES):
                 if outputs.get(name) is not None:
                     self._parts[0, index] += outputs[name].detach()
                     self._parts[1, index] += 1
@@ -134,7 +134,7 @@ class SERAlignTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             sums, counts = self.accelerator.reduce(self._parts, reduction="sum").tolist()
-            logs |= {name: total / n for name, total, n in zip(LOSS_PARTS, sums, counts) if n}
+            logs |= {name: total / n for name, total, n in zip(LOSS_NAMES, sums, counts) if n}
             logs |= self._learning_rates
             del logs["learning_rate"]
             if not math.isfinite(logs["loss"]) or not math.isfinite(logs["grad_norm"]):
@@ -257,14 +257,14 @@ def _mean_losses(logged: list[dict[str, float]], first_step: float) -> dict[str,
     """Mean over updates; each logged line is itself the mean over the updates since the line before."""
     before = [first_step, *(line["step"] for line in logged)]
     updates = [line["step"] - step for line, step in zip(logged, before)]
-    names = [name for name in ("loss", *LOSS_PARTS) if logged and name in logged[0]]
+    names = [name for name in ("loss", *LOSS_NAMES) if logged and name in logged[0]]
     return {name: sum(n * line[name] for n, line in zip(updates, logged)) / sum(updates) for name in names}
 
 
 class EpochLines(ProgressCallback):
     """The Trainer's progress bars, with one readable line an epoch instead of a dict a log."""
 
-    NAMES = {"loss": "loss", "ce_loss": "CE", "eal_loss": "EAL", "fual_loss": "FUAL"}
+    NAMES = {"loss": "loss", **LOSS_NAMES}
 
     def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_log = True  # so that the losses of an epoch are complete, however short it is

@@ -16,7 +16,7 @@ from configuration_ser_align import SERAlignConfig
 from core.errors import InputError
 from feature_extraction_ser_align import SERAlignFeatureExtractor
 from heads_ser_align import masked_log_softmax
-from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
+from losses_ser_align import LOSS_NAMES, emotional_attention_loss, frame_to_utterance_alignment_loss
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.batching import BucketSampler
 from recipe.splits import make_split
@@ -28,7 +28,7 @@ settings.register_profile("same", deadline=None, derandomize=True, database=None
 settings.load_profile("same")
 few = settings(max_examples=12)  # of those that run the model
 
-LOSSES = ("loss", "ce_loss", "eal_loss", "fual_loss")
+LOSSES = ("loss", *LOSS_NAMES)
 SEEDS = st.integers(0, 2**32 - 1)
 SECONDS = st.floats(0.06, 1.0)
 

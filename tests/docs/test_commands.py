@@ -28,6 +28,7 @@ ELSEWHERE = {
 }
 # Scripts that a maintainer runs, and what they leave in the repository.
 BY_HAND = {
+    "benchmarks/onnx_export.py": "docs/results/onnx.json",
     "docs/build/make.py": "docs/RESULTS.md",
     "docs/build/page_screenshot.py": "docs/app.png",
     "models/ship.py": "models/ser-align-mini/README.md",

@@ -1,5 +1,6 @@
 """EAL and FUAL against NumPy in float64, by hand, and inside the whole stage-2 head."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,7 +9,9 @@ import reference
 import torch
 from conftest import tiny_model
 
-from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
+from configuration_ser_align import SERAlignConfig
+from losses_ser_align import LOSS_NAMES, emotional_attention_loss, frame_to_utterance_alignment_loss
+from modeling_ser_align import SERAlignOutput
 
 LENGTHS = [5, 2, 1]
 
@@ -164,3 +167,9 @@ def test_the_gradient_of_the_whole_head_agrees_with_numpy(head, monkeypatch):
 
         found = dict(model.named_parameters())[name].grad
         np.testing.assert_allclose(found, reference.gradient(loss, weights[name]), atol=2e-5, err_msg=name)
+
+
+def test_every_loss_of_the_output_has_a_name_in_the_logs():
+    """A part without one would neither be logged nor kept out of the Trainer's evaluation loop."""
+    parts = [field.name for field in dataclasses.fields(SERAlignOutput) if field.name.endswith("_loss")]
+    assert parts == list(LOSS_NAMES) and set(parts) <= set(SERAlignConfig.keys_to_ignore_at_inference)

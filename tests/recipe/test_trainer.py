@@ -10,8 +10,8 @@ from making import make_trainer
 from transformers import TrainerCallback
 
 from core.errors import InputError
+from losses_ser_align import LOSS_NAMES
 from recipe.batching import Collator
-from recipe.trainer import LOSS_PARTS
 
 
 class Recorder(TrainerCallback):
@@ -72,7 +72,7 @@ def expected_logs(trainer, accumulation):
     logs = []
     for start in range(0, 2 * accumulation, accumulation):
         group = outputs[start : start + accumulation]
-        logs.append({n: sum(o[n].item() for o in group) / accumulation for n in ("loss", *LOSS_PARTS)})
+        logs.append({n: sum(o[n].item() for o in group) / accumulation for n in ("loss", *LOSS_NAMES)})
     return logs
 
 
