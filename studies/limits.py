@@ -17,10 +17,10 @@ from transformers import pipeline
 
 from core.json_files import read_json
 from core.librosa_loading import load_librosa
+from fields_ser_align import SAMPLING_RATE
 from studies.reporting import RELIABILITY, write_study
 
 MODEL = Path(__file__).parent.parent / "models" / "ser-align-mini"
-SAMPLING_RATE = 16000
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08 in file names
 
 
