@@ -3,6 +3,7 @@
 import difflib
 import types
 import typing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,9 @@ def check_training_arguments(given: dict[str, Any]) -> dict[str, Any]:
             nearest = difflib.get_close_matches(name, hints, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             raise InputError(f"training_arguments: '{name}' is not one of transformers.TrainingArguments{hint}")
+    # Refused here: the library keeps a half-built DeepSpeed configuration in a global, which breaks every later model.
+    if given.get("deepspeed") and find_spec("deepspeed") is None:
+        raise InputError("training_arguments: deepspeed is not installed: pip install deepspeed, or leave it out")
     return {name: _convert(name, value, hints[name]) for name, value in given.items()}
 
 
