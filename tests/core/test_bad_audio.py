@@ -22,6 +22,8 @@ from models.ship import generate_buzzes
 from recording_ser_align import encode_path, read_blocks
 from studies.fuzz_audio import OUTCOMES, READERS, outcomes
 
+pytestmark = pytest.mark.slow
+
 RATE = 16000
 VOICE = generate_buzzes()["180 Hz"]
 NO_SPEECH = "holds no speech: it is empty or silent"

@@ -8,6 +8,8 @@ import pytest
 from conftest import ROOT
 from filelock import FileLock
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -13,6 +13,8 @@ from recipe.corpora.rows import count_classes
 from recipe.relabelling import select_utterances
 from recipe.splits import make_split
 
+pytestmark = pytest.mark.slow
+
 IMPRO = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
 
 [6.2901 - 8.2357]	Ses01F_impro01_F000	neu	[2.5000, 2.5000, 2.5000]

@@ -14,6 +14,8 @@ from demo.answers import answer, answer_upload
 from demo.uploads import delete_idle_uploads, read_recording
 from inference.evidence import explain
 
+pytestmark = pytest.mark.slow
+
 
 def make_upload_path(folder: Path, name: str = "voice.wav") -> Path:
     """Where an upload called `name` lies: in a folder of its own."""

@@ -13,6 +13,8 @@ from docs.build.make import BLOCKS
 from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
 from docs.build.reliability import build_reliability_page
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_block_is_replaced_and_the_rest_of_the_file_stays(tmp_path):
     page = tmp_path / "page.md"

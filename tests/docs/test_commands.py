@@ -14,6 +14,8 @@ from conftest import ROOT, tiny_model
 from documents import DOCUMENTS, PROGRAMS, read_blocks, read_commands
 from running import predict, run_anew
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = ROOT / "examples" / "speech.flac"
 # Names that stand for a user's own files; the tests put a recording there.
 OWN = ("interview.", "interviews/", "more/", "emotions.", "timelines/")

@@ -10,6 +10,8 @@ from core.errors import InputError
 from experiments.cells import Cell, read_experiment
 from recipe.arguments import parse_arguments
 
+pytestmark = pytest.mark.slow
+
 RUN_CONFIGS = {"cremad": "cremad/base", "iemocap": "iemocap/base", "ravdess": "ravdess/mini"}
 # Every experiment on every corpus, with the run configuration that it is given or names itself.
 TABLES = [

@@ -14,6 +14,8 @@ from transformers import Wav2Vec2FeatureExtractor
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 
+pytestmark = pytest.mark.slow
+
 # One with a GroupNorm over time, one with a stack of positional convolutions, one with depthwise convolutions.
 ENCODERS = ("wav2vec2-group", "data2vec-audio", "wav2vec2-conformer-group")
 NO_CHANCE = {"attention_dropout": 0.0, "hidden_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}

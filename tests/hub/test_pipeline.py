@@ -18,6 +18,8 @@ from pipeline_ser_align import SpeechEmotionRecognitionPipeline, cut_recording
 from recording_ser_align import HOP
 from timeline_ser_align import build_timeline
 
+pytestmark = pytest.mark.slow
+
 RATE = 16000
 
 

@@ -18,6 +18,8 @@ from recipe.corpora import load_corpus
 from recipe.preparing import UtterancePreparer
 from recipe.scoring import predict
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import json, sys
 import numpy as np

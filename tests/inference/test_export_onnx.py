@@ -26,6 +26,8 @@ from inference.onnx_export import OUTPUTS, LogMel, NormalizedWaveform, WaveformM
 from models.ship import MODEL
 from recipe.corpora import load_corpus
 
+pytestmark = pytest.mark.slow
+
 TRIM_DB = 30.0
 LENGTHS = [[16000], [880], [5000, 24017, 1200], [64000, 881, 30000, 30001, 16079]]
 # Runs a script in a process in which torch and transformers cannot be imported.

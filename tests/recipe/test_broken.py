@@ -16,6 +16,8 @@ from core.errors import InputError
 from recipe.broken import drop_broken, find_broken_files
 from recipe.corpora import load_corpus
 
+pytestmark = pytest.mark.slow
+
 TONE = 0.3 * np.sin(np.arange(2 * SAMPLING_RATE) / 10)
 
 

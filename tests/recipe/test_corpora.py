@@ -11,6 +11,8 @@ from core.audio import read_audio
 from core.errors import InputError
 from recipe.corpora import demo, load_corpus, ravdess
 
+pytestmark = pytest.mark.slow
+
 
 def test_audio_of_any_rate_and_number_of_channels_becomes_16_khz_mono(tmp_path):
     """A 440 Hz tone at 48 kHz on the left, silence on the right: the mean is half the tone, still 440 Hz."""

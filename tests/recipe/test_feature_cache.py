@@ -13,6 +13,8 @@ from recipe.batching import Collator
 from recipe.feature_cache import FeatureCache, remove_cache
 from recipe.preparing import UtterancePreparer
 
+pytestmark = pytest.mark.slow
+
 WAVEFORM_ENCODERS = [name for name in TINY_ENCODERS if name != "wav2vec2-bert"]
 
 

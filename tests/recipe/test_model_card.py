@@ -20,6 +20,8 @@ from recipe.arguments import parse_arguments
 from recipe.model_card import hyper_parameters, write_model_card
 from recipe.statistics import ENOUGH_SPEAKERS, speaker_confusions, speaker_interval
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stage_dir(short_run, demo, tmp_path):

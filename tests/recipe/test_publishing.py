@@ -22,6 +22,8 @@ from datasets import DatasetDict
 from running import FILES, SHORT, run_anew
 from transformers import Wav2Vec2FeatureExtractor
 
+pytestmark = pytest.mark.slow
+
 REPO = "someone/ser-align-demo"
 TOKEN = "hf_FAKEnotReallyASecret0123456789"
 # Files of a stage folder that never leave the machine.

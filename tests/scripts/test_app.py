@@ -10,6 +10,8 @@ from conftest import ROOT
 
 from core.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 IMPORTS = """
 import json, runpy, sys
 sys.argv = ["app.py", "--help"]

@@ -25,6 +25,8 @@ from inference.outputs import choose_format, format_audacity, format_csv, format
 from models.ship import generate_buzzes
 from pipeline_ser_align import MIN_DURATION, PAUSE, WINDOW
 
+pytestmark = pytest.mark.slow
+
 RATE = 16000
 
 

@@ -20,6 +20,8 @@ from modeling_ser_align import SERAlignForAudioClassification
 from recipe.checkpoints import checkpoints_in
 from recipe.scoring import score_file
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_each_stage_leaves_a_complete_folder_with_best_and_last_weights(short_run, stage):

@@ -9,6 +9,8 @@ from running import SHORT, lines_of, train
 
 from recipe.corpora import load_corpus
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = [*SHORT, "--stage", "1", "--num_validation_speakers", "2"]
 
 
