@@ -1,6 +1,6 @@
 """Configuration of SER-Align: which encoder, which pooling, which alignment losses.
 
-Part of the model as it travels on the Hugging Face Hub: imports nothing of the project.
+Part of the model code on the Hugging Face Hub; imports nothing from the project.
 """
 
 import difflib
@@ -41,7 +41,7 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             data2vec-audio, unispeech, unispeech-sat, wav2vec2-conformer. Log-mel frames: wav2vec2-bert.
         calibration_temperature: logits of utterance and frames are divided by it, so that their softmax is
             calibrated (Guo et al. 2017); train.py fits it on validation data. Ours; 1 changes nothing. Earlier
-            releases called it `temperature`, and their configurations go on loading.
+            releases called it `temperature`; their configurations still load.
         trim_db: training trimmed leading and trailing audio this many dB below the peak, and the pipeline does the
             same to recordings. Ours; None trims nothing.
 
@@ -83,7 +83,7 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "SERAlignConfig":
-        """As in transformers, but what stands in a file does not choose code that would be fetched and run."""
+        """As in transformers, but a configuration file cannot select code to download and run."""
         for part in (config_dict, config_dict.get("encoder_config")):
             refuse_attention_code(part if isinstance(part, dict) else {})
         return super().from_dict(config_dict, **kwargs)
@@ -147,7 +147,7 @@ def _read_model_type(encoder_config: dict | PreTrainedConfig | None) -> str:
 
 
 def _refuse_misspelt(unknown: dict[str, Any]) -> None:
-    """The base class keeps any unknown keyword in silence: a typo would leave the default in force."""
+    """The base class accepts unknown keywords silently, so a typo would leave the default unchanged."""
     ours = [field.name for field in fields(SERAlignConfig) if "help" in field.metadata]
     known = [*ours, "encoder_config", "id2label", "num_labels"]
     for name in set(unknown) - set(known):
@@ -160,7 +160,7 @@ SERAlignConfig.register_for_auto_class()
 
 
 def refuse_attention_code(config_dict: dict[str, Any]) -> None:
-    """The library fetches and runs an attention implementation that is called owner/name, without asking."""
+    """transformers downloads and runs an attention implementation named owner/name without asking."""
     for name, value in config_dict.items():
         if "attn_implementation" in name and "/" in str(value):
             raise ValueError(f"{name}={value!r} is code from the Hub, which is not run: remove it from config.json")

@@ -1,6 +1,6 @@
 """The poolings of SER-Align: frames of an encoder to one utterance vector and one weight per frame.
 
-Part of the model as it travels on the Hugging Face Hub: needs torch and transformers alone.
+Part of the model code on the Hugging Face Hub; requires only torch and transformers.
 """
 
 import math

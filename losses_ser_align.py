@@ -2,7 +2,7 @@
 
 A loss is a plain function of tensors. Its weight is a field of SERAlignConfig.
 
-Part of the model as it travels on the Hugging Face Hub: needs torch alone.
+Part of the model code on the Hugging Face Hub; requires only torch.
 """
 
 import torch

@@ -3,7 +3,7 @@
 Any format and rate becomes 16 kHz mono float32, block by block, so memory does not grow with the recording. A model
 trained on utterances scores utterances best, so a long recording is cut into phrases, the speech between two pauses.
 
-Part of the model as it travels on the Hugging Face Hub: imports only the other files of the model.
+Part of the model code on the Hugging Face Hub; imports only the other files of the model.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Write examples/speech.flac: two utterances of an actor whom the model that ships has never heard.
+"""Write examples/speech.flac: two utterances of an actor who is not in the training data of the shipped model.
 
     python examples/make_speech.py RAVDESS
 

@@ -1,4 +1,4 @@
-"""Train the model that ships and write it to models/ser-align-mini with its card.
+"""Train the shipped model and write it to models/ser-align-mini with its model card.
 
     python -m models.ship --data_dir RAVDESS
 
@@ -55,8 +55,8 @@ FILES = (
 ATTRIBUTION = """## Attribution
 
 Trained on The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS), Steven R.
-Livingstone and Frank A. Russo, 2018, https://doi.org/10.5281/zenodo.1188976; changed here: resampled, trimmed, varied,
-and learned from. Its licence, CC BY-NC-SA 4.0, holds for the weights: not for commercial use.
+Livingstone and Frank A. Russo, 2018, https://doi.org/10.5281/zenodo.1188976. Changes: resampled, trimmed, augmented, and
+used for training. The weights are under the same licence, CC BY-NC-SA 4.0: not for commercial use.
 """
 # Emotion and intensity in RAVDESS file names, for the README's figure. Neutral has normal intensity only.
 SIX = (
@@ -67,12 +67,13 @@ SIX = (
     ("02", "02", "calm"),
     ("06", "02", "fearful"),
 )
-WHAT_IT_LEARNED = """## What this model knows and what it does not
+WHAT_IT_LEARNED = """## Limitations
 
-Twenty actors of one accent spoke two sentences ("Kids are talking by the door", "Dogs are sitting by the door") in a
-studio and were asked to show an emotion. From that a model learns how acted emotion sounds: pitch, tempo, voice
-quality, the course of loudness. It has never heard spontaneous feeling, other words or languages, children or old
-people, music, telephones, or two people at once; and actors overdo what people hide.
+The training data are studio recordings of twenty actors with one accent, who spoke two sentences ("Kids are talking by
+the door", "Dogs are sitting by the door") with instructed emotions. The model learns how acted emotion sounds: pitch,
+tempo, voice quality and loudness contour. It has not been trained on spontaneous emotion, other words or languages,
+children, older people, music, telephone speech or overlapping speakers. Acted emotion is also more exaggerated than
+everyday speech.
 
 """
 
@@ -103,9 +104,9 @@ def build_notes() -> str:
     """The sections of the model card beyond the scores of this one split."""
     rows = read_score_rows()
     lines = [
-        "## How good the recipe is",
+        "## Evaluation on six folds",
         "",
-        "The score to go by is that of the same recipe on six folds, which test each actor once:",
+        "The most reliable estimate is the score of the same recipe on six folds, which test each actor once:",
         "",
         "| six speaker-disjoint folds | UA, selected epoch | UA, last epoch |",
         "|---|---|---|",
@@ -120,7 +121,7 @@ def build_notes() -> str:
         lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
     lines += [
         "",
-        "In brackets the 95 % bootstrap interval over speakers. Made by `experiment.py`, see docs/RESULTS.md.",
+        "Brackets give the 95 % bootstrap interval over speakers. Computed by `experiment.py`, see docs/RESULTS.md.",
         "",
     ]
     return "\n".join(lines) + "\n" + WHAT_IT_LEARNED + ATTRIBUTION
@@ -145,8 +146,8 @@ recognize = pipeline("speech-emotion-recognition", "models/ser-align-mini", trus
 answer = recognize("examples/speech.flac", return_timeline=True)
 for segment in answer["timeline"]:
     print(f"{segment['start']:.2f} - {segment['end']:.2f} s  {segment['label']:9} {segment['score']:.2f}")"""
-CAPTION = """The actor, whom the model has never heard, plays calm and then surprised. The model gets one of the
-two right, about its average ([how this file was made](examples/README.md))."""
+CAPTION = """The actor, who is not in the training data, plays calm and then surprised. The model classifies one of the two
+correctly, close to its average ([how this file was made](examples/README.md))."""
 
 
 def build_shipped_block() -> list[str]:

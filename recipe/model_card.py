@@ -1,4 +1,4 @@
-"""The model card of a stage folder, filled from what was measured."""
+"""The model card of a stage folder, filled with the measured scores."""
 
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ TEMPLATE = Path(__file__).parent / "model_card_template.md"
 # Test speakers that a model card lists by name.
 MOST_NAMES = 24
 METRIC_NAMES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}
-# What the files of a model run on at least, alone in their folder: tried by studies/oldest_versions.py.
+# The oldest versions that a model folder runs on without this project, tested by studies/oldest_versions.py.
 OLDEST = {"transformers": "5.20.0", "torch": "2.6.0", "numpy": "1.26.4"}
 
-# Both ends, or None where it cannot be given.
+# Lower and upper end, or None if it cannot be computed.
 Interval = tuple[float, float] | None
 
 
@@ -33,9 +33,9 @@ def write_model_card(
     """README.md of a stage folder, from its results and its predictions.jsonl.
 
     Args:
-        where: the name that its snippets load, a Hub name or the folder.
-        notes: Markdown that stands between the use and the data.
-        revision: commit on the Hub whose code the snippets run; for a folder there is none.
+        where: the name that the snippets load, a Hub name or the folder.
+        notes: Markdown inserted between the sections on use and data.
+        revision: commit on the Hub whose code the snippets run; empty for a folder.
     """
     corpus, labels = args.data.corpus, results["labels"]
     tested = args.data.test_corpus or corpus
@@ -81,7 +81,7 @@ def write_model_card(
 
 
 def _card_data(results: dict[str, Any], args: Arguments, intervals: dict[str, Interval]) -> ModelCardData:
-    """What the Hub reads: licence, base model, and the test scores of the best weights with their intervals."""
+    """Metadata for the Hub: licence, base model, and the test scores of the best weights with their intervals."""
     corpus, encoder = args.data.corpus, args.model.encoder
     tested = args.data.test_corpus or corpus
     units = "speakers" if speakers_known(results["speakers"]["test"]) else "utterances"
@@ -141,7 +141,7 @@ def _interval(interval: Interval) -> str:
 
 
 def _interval_sentence(speakers: list[str]) -> str:
-    """What the intervals are drawn over, and how little they mean with few speakers."""
+    """What the intervals are computed over, and a warning if there are few speakers."""
     if not speakers_known(speakers):
         return (
             "Intervals are 95 % bootstrap intervals over utterances, since the corpus does not name every speaker: "
@@ -151,12 +151,12 @@ def _interval_sentence(speakers: list[str]) -> str:
         return "There is one test speaker, so there is no interval: how much scores vary between speakers is unknown."
     sentence = f"Intervals are 95 % bootstrap intervals over the {len(speakers)} test speakers"
     if len(speakers) < ENOUGH_SPEAKERS:
-        return f"{sentence}, which are too few: the intervals are too narrow."
+        return f"{sentence}, which is too few, so the intervals are too narrow."
     return f"{sentence}."
 
 
 def _class_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
-    """Recall, precision, F1 and number of utterances of each class; `-` where a share of nothing is asked for."""
+    """Recall, precision, F1 and number of utterances of each class; `-` where it is undefined."""
     columns = precision_recall_fscore_support(
         [line["label"] for line in lines], [line["prediction"] for line in lines], labels=labels, zero_division=np.nan
     )
@@ -171,7 +171,7 @@ def _share(value: float) -> str:
 
 
 def _gender_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
-    """Scores of women and men, where the corpus says who is one."""
+    """Scores of women and men, if the corpus gives the gender."""
     genders = {line["speaker"]: line["gender"] for line in lines}
     rows = score_genders(speaker_confusions(lines, labels), genders)
     # Utterances without a speaker are units of their own, not speakers.
@@ -202,8 +202,8 @@ def _split_sentence(results: dict[str, Any]) -> str:
         else f"{len(parts['test'])} speakers"
     )
     return (
-        f"No speaker is in two sets: {len(known['train'])} train, {len(known['validation'])} validate "
-        f"({counts['validation']} utterances), {len(parts['test'])} test ({counts['test']} utterances: {names})."
+        f"No speaker is in two sets: {len(known['train'])} for training, {len(known['validation'])} for validation "
+        f"({counts['validation']} utterances), {len(parts['test'])} for test ({counts['test']} utterances: {names})."
         + (f" The speakers of {unknown} training utterances are unknown." if unknown else "")
     )
 
@@ -216,7 +216,7 @@ def _epoch_row(line: dict[str, float], results: dict[str, Any]) -> dict[str, str
 
 
 def hyper_parameters(args: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options that decide the outcome: those that differ from the defaults, and the others."""
+    """The options that affect the result: those that differ from the defaults, and the others."""
     defaults = Arguments().flat()
     values = {name: value for name, value in args.without_paths().items() if name not in FREE_TO_CHANGE}
     changed = {name: value for name, value in values.items() if value != defaults[name]}

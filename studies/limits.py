@@ -1,4 +1,4 @@
-"""What the model that ships does with telephone speech and with silence that nobody cut.
+"""Evaluate the shipped model on telephone speech and on untrimmed silence.
 
     python -m studies.limits --data_dir RAVDESS
 
@@ -41,8 +41,8 @@ def measure_limits(data_dir: Path) -> None:
     rows = [{"what": name, "measured": f"UA {100 * value:.1f} %"} for name, value in ua.items()]
     command = "python -m studies.limits --data_dir RAVDESS"
     notes = (
-        f"The model that ships on the {len(files)} utterances of its test actors, {' and '.join(actors)}; chance is "
-        f"{100 / len(EMOTIONS):.1f} %. `predict.py` and the pipeline of this project cut silence; "
+        f"The shipped model on the {len(files)} utterances of its test actors, {' and '.join(actors)}; chance is "
+        f"{100 / len(EMOTIONS):.1f} %. `predict.py` and the pipeline of this project trim silence; "
         '`pipeline("audio-classification")` and a bare forward pass do not.'
     )
     write_study(RELIABILITY / "limits.json", "Telephone speech and silence", command, rows, notes, ua=ua)

@@ -1,7 +1,7 @@
 """Speech encoders of transformers, one adapter for each family.
 
 An adapter knows what its family reads, how many frames it gives, what its frozen part is and how to make it exact in a
-batch: an utterance gets the same frames alone and padded among longer ones. As the library ships them, padding reaches
+batch: an utterance gets the same frames alone and padded among longer ones. In transformers, padding affects
 an utterance's own frames in three places:
 
 - the GroupNorm of the first convolution takes its statistics over time, padding included;
@@ -12,7 +12,7 @@ an utterance's own frames in three places:
 The lengths of a batch belong to the call, never to a module: two threads may share a model, and activation
 checkpointing recomputes a layer with the arguments of its own call.
 
-Part of the model as it travels on the Hugging Face Hub: needs torch and transformers alone.
+Part of the model code on the Hugging Face Hub; requires only torch and transformers.
 """
 
 import math
@@ -62,7 +62,7 @@ class BatchLengths(NamedTuple):
 
 
 class _RunningCall(threading.local):
-    """What the modules of an encoder know about the call that runs, in each thread its own; None: nothing is padded.
+    """What the modules of an encoder know about the current call, one per thread; None means no padding.
 
     A context variable would do, but torch.compile cannot trace one.
     """
@@ -250,7 +250,7 @@ class WaveformFamily:
         return Wav2Vec2FeatureExtractor(do_normalize=True)
 
     def prepare(self, encoder: PreTrainedModel) -> None:
-        """Make it exact in a batch, in place; weights and their names stay, and doing it twice does no harm."""
+        """Make it exact in a batch, in place; weights and their names do not change, and calling it twice is safe."""
         if isinstance(encoder.feature_extractor, ExactFeatureEncoder):
             return
         encoder.feature_extractor = ExactFeatureEncoder(encoder.feature_extractor)

@@ -4,7 +4,7 @@ The front end of pretrained Wav2Vec2-BERT normalises each mel bin over the utter
 from the whole utterance: that removes the gain of the recording but keeps the spectral tilt and the energy contour,
 which carry emotion.
 
-Part of the model as it travels on the Hugging Face Hub: imports nothing of the project.
+Part of the model code on the Hugging Face Hub; imports nothing from the project.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""The options of SER-Align's model: each stands here once, with its default, range, meaning and source.
+"""The options of the SER-Align model: each is declared here once, with its default, range, meaning and source.
 
-`SERAlignConfig` inherits them, and so does the command line of train.py. Part of the model as it travels on the
-Hugging Face Hub; imports the standard library alone, so that `--help` answers at once.
+`SERAlignConfig` inherits them, and so does the command line of train.py. Part of the model code on the
+Hugging Face Hub; imports only the standard library, so that `--help` is fast.
 """
 
 import math
@@ -31,7 +31,7 @@ def option(
     both_stages: bool = False,
     per_cell: bool = False,
 ) -> Any:
-    """A dataclass field that carries everything there is to know about an option.
+    """A dataclass field with all the metadata of an option.
 
     Args:
         default: its value where none is given; a list or dict is copied.
@@ -41,8 +41,8 @@ def option(
         minimum, maximum: smallest and largest valid number; above, below: the same, without the number itself.
         choices: what the command line offers, where that is less than the field's type allows.
         formerly: its name in earlier releases.
-        is_path: names a place on one person's disk, so it is never published.
-        may_change: does not change the outcome, so an interrupted run may go on with another value.
+        is_path: a path on the user's machine, so it is never published.
+        may_change: does not change the outcome, so an interrupted run may resume with another value.
         both_stages: holds for the whole run, so no stage can have its own.
         per_cell: set by an experiment for each of its runs.
     """
@@ -110,8 +110,8 @@ class SERAlignFields:
     """model: the pooling of stage 2 and the losses
 
     Source: Byun and Lee, "Frame and Utterance Emotional Alignment for Speech Emotion Recognition", Future Internet
-    2025, 17(11), 509. "paper" marks what it states; "ours" marks how we read it where its words leave room, and what
-    we add. EAL and FUAL need the CLS output: they act with pooling="cls" alone.
+    2025, 17(11), 509. "paper" marks what it states; "ours" marks our interpretation where it is ambiguous, and our
+    additions. EAL and FUAL need the CLS output, so they require pooling="cls".
     """
 
     pooling: Literal["attentive", "self_attention", "cls"] = option(

@@ -5,7 +5,7 @@ classifier labels both the utterance and each frame. Two losses align the frames
 (Byun and Lee, Future Internet 2025, 17(11), 509). Padding never changes a score: an utterance gets the
 same logits alone and in a batch, for every supported encoder.
 
-Part of the model as it travels on the Hugging Face Hub: needs torch and transformers alone.
+Part of the model code on the Hugging Face Hub; requires only torch and transformers.
 """
 
 import copy

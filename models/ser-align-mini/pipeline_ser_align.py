@@ -7,7 +7,7 @@
 Recordings may have any format, rate and length. WAV, FLAC, OGG and MP3 need no ffmpeg, and memory does not grow with
 the recording.
 
-Part of the model as it travels on the Hugging Face Hub: needs torch, transformers, soundfile and soxr alone.
+Part of the model code on the Hugging Face Hub; requires only torch, transformers, soundfile and soxr.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,6 +1,6 @@
 """The emotion timeline: overlapping windows and their scores become segments of one emotion each.
 
-Part of the model as it travels on the Hugging Face Hub: needs NumPy alone.
+Part of the model code on the Hugging Face Hub; requires only NumPy.
 """
 
 from itertools import pairwise
