@@ -55,8 +55,8 @@ FILES = (
 ATTRIBUTION = """## Attribution
 
 Trained on The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS), Steven R.
-Livingstone and Frank A. Russo, 2018, https://doi.org/10.5281/zenodo.1188976. Changes: resampled, trimmed, augmented, and
-used for training. The weights are under the same licence, CC BY-NC-SA 4.0: not for commercial use.
+Livingstone and Frank A. Russo, 2018, https://doi.org/10.5281/zenodo.1188976. Changes: resampled, trimmed, augmented,
+and used for training. The weights are under the same licence, CC BY-NC-SA 4.0: not for commercial use.
 """
 # Emotion and intensity in RAVDESS file names, for the README's figure. Neutral has normal intensity only.
 SIX = (
@@ -146,8 +146,8 @@ recognize = pipeline("speech-emotion-recognition", "models/ser-align-mini", trus
 answer = recognize("examples/speech.flac", return_timeline=True)
 for segment in answer["timeline"]:
     print(f"{segment['start']:.2f} - {segment['end']:.2f} s  {segment['label']:9} {segment['score']:.2f}")"""
-CAPTION = """The actor, who is not in the training data, plays calm and then surprised. The model classifies one of the two
-correctly, close to its average ([how this file was made](examples/README.md))."""
+CAPTION = """The actor, who is not in the training data, plays calm and then surprised. The model classifies one of the
+two correctly, close to its average ([how this file was made](examples/README.md))."""
 
 
 def build_shipped_block() -> list[str]:
