@@ -92,7 +92,7 @@ def test_recall_by_class_and_ua_by_gender_are_those_of_scikit_learn(stage_dir):
     ("rename", "sentence"),
     [
         (lambda number: "anna", "There is one test speaker, so there is no interval"),
-        (lambda number: f"s{number % 2}", "over the 2 test speakers, which are too few"),
+        (lambda number: f"s{number % 2}", "over the 2 test speakers, which is too few"),
         (lambda number: f"s{number % ENOUGH_SPEAKERS}", f"over the {ENOUGH_SPEAKERS} test speakers."),
         (lambda number: f"utterance:{number}", "over utterances, since the corpus does not name every speaker"),
     ],
