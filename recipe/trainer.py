@@ -32,7 +32,7 @@ class SERAlignTrainer(Trainer):
     Args:
         watched_test: scored after each evaluation as `test_ua`, if given; never decides anything.
         durations, bucket_batches: seconds of each training utterance, and how strictly batches follow them
-            (`DurationSampler`).
+            (`BucketSampler`).
         ema_decay: decay of the exponential moving average of the weights, which is then what is evaluated and
             what `AVERAGED` in each checkpoint holds; 0 averages nothing.
         pooling_learning_rate, classifier_learning_rate: of the new parts; `args.learning_rate` is the
