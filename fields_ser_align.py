@@ -1,7 +1,8 @@
 """The options of the SER-Align model: each is declared here once, with its default, range, meaning and source.
 
-`SERAlignConfig` inherits them, and so does the command line of train.py. Part of the model code on the
-Hugging Face Hub; imports only the standard library, so that `--help` is fast.
+`SERAlignConfig` inherits them, and so does the command line of train.py. The sampling rate and `printable` are here
+too, since the model code and the rest of the project both need them. Part of the model code on the Hugging Face Hub;
+imports only the standard library, so that `--help` is fast.
 """
 
 import math
@@ -13,6 +14,11 @@ from typing import Any, Literal
 SAMPLING_RATE = 16_000  # Hz, of everything that the model reads
 
 Source = Literal["paper", "ours"]
+
+
+def printable(text: str) -> str:
+    """Text on one line, with control characters written out: a line break becomes \\n, an escape \\x1b."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def option(

@@ -3,6 +3,8 @@
 Decoding, resampling and trimming are those of recording_ser_align.py, so that training hears what inference hears.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from recording_ser_align import (
     trim,
 )
 
-__all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "read_audio", "read_duration"]
+__all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "measure_peak", "read_audio", "read_duration"]
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
 EMPTY = "holds no audio (0 samples); remove it or record it again"
@@ -31,12 +33,9 @@ def read_duration(path: str | Path) -> float:
     Raises:
         InputError: the file is missing, empty or not audio.
     """
-    try:
-        with open_audio(path) as file:
-            check_rate(file.samplerate, describe_recording(path))
-            duration = file.frames / file.samplerate
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    with _name_refusals(), open_audio(path) as file:
+        check_rate(file.samplerate, describe_recording(path))
+        duration = file.frames / file.samplerate
     if duration <= 0:
         raise InputError(f"{describe_recording(path)} {EMPTY}")
     return duration
@@ -56,12 +55,33 @@ def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
     Raises:
         InputError: the file is missing, empty, damaged or not audio, or holds values that are not finite.
     """
-    try:
+    with _name_refusals():
         blocks, rate = read_samples(path, allow_ffmpeg=False)
         parts = list(resample(mix_down(blocks), rate))
-    except ValueError as error:
-        raise InputError(str(error)) from None
     if not any(map(len, parts)):
         raise InputError(f"{describe_recording(path)} {EMPTY}")
     _, waveform = trim(np.concatenate(parts), trim_db)
     return np.ascontiguousarray(waveform)
+
+
+def measure_peak(path: str | Path) -> float:
+    """Decode a whole file, at its own rate, and return the largest magnitude of its mono mix.
+
+    Raises:
+        InputError: as `read_audio`.
+    """
+    with _name_refusals():
+        blocks, _ = read_samples(path, allow_ffmpeg=False)
+        peaks = [np.abs(block).max() for block in mix_down(blocks) if len(block)]
+    if not peaks:
+        raise InputError(f"{describe_recording(path)} {EMPTY}")
+    return float(max(peaks))
+
+
+@contextmanager
+def _name_refusals() -> Iterator[None]:
+    """Raise InputError for what the reader of recordings refuses within this block."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(str(error)) from None

@@ -3,15 +3,12 @@
 import re
 from typing import Any
 
+from fields_ser_align import printable
+
 # What Markdown, or HTML within it, would interpret; an underscore inside a word is plain text.
 MARKUP = re.compile(r"[\\`*{}\[\]<>|#~$&!]|(?<![^\W_])_|_(?![^\W_])")
 # What starts a formula in spreadsheets, also in full width; the apostrophe itself, so that escaping is reversible.
 BEGINS_FORMULA = tuple("=+-@\t\r\n'\uff1d\uff0b\uff0d\uff20")
-
-
-def printable(text: str) -> str:
-    """Text on one line, with control characters written out: a line break becomes \\n, an escape \\x1b."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def markdown_text(text: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from demo.memory import release_memory
 from demo.uploads import delete_upload, read_recording
 from inference.evidence import explain_frames
-from inference.figure import choose_colours, draw
+from inference.figure import choose_colours, draw_outline
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import describe_recording
 
@@ -57,11 +57,13 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
 def answer(recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray, name: str, note: str = "") -> str:
     """Answer a recording (samples,) at 16 kHz in HTML; `note` is HTML. Raises ValueError if it holds no speech."""
     start = time.perf_counter()
-    result: dict[str, Any] = recognize(waveform, return_timeline=True, return_frames=True)  # type: ignore[assignment]
-    evidence = explain_frames(result.pop("frames"))
+    result: dict[str, Any] = recognize(  # type: ignore[assignment]
+        waveform, return_timeline=True, return_frames=True, return_outline=True
+    )
+    evidence, outline = explain_frames(result.pop("frames")), result.pop("outline")
     labels = list(recognize.model.config.id2label.values())
     record = {"file": name, "channel": None, **result}
-    pictures = "".join(render_figure(waveform, record, labels, evidence, dark) for dark in (False, True))
+    pictures = "".join(render_figure(outline, record, labels, evidence, dark) for dark in (False, True))
     seconds = time.perf_counter() - start
     colour = choose_colours(labels)
     best = result["scores"][0]["label"]
@@ -96,13 +98,13 @@ def render_scores(scores: list[dict[str, Any]], colour: dict[str, str]) -> str:
 
 
 def render_figure(
-    waveform: np.ndarray, record: dict[str, Any], labels: list[str], evidence: dict[str, Any], dark: bool
+    outline: np.ndarray, record: dict[str, Any], labels: list[str], evidence: dict[str, Any], dark: bool
 ) -> str:
     """Waveform and timeline as an image inside the page, in one shape for computers and one for phones."""
     sources = []
     for size, dpi in (WIDE, NARROW):
         content = io.BytesIO()
-        figure = draw(waveform, record, labels, evidence, dark, size)
+        figure = draw_outline(outline, record, labels, evidence, dark, size)
         figure.savefig(content, format="png", dpi=dpi, facecolor=figure.get_facecolor())
         sources.append(f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}")
     wide, narrow = sources

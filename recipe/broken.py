@@ -1,11 +1,10 @@
 """Broken files of a corpus: every file is read once before training, and those that cannot be used are dropped."""
 
-import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from core.audio import read_audio
+from core.audio import measure_peak
 from core.errors import InputError, warn
 from recording_ser_align import SILENCE_DB, describe_recording
 
@@ -31,10 +30,10 @@ def find_broken_files(rows: Dataset, first: int = 0, step: int = 1) -> dict[int,
 def explain_broken(path: str) -> str | None:
     """Explain in one line why a file cannot be used; None if it can."""
     try:
-        waveform = read_audio(path)
+        peak = measure_peak(path)
     except InputError as error:
         return str(error)
-    if np.abs(waveform).max() < 10 ** (SILENCE_DB / 20):
+    if peak < 10 ** (SILENCE_DB / 20):
         return f"{describe_recording(path)} is silent; remove it or record it again"
     return None
 

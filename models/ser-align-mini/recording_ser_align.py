@@ -22,11 +22,11 @@ import soundfile
 import soxr
 
 try:
-    from .fields_ser_align import SAMPLING_RATE
+    from .fields_ser_align import SAMPLING_RATE, printable
 except ImportError:
     if __package__:
         raise
-    from fields_ser_align import SAMPLING_RATE
+    from fields_ser_align import SAMPLING_RATE, printable
 
 BLOCK_SECONDS = 30.0
 BLOCK_VALUES = 2**24  # samples of all channels in one block, whatever a header promises: 64 MB
@@ -133,17 +133,12 @@ def check_rate(rate: int, name: str) -> None:
 
 def describe_recording(recording: Any) -> str:
     """The name of a recording in messages: its path on one line, or `the recording`."""
-    return _to_one_line(str(recording)) if isinstance(recording, str | Path) else "the recording"
-
-
-def _to_one_line(text: str) -> str:
-    """Escape line breaks and terminal controls, as `core.escaping.printable`, which does not travel with the model."""
-    return repr(text)[1:-1].replace("\\\\", "\\")
+    return printable(str(recording)) if isinstance(recording, str | Path) else "the recording"
 
 
 def _describe_reason(message: str) -> str:
     """A library's message as part of ours."""
-    return _to_one_line(" ".join(message.split()).rstrip("."))
+    return printable(" ".join(message.split()).rstrip("."))
 
 
 def _check_samples(blocks: Iterator[np.ndarray], name: str) -> Iterator[np.ndarray]:

@@ -80,10 +80,19 @@ def test_what_is_no_recording_is_one_line(recording, message):
 
 
 @pytest.mark.parametrize(
-    "name", ["two\nlines \x1b[31m.wav", "Ünï 声.wav", "it's.wav", "C:\\a.wav", "\udcff.wav", "\u202e.wav"]
+    ("name", "shown"),
+    [
+        ("two\nlines \x1b[31m.wav", "two\\nlines \\x1b[31m.wav"),
+        ("Ünï 声.wav", "Ünï 声.wav"),
+        ("it's.wav", "it's.wav"),
+        ('it\'s "a".wav', 'it\'s "a".wav'),
+        ("C:\\a.wav", "C:\\a.wav"),
+        ("\udcff.wav", "\\udcff.wav"),
+        ("\u202e.wav", "\\u202e.wav"),
+    ],
 )
-def test_names_are_escaped_as_in_the_rest_of_the_project(name):
-    assert describe_recording(name) == printable(name)
+def test_names_are_escaped_as_in_the_rest_of_the_project(name, shown):
+    assert describe_recording(name) == printable(name) == shown
 
 
 def test_a_channel_that_is_not_there_and_a_file_cut_short(tmp_path):
