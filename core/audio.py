@@ -18,8 +18,8 @@ from recording_ser_align import (
     open_audio,
     read_samples,
     resample,
-    trim,
 )
+from speech_ser_align import trim
 
 __all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "measure_peak", "read_audio", "read_duration"]
 

@@ -13,7 +13,8 @@ from core.loading import load_pipeline
 from experiments.diarization import concatenate_utterances, measure_drops, score_methods
 from experiments.report import make_environment
 from experiments.tables import write_csv
-from recording_ser_align import SAMPLING_RATE, trim
+from recording_ser_align import SAMPLING_RATE
+from speech_ser_align import trim
 
 TEMPLATE = Path(__file__).parent / "diarization_template.md"
 

@@ -10,14 +10,8 @@ import soxr
 
 from core.errors import InputError
 from pipeline_ser_align import PAUSE, WINDOW, SpeechEmotionRecognitionPipeline
-from recording_ser_align import (
-    SAMPLING_RATE,
-    SHORTEST_PHRASE,
-    check_rate,
-    find_phrase_spans,
-    find_speech_threshold,
-    measure_levels,
-)
+from recording_ser_align import SAMPLING_RATE, check_rate
+from speech_ser_align import SHORTEST_PHRASE, find_phrase_spans, find_speech_threshold, measure_levels
 
 MEMORY = 30  # seconds that are kept, to separate speech from pauses
 FILE_SIGNATURES = (b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04", b"FORM")

@@ -33,7 +33,8 @@ from inference.figure import draw, save
 from recipe.arguments import parse_arguments
 from recipe.model_card import write_model_card
 from recipe.run import run
-from recording_ser_align import SAMPLING_RATE, trim
+from recording_ser_align import SAMPLING_RATE
+from speech_ser_align import trim
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "models" / "ser-align-mini"

@@ -6,7 +6,8 @@ from tqdm.auto import tqdm
 
 from core.audio import measure_peak
 from core.errors import InputError, warn
-from recording_ser_align import SILENCE_DB, describe_recording
+from recording_ser_align import describe_recording
+from speech_ser_align import SILENCE_DB
 
 MOST_NAMED = 10
 

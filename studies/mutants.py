@@ -43,9 +43,13 @@ FILES = {
         "hub/test_shipped_model recipe/test_calibration scripts/test_predict demo/test_page",
     ),
     "recording_ser_align.py": (
-        24,
+        16,
         "hub/test_recording core/test_bad_audio hub/test_pipeline core/test_properties recipe/test_corpora "
         "scripts/test_predict",
+    ),
+    "speech_ser_align.py": (
+        8,
+        "hub/test_recording hub/test_pipeline core/test_properties recipe/test_corpora scripts/test_predict",
     ),
     "configuration_ser_align.py": (
         10,

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.errors import InputError
 from docs.build.blocks import run_snippet
-from recipe.results import describe_fold, read_results, score_lines, describe_unseen
+from recipe.results import describe_fold, describe_unseen, read_results, score_lines
 
 matplotlib.use("Agg")
 # Two Okabe-Ito colours; line styles distinguish the curves in black and white.

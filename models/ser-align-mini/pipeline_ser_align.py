@@ -23,28 +23,14 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 try:
-    from .recording_ser_align import (
-        SAMPLING_RATE,
-        SHORTEST_PHRASE,
-        cut_phrases,
-        cut_windows,
-        describe_recording,
-        read_blocks,
-        trim,
-    )
+    from .recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
+    from .speech_ser_align import SHORTEST_PHRASE, cut_phrases, cut_windows, trim
     from .timeline_ser_align import build_timeline
 except ImportError:
     if __package__:  # inside a package the relative import must work: do not hide its error
         raise
-    from recording_ser_align import (
-        SAMPLING_RATE,
-        SHORTEST_PHRASE,
-        cut_phrases,
-        cut_windows,
-        describe_recording,
-        read_blocks,
-        trim,
-    )
+    from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
+    from speech_ser_align import SHORTEST_PHRASE, cut_phrases, cut_windows, trim
     from timeline_ser_align import build_timeline
 
 TASK = "speech-emotion-recognition"

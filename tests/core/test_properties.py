@@ -20,7 +20,7 @@ from losses_ser_align import LOSS_NAMES, emotional_attention_loss, frame_to_utte
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.batching import BucketSampler
 from recipe.splits import make_split
-from recording_ser_align import Phrase, cut_windows
+from speech_ser_align import Phrase, cut_windows
 from timeline_ser_align import build_timeline
 
 # The same cases in every run, so that a failure is due to the change at hand.

@@ -15,7 +15,7 @@ from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import MODEL
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline, cut_recording
-from recording_ser_align import HOP
+from speech_ser_align import HOP
 from timeline_ser_align import build_timeline
 
 pytestmark = pytest.mark.slow

@@ -9,17 +9,8 @@ import pytest
 import soundfile
 
 from core.escaping import printable
-from recording_ser_align import (
-    HOP,
-    SAMPLING_RATE,
-    cut_phrases,
-    describe_recording,
-    find_loud_intervals,
-    find_speech_threshold,
-    measure_levels,
-    read_blocks,
-    trim,
-)
+from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
+from speech_ser_align import HOP, cut_phrases, find_loud_intervals, find_speech_threshold, measure_levels, trim
 
 
 def voice(seconds, level=0.3, seed=0):
