@@ -1,1 +1,1 @@
-"""What only training and evaluation need. The Hub files at the top level import nothing of it."""
+"""Code for training and evaluation. The Hub files in the root folder do not import it."""

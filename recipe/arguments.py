@@ -1,6 +1,6 @@
-"""Command line and YAML to the arguments of a run: defaults, then the YAML file, then the command line.
+"""Parses the arguments of a run. The command line overrides the YAML file, which overrides the defaults.
 
-Nothing heavy is imported here, so that `python train.py --help` answers at once.
+Imports nothing heavy, so that `python train.py --help` is instant.
 """
 
 import argparse
@@ -27,21 +27,21 @@ from recipe.options import (
 )
 
 STAGE_SECTIONS = ("stage1", "stage2")
-# Mappings of which a later layer replaces single keys.
+# Mappings that are merged key by key; of any other option, the last value wins.
 MERGED = ("encoder_config", "training_arguments")
-# argparse's way to take `--bf16` as `--bf16 true`, and several numbers
+# Lets argparse read `--bf16` as `--bf16 true`, and several numbers for one option.
 _NARGS: dict[Any, dict[str, Any]] = {bool: {"nargs": "?", "const": "true"}, list[float]: {"nargs": "+"}}
 _METAVARS = {bool: "BOOL", int: "INT", float: "FLOAT", str: "TEXT", dict: "JSON", list[float]: "FLOAT"}
 
 
 def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
-    """Command line (and the YAML file that it names) to one set of arguments for each stage, {1: ..., 2: ...}.
+    """Parse the command line, and the YAML file that it names, into the arguments of each stage, {1: ..., 2: ...}.
 
-    A YAML file holds any option at its top level, and under `stage1` and `stage2` what differs between
-    the stages. Precedence: defaults, top level, stage section, command line.
+    A YAML file may set any option at its top level, and options that differ between the stages under `stage1` and
+    `stage2`. Precedence, from lowest to highest: defaults, top level, stage section, command line.
 
     Raises:
-        InputError: an unknown key, a value of the wrong type or out of range, or a file that cannot be read.
+        InputError: a key is unknown, a value has the wrong type or is out of range, or the file cannot be read.
     """
     namespace, unknown = _make_parser(description).parse_known_args(argv)
     if unknown:
@@ -51,7 +51,7 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
     config_path = given.pop("config")
     from_file = read_yaml(config_path) if config_path else {}
     if "variants" in from_file:
-        raise InputError(f"{config_path} is an experiment of many runs: python experiment.py --config {config_path}")
+        raise InputError(f"{config_path} is an experiment: run python experiment.py --config {config_path} instead")
     sections = {name: from_file.pop(name, None) or {} for name in STAGE_SECTIONS}
     for section, values in sections.items():
         _check_section(config_path, section, values)
@@ -63,32 +63,32 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
     }
     run = arguments[1].trainer
     if run.init_from is not None and run.stage != "2":
-        raise InputError(f"--init_from {run.init_from} is where stage 2 starts, so it needs --stage 2")
+        raise InputError(f"--init_from {run.init_from} initialises stage 2, so it requires --stage 2")
     return arguments
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """The mapping of a YAML file. Raises InputError."""
+    """Read a YAML file that contains a mapping. Raises InputError."""
     if not Path(path).is_file():
         near = sorted(str(p) for p in Path("run_configs").rglob("*.yaml"))
-        raise InputError(f"--config {path}: no such file; there are {', '.join(near) or 'none in run_configs'}")
+        raise InputError(f"--config {path}: no such file; available files: {', '.join(near) or 'none in run_configs'}")
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} must hold 'name: value' lines, but holds a {type(content).__name__}")
+        raise InputError(f"{path} must contain 'name: value' lines, but contains a {type(content).__name__}")
     return content
 
 
 def convert(name: str, value: Any, source: str) -> Any:
-    """One value from YAML or the command line to the type of its option, and in its range.
+    """Convert a value from YAML or the command line to the type of its option, and check its range.
 
     Args:
-        source: where the value comes from, for the error.
+        source: where the value comes from, for the error message.
 
     Raises:
-        InputError: it names the value and what is valid.
+        InputError: the value is invalid; the message says what is valid.
     """
     option = OPTIONS[name]
     hint, is_optional = split_hint(option.type)
@@ -96,7 +96,7 @@ def convert(name: str, value: Any, source: str) -> Any:
     if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and "none" not in choices):
         if is_optional:
             return None
-        raise InputError(f"{source}: a value is missing; give {_describe_valid(option)}")
+        raise InputError(f"{source}: the value is missing; give {_describe_valid(option)}")
     converted = _match(choices, value) if choices else _convert_type(hint, value)
     if converted is None or not all(is_in_range(option, number) for number in _list_numbers(converted)):
         raise InputError(f"{source}: {value!r} is not valid; give {_describe_valid(option)}")
@@ -108,13 +108,13 @@ def _match(choices: tuple[str, ...], value: Any) -> str | None:
 
 
 def _list_numbers(value: Any) -> list[float]:
-    """The numbers of a converted value that have to be in its option's range."""
+    """List the numbers in a converted value that must be within its option's range."""
     values = value if isinstance(value, list) else [value]
     return [number for number in values if isinstance(number, int | float) and not isinstance(number, bool)]
 
 
 def _convert_type(hint: Any, value: Any) -> Any:
-    """A value in another type, None if it has no place there; `1e-4` is a number in YAML and on the command line."""
+    """Convert a value to a type, or return None. `1e-4` is a number in YAML too, although PyYAML reads it as text."""
     try:
         return _convert_valid(hint, value)
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -158,10 +158,10 @@ def _describe_valid(option: Field) -> str:
 
 def _check_section(path: str | None, section: str, values: Any) -> None:
     if not isinstance(values, dict):
-        raise InputError(f"{path}: {section} must hold 'name: value' lines, not {values!r}")
+        raise InputError(f"{path}: {section} must contain 'name: value' lines, not {values!r}")
     for name in values:
         if name in WHOLE_RUN:
-            raise InputError(f"{path}: '{name}' is the same for both stages; move it out of {section}")
+            raise InputError(f"{path}: '{name}' applies to both stages; move it out of {section}")
 
 
 def _convert_file(values: dict[str, Any], path: str | None) -> dict[str, Any]:
@@ -173,13 +173,13 @@ def _convert_file(values: dict[str, Any], path: str | None) -> dict[str, Any]:
 
 def _suggest(name: str, prefix: str = "") -> str:
     if name in FORMER_NAMES:
-        return f" any more; it is called {prefix}{FORMER_NAMES[name]} now"
+        return f" any more; it is now called {prefix}{FORMER_NAMES[name]}"
     nearest = difflib.get_close_matches(name, [*OPTIONS, "config", *STAGE_SECTIONS], n=1)
     return f"; did you mean {prefix}{nearest[0]}?" if nearest else ""
 
 
 def _merge(*layers: dict[str, Any]) -> dict[str, Any]:
-    """The last layer wins; of the mappings in MERGED, key by key."""
+    """Merge layers of options. The last layer wins; mappings in MERGED are merged key by key."""
     merged: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
@@ -203,7 +203,7 @@ def _make_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         usage="train.py [--config FILE] [--option value ...]",
         description=description,
-        epilog="In brackets: the default, and whether the paper states it or it is ours.",
+        epilog="Brackets show the default and its source: stated in the paper, or ours.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=38, width=width),
@@ -223,7 +223,7 @@ def _make_parser(description: str) -> argparse.ArgumentParser:
 
 
 def _describe_option(option: Field) -> str:
-    """`weight of the EAL loss [0.05; paper]`, with the words to choose from, if any, in parentheses."""
+    """The help text of an option, such as `weight of the EAL loss [0.05; paper]`, with any choices in parentheses."""
     facts = option.metadata
     default = option.default if option.default is not MISSING else option.default_factory()  # type: ignore[misc]
     shown = "none" if default is None else default if isinstance(default, str) else json.dumps(default)

@@ -1,6 +1,6 @@
 """Augmentation of training utterances, on the waveform, for every corpus and encoder.
 
-Every choice is drawn from torch's generator, whose state a resumed run restores.
+All random choices use torch's generator, whose state is restored when a run resumes.
 """
 
 import itertools
@@ -29,7 +29,7 @@ class Variant:
 
     def apply(self, waveform: np.ndarray) -> np.ndarray:
         """(samples,) to (samples,); a change of speed changes the length."""
-        if self.speed != 1.0:  # pitch and formants move with the speed (Ko et al. 2015): another voice
+        if self.speed != 1.0:  # pitch and formants change with speed, like another voice (Ko et al. 2015)
             waveform = load_librosa().resample(waveform, orig_sr=SAMPLING_RATE * self.speed, target_sr=SAMPLING_RATE)
         if self.pitch_steps:
             waveform = load_librosa().effects.pitch_shift(waveform, sr=SAMPLING_RATE, n_steps=self.pitch_steps)
@@ -42,7 +42,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The variants that training utterances are drawn from; each field is described at the option of its name."""
+    """The variants of training utterances to draw from. The options of the same names describe the fields."""
 
     speed_factors: Sequence[float] = (1.0,)
     pitch_steps: Sequence[float] = (0.0,)
@@ -81,11 +81,11 @@ def mix(first: np.ndarray, second: np.ndarray, snr: float, offset: float) -> tup
     Args:
         first, second: (samples,).
         snr: level of the first above the second, in dB.
-        offset: from 0 to 1, where the shorter one lies within the longer one.
+        offset: position of the shorter one within the longer one, from 0 to 1.
 
     Returns:
         the mixture, (samples,), and the weight of the second label: the second utterance's share of the energy,
-        counted only where it overlaps the first. arXiv 2512.04551; the formula is our reading.
+        counted only where it overlaps the first. The formula is our reading of arXiv 2512.04551.
     """
     if not second.any():
         return first, 0.0

@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 
 
 class Collator:
-    """Prepared utterances to one batch, padded with zeros on the right.
+    """Collate prepared utterances into one batch, padded with zeros on the right.
 
     Two utterances of 2 and 3 samples with labels 0 and 3 become
     `{"input_values": [[a, b, 0], [c, d, e]], "attention_mask": [[1, 1, 0], [1, 1, 1]], "labels": [0, 3]}`.
@@ -34,12 +34,12 @@ class BucketSampler(Sampler[int]):
     """Random batches of utterances of similar duration: less padding, same expected gradient.
 
     Each epoch shuffles all utterances, divides them into buckets of a few batches, sorts each bucket by duration
-    and shuffles the batches. The order depends on (seed, epoch) alone, so that a resumed run continues exactly.
+    and shuffles the batches. The order depends only on (seed, epoch), so a resumed run continues exactly.
 
     Args:
         durations: seconds of each utterance.
-        bucket_batches: batches in a bucket. Duration correlates with speaker and emotion: the larger the bucket, the
-            more alike the utterances of a batch, which may cost accuracy on small corpora; 1 is plain shuffling.
+        bucket_batches: batches per bucket. Duration correlates with speaker and emotion: the larger the bucket, the
+            more similar the utterances of a batch, which may cost accuracy on small corpora; 1 is plain shuffling.
     """
 
     def __init__(self, durations: list[float], batch_size: int, bucket_batches: int, seed: int):

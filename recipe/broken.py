@@ -1,4 +1,4 @@
-"""Broken files of a corpus: every file is read once before training, and those that cannot be used are dropped."""
+"""Broken audio files: every file of a corpus is read once before training, and unusable ones are dropped."""
 
 from accelerate import PartialState
 from datasets import Dataset
@@ -16,7 +16,7 @@ def find_broken_files(rows: Dataset, first: int = 0, step: int = 1) -> dict[int,
     """Find files that cannot be used: unreadable, damaged, not finite, empty or silent.
 
     Args:
-        first, step: which rows to read, as in a slice, so that several processes can share the work.
+        first, step: rows to read, as in a slice, so that several processes can share the work.
 
     Returns:
         the reason for each broken file, by the index of its row.
@@ -40,14 +40,14 @@ def explain_broken(path: str) -> str | None:
 
 
 def drop_broken(rows: Dataset, broken: dict[int, str], most: float) -> Dataset:
-    """Drop the rows of broken files and name them on standard error.
+    """Drop the rows of broken files and list the files on standard error.
 
     Args:
-        broken: as from `find_broken_files`.
-        most: the share of the rows that may be broken.
+        broken: as returned by `find_broken_files`.
+        most: largest share of the rows that may be broken.
 
     Raises:
-        InputError: more files are broken than that, or all of them.
+        InputError: a larger share of the files is broken, or all of them are.
     """
     if not broken:
         return rows

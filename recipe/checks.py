@@ -1,4 +1,4 @@
-"""Refusals that come before training: what would otherwise fail, or do harm, only hours later."""
+"""Checks before training, for problems that would otherwise surface hours later."""
 
 import sys
 from collections.abc import Iterable
@@ -19,17 +19,17 @@ from recipe.training_arguments import build_training_arguments
 
 
 def check_run(arguments: dict[int, Arguments], first: Arguments | None = None) -> None:
-    """Refuse a run that cannot be trained, before its corpus is read.
+    """Check that a run can be trained, before its corpus is read.
 
     Args:
-        arguments: of each stage, as from `parse_arguments`.
-        first: the options of the stage 1 that another run trains before this one, as in an experiment.
+        arguments: of each stage, as returned by `parse_arguments`.
+        first: the options of stage 1 if another run trains it before this one, as in an experiment.
 
     Raises:
-        InputError: a model that cannot be built, options that the Trainer refuses, or a launch that would do harm.
+        InputError: the model cannot be built, the Trainer rejects the options, or `check_launch` fails.
     """
     run = arguments[1].trainer
-    PartialState(cpu=run.use_cpu)  # the first state of a process decides for all that follow
+    PartialState(cpu=run.use_cpu)  # the first PartialState of a process sets the device for all later ones
     stages = list_stages(arguments[1])
     check_launch(arguments, stages)
     for stage in stages:
@@ -45,7 +45,7 @@ def check_launch(arguments: dict[int, Arguments], stages: tuple[int, ...]) -> No
     """Raise InputError for GPUs without a launcher, an invalid Hub name, or a stage that would overwrite its source."""
     run = arguments[1].trainer
     if torch.cuda.device_count() > 1 and not PartialState().use_distributed and not run.use_cpu:
-        raise InputError("several GPUs are visible to one process: start with accelerate launch --multi_gpu")
+        raise InputError("several GPUs are visible to a single process: use accelerate launch --multi_gpu")
     if run.push_to_hub is not None:
         try:
             validate_repo_id(run.push_to_hub)
@@ -55,33 +55,33 @@ def check_launch(arguments: dict[int, Arguments], stages: tuple[int, ...]) -> No
     for stage in stages:
         folder = find_stage_folder(stage, arguments[stage]).resolve()
         if source is not None and folder in (source, *source.parents):
-            raise InputError(f"--init_from {run.init_from} is the folder that stage {stage} writes: give --output_dir")
+            raise InputError(f"--init_from {run.init_from} is the folder that stage {stage} writes: choose another --output_dir")
 
 
 def check_stage1_speakers(folder: Path, data: DataArguments, split: DatasetDict) -> None:
-    """Raise InputError if stage 1 was trained on speakers that validate or test stage 2, as on another fold."""
+    """Raise InputError if stage 1 was trained on validation or test speakers of stage 2, as on another fold."""
     first = read_results(folder.parent if folder.name == "last" else folder)
     if first is None:
         if (folder / "config.json").is_file():
-            PartialState().print(f"warning: {folder} does not say which speakers it was trained on", file=sys.stderr)
+            PartialState().print(f"warning: {folder} does not record which speakers it was trained on", file=sys.stderr)
         return
     known = name_voices(first["speakers"]["train"], first["corpus"], first.get("test_corpus"))
     for name in ("validation", "test"):
         heard = sorted(known & name_voices(split[name]["speaker"], data.corpus, data.test_corpus))
         if heard:
             raise InputError(
-                f"{folder} was trained on speaker {heard[0]!r}, who is in the {name} set now ({len(heard)} such "
-                "speakers): start from a stage 1 of the same fold and seed"
+                f"{folder} was trained on speaker {heard[0]!r}, who is now in the {name} set ({len(heard)} such "
+                "speakers in total): start from a stage 1 with the same fold and seed"
             )
 
 
 def name_voices(speakers: Iterable[str], corpus: str, test_corpus: str | None) -> set[str]:
-    """Speakers with their corpus, which those of two corpora carry already."""
+    """Prefix speakers with their corpus, unless they come from two corpora and already have a prefix."""
     return {speaker if test_corpus else f"{corpus}:{speaker}" for speaker in speakers}
 
 
 def check_durations(split: DatasetDict, shortest: int) -> None:
-    """Raise InputError for an utterance too short for one frame, before training instead of in the last epoch."""
+    """Raise InputError if an utterance is too short for one frame, before training rather than in the last epoch."""
     for part in split.values():
         row = part[0]  # each part is sorted by duration
         if row["duration"] * SAMPLING_RATE < shortest:

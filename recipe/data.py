@@ -1,4 +1,4 @@
-"""The utterances of a run: read, relabelled, without broken files, and split."""
+"""The utterances of a run: reading, relabelling, dropping broken files, and splitting."""
 
 from typing import Any
 
@@ -14,27 +14,27 @@ from recipe.splits import choose_parts, make_split
 
 
 def read_rows(args: Arguments) -> tuple[Dataset, int]:
-    """The utterances to train and test on, and how many were dropped because their files are broken.
+    """Read the training and test utterances; also return how many were dropped because their files are broken.
 
-    The first process reads the corpus, the others find what it wrote; each then reads its share of the files, so that
-    all drop the same.
+    The main process reads the corpus first, and the others reuse what it wrote. Each then checks its share of the
+    audio files, and all drop the same ones.
     """
     state = PartialState(cpu=args.trainer.use_cpu)
     with state.main_process_first():
         rows = read_selected_rows(args.data)
-    choose_parts(rows, *_list_split_options(args.data))  # an impossible fold is refused before any audio is read
+    choose_parts(rows, *_list_split_options(args.data))  # reject an impossible fold before any audio is read
     broken = dict(gather_object(list(find_broken_files(rows, state.process_index, state.num_processes).items())))
     return drop_broken(rows, broken, args.data.max_broken_share), len(broken)
 
 
 def read_rows_alone(data: DataArguments) -> Dataset:
-    """The utterances to train and test on, read by this process alone."""
+    """Read the training and test utterances in this process only."""
     rows = read_selected_rows(data)
     return drop_broken(rows, find_broken_files(rows), data.max_broken_share)
 
 
 def read_selected_rows(data: DataArguments) -> Dataset:
-    """The utterances of one corpus, or of two of which one trains and the other tests."""
+    """Read the selected utterances of one corpus, or of a training and a test corpus."""
     rows = load_corpus(
         data.corpus, data.data_dir, data.csv, data.partial_corpus, data.hub_options, data.allow_outside_paths
     )
@@ -58,7 +58,7 @@ def split_rows(data: DataArguments, rows: Dataset) -> DatasetDict:
 
 
 def _list_split_options(data: DataArguments) -> tuple[Any, ...]:
-    """Those of `make_split`, in its order."""
+    """The arguments of `make_split`, in order."""
     return (
         data.corpus,
         data.fold,

@@ -1,9 +1,9 @@
-"""A cache on disk for the outputs of the frozen convolutional feature encoder.
+"""On-disk cache for the output of the frozen convolutional feature encoder.
 
-These convolutions take a sixth of a training step. While they are frozen, the same waveform gives the same output in
-both stages, so each output is computed once. Each is a file named by a hash of what it depends on: the bytes of the
-recording, how it is cut and varied, and the weights of the convolutions. Hence no entry is ever stale, a killed run
-leaves only complete files, and folds that share recordings share their entries.
+These convolutions take a sixth of a training step. While they are frozen, a waveform has the same output in both
+stages, so each output is computed once. It is stored in a file named by a hash of what it depends on: the bytes of the
+recording, how it is cut and augmented, and the weights of the convolutions. As a result, entries never become stale, a
+killed run leaves only complete files, and folds that share recordings share their entries.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class FeatureCache:
         folder.mkdir(parents=True, exist_ok=True)
 
     def locate(self, recording: str | Path, *how: Any) -> Path:
-        """The file for a recording that is cut and varied in this way; it need not exist."""
+        """The file for a recording that is cut and augmented in this way; it need not exist."""
         name = str(recording)
         if name not in self._hashes:
             self._hashes[name] = hash_content(name)
@@ -67,7 +67,7 @@ def hash_content(path: str) -> str:
 
 
 def plan_cache(model: SERAlignForAudioClassification, args: Arguments, split: DatasetDict) -> FeatureCache | None:
-    """Decide whether the cache pays off, and print its size or the reason; None if it does not."""
+    """Create the cache if it pays off, else return None. Prints its size, or the reason for not using it."""
     if not args.data.cache_features or model.config.takes_log_mel:
         return None
     folder = find_cache_folder(args)

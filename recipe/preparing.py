@@ -1,4 +1,4 @@
-"""Preparing: rows -> model inputs, each utterance on its own."""
+"""Preparation: rows -> model inputs, one utterance at a time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +18,16 @@ from recipe.feature_cache import FeatureCache
 
 
 class AudioCache:
-    """Waveforms and model inputs in memory, shared by the stages and cells that one process trains.
+    """In-memory cache of waveforms and model inputs, shared by all stages and cells that one process trains.
 
-    Its pickle is empty: `datasets` hashes the transform that holds it, and each worker process fills its own.
+    It is pickled empty, since `datasets` hashes the transform that holds it and each worker process fills its own.
     """
 
     def __init__(self) -> None:
         self._values: dict[tuple, Any] = {}
 
     def get(self, key: tuple, compute: Callable[[], Any]) -> Any:
-        """The value of a key; computed at its first use."""
+        """Return the value of a key, computed on first use."""
         if key not in self._values:
             self._values[key] = compute()
         return self._values[key]
@@ -37,20 +37,20 @@ class AudioCache:
 
 
 class UtterancePreparer:
-    """Rows to model inputs: read, trim, vary, cut, then normalise or extract features.
+    """Turn rows into model inputs: read, trim, augment, crop, then normalise or extract features.
 
-    Meant for `Dataset.with_transform`: takes a dict of columns, returns a dict of lists with the model's
+    For `Dataset.with_transform`: takes a dict of columns and returns a dict of lists with the model's
     input (float32 tensor, (samples,) or (frames, features)), `labels` and `id`.
 
     Args:
         feature_extractor: of the encoder, for waveforms or log-mel frames.
-        shortest: samples that one frame of the encoder needs.
-        trim_db, max_duration: as in `DataArguments`; longer utterances are cut to their middle.
-        augmentation: how each access varies an utterance. With mixing, all labels are distributions over
+        shortest: number of samples that one frame of the encoder needs.
+        trim_db, max_duration: as in `DataArguments`; longer utterances are cropped to their middle.
+        augmentation: applied to an utterance each time it is read. With mixing, all labels are distributions over
             `num_labels` classes.
-        cache: keeps waveforms and inputs in memory; None keeps nothing.
-        feature_cache: holds the outputs of the convolutional feature encoder, which are then the input,
-            (frames, channels).
+        cache: in-memory cache of waveforms and inputs; None disables it.
+        feature_cache: outputs of the convolutional feature encoder, (frames, channels), which then replace the
+            waveforms as model input.
 
     Raises:
         InputError: an utterance is shorter than one frame or its input is not finite; the message names the file.
@@ -90,7 +90,7 @@ class UtterancePreparer:
         return {self.input_name: inputs, "labels": labels, "id": columns["id"]}
 
     def prepare(self, path: str | Path) -> Tensor:
-        """Turn one file, in a variant drawn at random, into the model's input."""
+        """Turn one file, in a randomly drawn variant, into the model's input."""
         variant = self.augmentation.draw()
         if self.feature_cache is not None:
             return self.feature_cache.read(self.locate_features(path, variant))
@@ -98,7 +98,7 @@ class UtterancePreparer:
         return self._recall(key, lambda: self.extract(self.read_waveform(path, variant)))
 
     def read_waveform(self, path: str | Path, variant: Variant) -> np.ndarray:
-        """Read one file, trimmed, varied and cut: (samples,) at 16 kHz."""
+        """Read one file, then trim, augment and crop it: (samples,) at 16 kHz."""
         waveform = self._recall((str(path), self.trim_db), lambda: read_audio(path, self.trim_db))
         waveform = variant.apply(waveform)
         if self.max_samples is not None and len(waveform) > self.max_samples:
@@ -120,12 +120,12 @@ class UtterancePreparer:
         return torch.from_numpy(values[:valid])
 
     def locate_features(self, path: str | Path, variant: Variant) -> Path:
-        """Where the feature cache holds the outputs for one variant of a file."""
+        """The file in the feature cache for one variant of a recording."""
         assert self.feature_cache is not None
         return self.feature_cache.locate(path, self._extraction, variant, self.trim_db, self.max_samples)
 
     def _prepare_mixed(self, paths: list[str], labels: list[int]) -> tuple[list[Tensor], list[Tensor]]:
-        """Mix each utterance, with the given probability, with another one of the batch."""
+        """Mix each utterance, with the given probability, with another one in the batch."""
         waveforms = [self._recall_variant(path, self.augmentation.draw()) for path in paths]
         distributions = F.one_hot(torch.tensor(labels), self.num_labels).float()
         inputs, mixed_labels = [], []
@@ -146,5 +146,5 @@ class UtterancePreparer:
 
 
 def prepare_rows(rows: Dataset, preparer: UtterancePreparer) -> Dataset:
-    """Rows that the preparer turns into model inputs on access."""
+    """Let the preparer turn the rows into model inputs when they are accessed."""
     return rows.with_transform(preparer)

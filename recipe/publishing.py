@@ -15,10 +15,10 @@ from recipe.model_card import write_model_card
 from recipe.options import Arguments
 from recipe.results import read_results
 
-# Of a stage folder, what only the machine that trained it needs, and what names places on it.
+# Files of a stage folder that only the training machine needs, or that contain its local paths.
 NOT_PUSHED = ("arguments.json", "tensorboard/*")
 CARD = "README.md"
-# Seconds before a push that the Hub did not answer is tried again. Its client tries only some of its calls again.
+# Seconds before each retry if the Hub does not respond. The Hub client itself retries only some of its calls.
 RETRY_AFTER = (1, 2, 4)
 
 
@@ -26,7 +26,8 @@ def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:
     """Push a stage folder to the Hub, with a model card that names its repository.
 
     Raises:
-        InputError: the Hub cannot be reached or refuses; it says how to push by hand. The folder stays complete.
+        InputError: the Hub cannot be reached or rejects the push; the message says how to push by hand. The folder
+            remains complete.
     """
     results = read_results(stage_dir)
 
@@ -39,20 +40,20 @@ def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:
         try:
             url = upload(stage_dir, repo_id, not args.trainer.hub_public, write_card)
             break
-        except (HTTPError, OSError, RuntimeError) as error:  # the last one from the transfer of large files
+        except (HTTPError, OSError, RuntimeError) as error:  # RuntimeError: from the transfer of large files
             if seconds is None or not is_transient(error):
                 raise InputError(
                     f"{repo_id} could not be pushed ({' '.join(str(error).split())}); the model is complete in "
-                    f"{stage_dir}; push it later: {push_by_hand(stage_dir, args, repo_id)}"
+                    f"{stage_dir}; to push it later, run: {push_by_hand(stage_dir, args, repo_id)}"
                 ) from error
-            print(f"warning: the Hub does not respond ({error}); trying again in {seconds} s", file=sys.stderr)
+            print(f"warning: the Hub does not respond ({error}); retrying in {seconds} s", file=sys.stderr)
             time.sleep(seconds)
     print(f"Pushed to {url}")
 
 
 def upload(stage_dir: Path, repo_id: str, private: bool, write_card: Callable[[str], None]) -> str:
-    """Make the repository, unless it exists, and put the folder into it: first all but the card, which names the
-    commit of the code beside it. Doing it again changes no more than that name."""
+    """Create the repository if needed and upload the folder. The model card comes last, because it names the commit
+    of the code. Uploading again changes only that name."""
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
     ignored = [f"{CHECKPOINTS}/*", CARD, *NOT_PUSHED]
@@ -61,14 +62,14 @@ def upload(stage_dir: Path, repo_id: str, private: bool, write_card: Callable[[s
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same call may succeed soon: no answer, or one that says so."""
+    """Whether a retry may succeed: there was no response, or one with a temporary error."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
     return isinstance(error, HTTPError)
 
 
 def push_by_hand(stage_dir: Path, args: Arguments, repo_id: str) -> str:
-    """The Hub client's own command that pushes the same files."""
+    """The command of the Hub client that pushes the same files."""
     words = ["hf", "upload", repo_id, str(stage_dir), *([] if args.trainer.hub_public else ["--private"])]
     for pattern in NOT_PUSHED:
         words += ["--exclude", pattern]

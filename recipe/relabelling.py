@@ -22,15 +22,15 @@ def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, 
 
 
 def keep_only(rows: Dataset, only: dict[str, Any]) -> Dataset:
-    """Rows whose columns have these values: `{"style": "improvised"}`, or one of several: `{"intensity": [..]}`.
+    """Keep rows with these column values: `{"style": "improvised"}`, or one of several: `{"intensity": [..]}`.
 
     Raises:
-        InputError: a column or a value that no row has.
+        InputError: a column does not exist, or no row has a value.
     """
     for column, value in only.items():
         if column not in rows.column_names:
             raise InputError(
-                f"only: the rows have no column {column!r}; their columns are {', '.join(rows.column_names)}"
+                f"only: the corpus has no column {column!r}; its columns are {', '.join(rows.column_names)}"
             )
         wanted = [str(word) for word in (value if isinstance(value, list) else [value])]
         names = getattr(rows.features[column], "names", None)
@@ -44,13 +44,13 @@ def keep_only(rows: Dataset, only: dict[str, Any]) -> Dataset:
 
 
 def map_labels(rows: Dataset, label_map: dict[str, str | None]) -> Dataset:
-    """Rows under new labels: `{"happy": "happy", "excited": "happy", "sad": "sad"}`.
+    """Relabel rows: `{"happy": "happy", "excited": "happy", "sad": "sad"}`.
 
-    Labels that the map does not name, or that it maps to null, are dropped. The new classes are in the order in which
+    Labels that are not in the map, or that it maps to null, are dropped. The new classes are in the order in which
     the map first names them. Votes for a dropped class do not count.
 
     Raises:
-        InputError: a label that the corpus does not have, or fewer than two labels left.
+        InputError: the corpus does not have one of the labels, or fewer than two labels are left.
     """
     old = rows.features["label"].names
     label_map = {str(label): target if target is None else str(target) for label, target in label_map.items()}
@@ -59,7 +59,7 @@ def map_labels(rows: Dataset, label_map: dict[str, str | None]) -> Dataset:
             raise InputError(f"label_map: the corpus has no label {label!r}; its labels are {', '.join(old)}")
     new = list(dict.fromkeys(label for label in label_map.values() if label is not None))
     if len(new) < 2:
-        raise InputError(f"label_map: {', '.join(new) or 'no label'} is left of {', '.join(old)}; keep at least two")
+        raise InputError(f"label_map keeps {', '.join(new) or 'no label'} of {', '.join(old)}; keep at least two")
     index_of = {
         position: new.index(target)
         for position, label in enumerate(old)
@@ -78,7 +78,7 @@ def map_labels(rows: Dataset, label_map: dict[str, str | None]) -> Dataset:
 
 
 def _merge_votes(votes: list[float], index_of: dict[int, int], size: int) -> list[float]:
-    """Shares of the new labels; empty if all votes were for dropped labels."""
+    """Sum the shares for the new labels; empty if all votes were for dropped labels."""
     merged = np.zeros(size)
     for position, share in enumerate(votes):
         if position in index_of:
@@ -87,12 +87,12 @@ def _merge_votes(votes: list[float], index_of: dict[int, int], size: int) -> lis
 
 
 def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, test_corpus: str) -> Dataset:
-    """Both corpora under the labels that they share, with a `split` column, without the test set of the first one.
+    """Join two corpora on their common labels, with a `split` column; the test set of the first one is dropped.
 
-    Speakers and ids carry the corpus's name, as two corpora may use the same ones.
+    Speakers and ids are prefixed with the name of the corpus, since two corpora may use the same ones.
 
     Raises:
-        InputError: fewer than two labels are common.
+        InputError: the corpora have fewer than two labels in common.
     """
     first, second = (rows.features["label"].names for rows in (training, test))
     common = [label for label in first if label in second]
@@ -102,7 +102,7 @@ def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, 
             f"{'one label' if common else 'no label'} in common: merge or rename some with label_map and test_label_map"
         )
     same = {label: label for label in common}
-    if test_corpus == corpus:  # two folders, say
+    if test_corpus == corpus:  # for example, two folders
         test_corpus = f"{test_corpus} 2"
     parts = []
     for rows, name, part in ((training, corpus, "train"), (test, test_corpus, "test")):

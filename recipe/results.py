@@ -1,4 +1,4 @@
-"""results.json of a stage folder, and its scores for the terminal."""
+"""The results.json of a stage folder, and its scores as shown in the terminal."""
 
 import platform
 from importlib.metadata import version
@@ -12,7 +12,7 @@ VERSIONS = ("torch", "transformers", "datasets", "accelerate")
 
 
 def write_results(stage_dir: Path, results: dict[str, Any]) -> None:
-    """results.json: where it exists, the stage is finished."""
+    """Write results.json, which marks the stage as finished."""
     write_json(stage_dir / "results.json", results)
 
 
@@ -26,7 +26,7 @@ def library_versions() -> dict[str, str]:
 
 
 def score_lines(results: dict[str, Any]) -> list[str]:
-    """The scores of a stage for the terminal."""
+    """Format the scores of a stage for the terminal."""
     lines = [f"  {'':22}{'validation UA':>15}{'WA':>8}{'test UA':>12}{'WA':>8}"]
     for name in ("best", "last"):
         validation, test = results["scores"][name]["validation"], results["scores"][name]["test"]
@@ -38,11 +38,11 @@ def score_lines(results: dict[str, Any]) -> list[str]:
 
 
 def describe_unseen(results: dict[str, Any]) -> str:
-    """Whose utterances were scored, as far as the corpus tells."""
+    """Describe whose utterances were scored, as far as the corpus names speakers."""
     if not speakers_known(results["speakers"]["test"]):
         return "validation and test utterances (the corpus names no speakers)"
     if not speakers_known(results["speakers"]["train"]):
-        return "validation and test speakers (some training utterances name no speaker)"
+        return "validation and test speakers (some training utterances have no speaker)"
     return "unseen speakers"
 
 
@@ -51,7 +51,7 @@ def checkpoint_name(results: dict[str, Any], name: str) -> str:
 
 
 def describe_fold(results: dict[str, Any]) -> str:
-    """`, fold 2`, with the protocol where it is not the published one; nothing where the corpus has its own split."""
+    """`, fold 2`, with the protocol if it is not the published one; empty if the corpus defines the split."""
     if results["fold"] is None:
         return ""
     protocol = "" if results["protocol"] == "published" else f" of {results['protocol']}"

@@ -1,4 +1,4 @@
-"""The stage engine: split the utterances, train each stage, score it and leave a complete folder."""
+"""The stage engine: split the utterances, train and score each stage, and write a complete folder."""
 
 import os
 import time
@@ -38,14 +38,14 @@ from recipe.training_arguments import build_training_arguments
 
 
 class Preparers(NamedTuple):
-    """Rows to model inputs: for evaluation, and for training with variants of each utterance."""
+    """Prepare rows as model inputs: for evaluation, and for training with augmentation."""
 
     evaluation: UtterancePreparer
     training: UtterancePreparer
 
 
 def run(arguments: dict[int, Arguments]) -> None:
-    """Train the stages that are asked for, and push the last one if that is asked for too."""
+    """Train the requested stages, and push the last one to the Hub if requested."""
     quiet_libraries()
     check_run(arguments)
     stage_dir = train_stages(arguments, *read_rows(arguments[1]))
@@ -56,7 +56,7 @@ def run(arguments: dict[int, Arguments]) -> None:
 
 
 def quiet_libraries() -> None:
-    """Only our own lines and bars on the terminal."""
+    """Silence the libraries, so that only our own messages and progress bars are shown."""
     datasets.disable_progress_bars()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -65,11 +65,11 @@ def quiet_libraries() -> None:
 def train_stages(
     arguments: dict[int, Arguments], rows: Dataset, num_broken: int, cache: AudioCache | None = None
 ) -> Path:
-    """Split the rows and train the stages that are asked for; returns the folder of the last one.
+    """Split the rows and train the requested stages; return the folder of the last one.
 
     Args:
-        num_broken: utterances that were dropped from the rows, for the record.
-        cache: audio in memory that several runs share; None makes one for these stages.
+        num_broken: number of utterances that were dropped from the rows; recorded in the results.
+        cache: in-memory audio cache shared by several runs; None creates one for these stages.
     """
     data, state, cache = arguments[1].data, PartialState(), cache or AudioCache()
     stages = list_stages(arguments[1])
@@ -89,7 +89,7 @@ def train_stages(
 
 
 def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, cache: AudioCache) -> None:
-    """Train one stage, score its best and its last weights, and leave a complete folder."""
+    """Train one stage, score its best and last weights, and write a complete folder."""
     state = PartialState()
     stage_dir = find_stage_folder(stage, args)
     record = describe_run(stage, args, split)
@@ -98,7 +98,7 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
         report_finished(stage, stage_dir, finished)
         return
 
-    # Nothing on disk is touched before everything that can be wrong has been built.
+    # Build everything that can fail before touching anything on disk.
     set_seed(args.trainer.seed)
     model = build_model(stage, args, split["train"])
     feature_extractor = make_feature_extractor(model.config, find_source(stage, args))
@@ -121,8 +121,8 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
 def report_finished(stage: int, stage_dir: Path, results: dict[str, Any]) -> None:
     state = PartialState()
     if state.is_main_process:
-        remove_checkpoints(stage_dir)  # a kill may have come before it
-    state.print(f"\nStage {stage} is already finished, in {stage_dir}; --overwrite trains it again.")
+        remove_checkpoints(stage_dir)  # the run may have been killed before this
+    state.print(f"\nStage {stage} is already finished: {stage_dir}. To train it again, add --overwrite.")
     state.print("\n".join(score_lines(results)))
 
 
@@ -134,7 +134,7 @@ def make_preparers(
     split: DatasetDict,
     cache: AudioCache,
 ) -> Preparers:
-    """What reads the utterances; prints what is trained. Raises InputError for an utterance that is too short."""
+    """Build the preparers and print a summary of the model. Raises InputError if an utterance is too short."""
     shortest = model.config.shortest_samples
     check_durations(split, shortest)
     PartialState().print(
@@ -189,9 +189,9 @@ def make_trainer(
 
 
 def train(trainer: SERAlignTrainer, checkpoints: Path) -> dict[str, Any]:
-    """Train, from the last complete checkpoint if there is one; returns what the results say of it.
+    """Train, resuming from the last complete checkpoint if there is one; return the entries for results.json.
 
-    Of a checkpoint's files the library reads tensors and numbers alone.
+    The library loads only tensors and numbers from a checkpoint.
     """
     checkpoint = last_complete(checkpoints)
     if checkpoint is not None:
@@ -201,8 +201,8 @@ def train(trainer: SERAlignTrainer, checkpoints: Path) -> dict[str, Any]:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except UnpicklingError:
         raise InputError(
-            f"{checkpoint} holds more than tensors and numbers, so it was not read: remove it, and training resumes "
-            "from the checkpoint before it"
+            f"{checkpoint} contains more than tensors and numbers, so it was not loaded: remove it to resume from the "
+            "previous checkpoint"
         ) from None
     return {
         **summarize_progress(trainer),
@@ -213,7 +213,7 @@ def train(trainer: SERAlignTrainer, checkpoints: Path) -> dict[str, Any]:
 
 
 def summarize_progress(trainer: SERAlignTrainer) -> dict[str, Any]:
-    """History of the epochs, and which of them are the best and the last."""
+    """The history of all epochs, and the numbers of the best and the last one."""
     history = epoch_history(trainer.state.log_history)
     best = next(line["epoch"] for line in history if line["step"] == trainer.state.best_global_step)
     return {"epochs": {"best": best, "last": history[-1]["epoch"]}, "history": history}
@@ -226,7 +226,7 @@ def score_checkpoints(
     args: Arguments,
     split: DatasetDict,
 ) -> dict[str, Any]:
-    """The best weights into the stage folder, the last ones into `last`; the scores of both."""
+    """Save the best weights in the stage folder and the last ones in `last`; return the scores of both."""
     last = checkpoints_in(stage_dir / CHECKPOINTS)[-1]
     scores = {}
     for name, checkpoint, directory in (("best", best_until(last), stage_dir), ("last", last, stage_dir / "last")):
@@ -243,10 +243,10 @@ def save_and_score(
     args: Arguments,
     split: DatasetDict,
 ) -> dict[str, Any]:
-    """A folder with weights, code, feature extractor and predictions.jsonl; the scores that follow from it.
+    """Write a folder with weights, code, feature extractor and predictions.jsonl; return its scores.
 
-    What is scored is the saved model, loaded again in float32: that is what its users get. Its calibration temperature
-    is fitted on validation data first.
+    The scores are those of the saved model, reloaded in float32 as its users will load it. Its calibration temperature
+    is fitted on the validation set first.
     """
     state = PartialState()
     pipeline = SpeechEmotionRecognitionPipeline(model=model, feature_extractor=feature_extractor)
@@ -257,7 +257,7 @@ def save_and_score(
     saved = SERAlignForAudioClassification.from_pretrained(directory, dtype=torch.float32).to(state.device)
     validation = predict(saved, split["validation"], preparer, args.trainer.eval_batch_size)
     saved.config.calibration_temperature = fit_temperature(validation)
-    saved.config.encoder_config.name_or_path = ""  # where the encoder came from may be a folder of this machine
+    saved.config.encoder_config.name_or_path = ""  # it may be a local path
     if state.is_main_process:
         with writing(directory):
             saved.config.save_pretrained(directory)
@@ -272,7 +272,7 @@ def save_and_score(
 
 
 def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[str, Any]:
-    """What results.json says of the utterances and the options."""
+    """The entries of results.json on the data and the options."""
     return {
         "corpus": args.data.corpus,
         "test_corpus": args.data.test_corpus,
@@ -287,7 +287,7 @@ def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[
 
 
 def describe_model(stage: int, model: SERAlignForAudioClassification) -> dict[str, Any]:
-    """What results.json says of the model."""
+    """The entries of results.json on the model."""
     return {
         "stage": stage,
         "labels": list(model.config.id2label.values()),
@@ -298,7 +298,7 @@ def describe_model(stage: int, model: SERAlignForAudioClassification) -> dict[st
 
 
 def finish_stage(stage_dir: Path, results: dict[str, Any], trainer: SERAlignTrainer, args: Arguments) -> None:
-    """Log, model card and results; the results come last, as they say that the stage is finished."""
+    """Write the log, the model card and, last, the results, which mark the stage as finished."""
     write_lines(stage_dir / "training_log.jsonl", trainer.state.log_history)
     with writing(stage_dir):
         write_model_card(stage_dir, results, args, where=args.trainer.push_to_hub or str(stage_dir))

@@ -28,20 +28,20 @@ def load_metric() -> evaluate.EvaluationModule:
 
 @torch.inference_mode()
 def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> list[dict]:
-    """One prediction for each row: id, speaker, gender, label, prediction and the probability of each label.
+    """Predict each row: id, speaker, gender, label, prediction and the probability of each label.
 
-    In float32 without autocast; the batch size does not change a score. Several processes share the work, and each
-    returns all predictions.
+    Runs in float32 without autocast; the batch size does not affect scores. Several processes share the work, and
+    each returns all predictions.
 
     Raises:
-        InputError: the labels of the rows are not those of the model in the same order, or a prediction is not finite.
+        InputError: the rows do not have the model's labels in the same order, or a prediction is not finite.
     """
     names = rows.features["label"].names
     known = list(model.config.id2label.values())
     if known != names:
         raise InputError(
             f"the model's labels are {', '.join(known)}, in this order, but those of the utterances are "
-            f"{', '.join(names)}: map them with label_map"
+            f"{', '.join(names)}: match them with label_map"
         )
     state = PartialState()
     collate = Collator(preparer.input_name)
@@ -73,7 +73,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
 
 
 def in_batches(rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> Iterator[list[dict[str, Any]]]:
-    """Prepared utterances in the order of the rows, in batches for a `Collator`."""
+    """Yield prepared utterances in the order of the rows, in batches for a `Collator`."""
     dataset = prepare_rows(rows, preparer)
     for start in range(0, len(rows), batch_size):
         yield [dataset[index] for index in range(start, min(start + batch_size, len(rows)))]

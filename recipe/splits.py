@@ -1,4 +1,4 @@
-"""Splits: rows -> train / validation / test, with no speaker in two of them. The check cannot be switched off."""
+"""Splits: rows -> train / validation / test sets that share no speakers. This check cannot be disabled."""
 
 import random
 import sys
@@ -26,7 +26,7 @@ RAVDESS_TEST_ACTORS = (
 
 
 class Fold(NamedTuple):
-    """Test speakers, and validation speakers where the protocol names them; otherwise training speakers validate."""
+    """Test speakers, and validation speakers if the protocol defines them."""
 
     test: set[str]
     validation: set[str] | None = None
@@ -41,25 +41,26 @@ def make_split(
     seed: int = 0,
     protocol: str = "published",
 ) -> DatasetDict:
-    """One fold of a protocol.
+    """Split the rows of a corpus into training, validation and test sets.
 
-    Rows with a `split` column keep it: that is their only fold.
+    If the rows have a `split` column, it defines the only fold.
 
     Args:
         rows: rows of one corpus.
-        fold: which fold is the test set, from 1.
-        num_validation_speakers: number of training speakers held out for validation; None takes about a fifth of
-            them. The seed draws them, women and men in turn where the gender is known.
-        protocol: `published`: of RAVDESS six folds, of CREMA-D five, of IEMOCAP leave_one_session_out, of others
-            speaker_folds. `speaker_folds`: `num_folds` folds by speaker, balanced by class and gender, seeded.
-            `leave_one_speaker_out`, `leave_one_session_out`: as many folds as there are speakers or sessions; of a
-            session of one woman and one man, the man validates and the woman tests, as in the paper.
+        fold: the fold to test on, counted from 1.
+        num_validation_speakers: number of training speakers held out for validation; None means about a fifth. They
+            are drawn with `seed`, alternating between women and men where the gender is known.
+        protocol: `published` uses six folds for RAVDESS, five for CREMA-D, leave_one_session_out for IEMOCAP, and
+            speaker_folds for all other corpora. `speaker_folds` draws `num_folds` folds of speakers with `seed`,
+            balanced by class and gender. `leave_one_speaker_out` and `leave_one_session_out` have one fold per speaker
+            or session. If a session has one woman and one man, the man is the validation speaker and the woman the
+            test speaker, as in the paper.
 
     Returns:
         `train`, `validation` and `test`, each sorted by duration.
 
     Raises:
-        InputError: a fold out of range, too few speakers, or a speaker in two parts.
+        InputError: the fold is out of range, there are too few speakers, or a speaker is in two sets.
     """
     parts = choose_parts(rows, corpus, fold, num_folds, num_validation_speakers, seed, protocol)
     split = DatasetDict({name: _by_duration(parts[name]) for name in ("train", "validation", "test")})
@@ -76,15 +77,15 @@ def choose_parts(
     seed: int,
     protocol: str,
 ) -> dict[str, Dataset]:
-    """The parts of a split, as for `make_split`, before their labels and speakers are checked.
+    """Choose the sets of a split, as `make_split` does, without checking their labels and speakers.
 
     Raises:
-        InputError: a fold out of range, or too few speakers.
+        InputError: the fold is out of range, or there are too few speakers.
     """
     if "split" in rows.column_names:
         if protocol != "published":
             raise InputError(
-                f"--protocol {protocol}: the rows have a split column, which defines the split: leave the option out"
+                f"--protocol {protocol}: the corpus has a split column, which defines the split: remove the option"
             )
         parts = _published_parts(rows, fold)
     else:
@@ -102,19 +103,20 @@ def choose_parts(
 
 def _published_parts(rows: Dataset, fold: int) -> dict[str, Dataset]:
     if fold != 1:
-        raise InputError(f"--fold {fold}: the rows have a split column, which is the only fold: leave the option out")
+        raise InputError(f"--fold {fold}: the corpus has a split column, so it has one fold: remove the option")
     parts = {name: _select(rows, "split", {name}) for name in ("train", "validation", "test")}
     for name in ("train", "test"):
         if len(parts[name]) == 0:
-            raise InputError(f"the split column has no row {name!r}; it needs train and test")
+            raise InputError(f"the split column has no {name!r} rows; it must have train and test rows")
     return parts
 
 
 def check_split(split: DatasetDict) -> None:
-    """Check that no speaker, utterance or file is in two parts, every label is a class, and every class is trained on.
+    """Check that no speaker, utterance or file is in two sets, that labels are valid, and that every class has
+    training utterances.
 
     Raises:
-        InputError: naming the speaker, utterance, file or class.
+        InputError: a check fails; the message names the speaker, utterance, file or class.
     """
     keys = {
         "speaker": {name: set(part["speaker"]) for name, part in split.items()},
@@ -126,8 +128,8 @@ def check_split(split: DatasetDict) -> None:
             shared = sorted(parts[first] & parts[second])
             if shared:
                 raise InputError(
-                    f"{what} {shared[0]!r} is in both {first} and {second} ({len(shared)} such in all): scores on "
-                    "training data mean nothing; move it to one of them"
+                    f"{what} {shared[0]!r} is in both {first} and {second} ({len(shared)} in total): scores on "
+                    "training data are meaningless; keep it in only one of them"
                 )
     label = split["train"].features["label"]
     for part in split.values():
@@ -135,7 +137,7 @@ def check_split(split: DatasetDict) -> None:
             if index is None or not 0 <= index < len(label.names):
                 raise InputError(
                     f"utterance {utterance!r} has label {index}, which is not one of the {len(label.names)} classes "
-                    f"({', '.join(label.names)}, counted from 0): label it, or remove it"
+                    f"({', '.join(label.names)}, counted from 0): correct the label, or remove the utterance"
                 )
     present = set(split["train"]["label"])
     for index, word in enumerate(label.names):
@@ -145,9 +147,7 @@ def check_split(split: DatasetDict) -> None:
             )
         for name in set(split) - {"train"}:
             if index not in split[name]["label"]:
-                print(
-                    f"warning: no {name} utterance is labelled {word!r}; UA averages the other classes", file=sys.stderr
-                )
+                print(f"warning: no {name} utterance is labelled {word!r}; UA ignores this class", file=sys.stderr)
 
 
 def _select(rows: Dataset, column: str, values: set[str]) -> Dataset:
@@ -159,7 +159,7 @@ def _by_duration(rows: Dataset) -> Dataset:
 
 
 def _fold(rows: Dataset, corpus: str, number: int, num_folds: int, seed: int, protocol: str) -> Fold:
-    """The fold with this number, after checking that it leaves training and test speakers."""
+    """Find the fold with this number, and check that it leaves training and test speakers."""
     folds = _folds(rows, corpus, num_folds, seed, protocol)
     if not 1 <= number <= len(folds):
         raise InputError(f"--fold {number} is not one of the {len(folds)} folds of {corpus}: give 1 to {len(folds)}")
@@ -168,8 +168,8 @@ def _fold(rows: Dataset, corpus: str, number: int, num_folds: int, seed: int, pr
     test = fold.test & speakers
     if not test or not speakers - fold.test - (fold.validation or set()):
         raise InputError(
-            f"fold {number} of {corpus} tests speakers {', '.join(sorted(fold.test))}, which leaves "
-            f"{'no training' if test else 'no test'} speaker among {', '.join(sorted(speakers))}"
+            f"fold {number} of {corpus} has the test speakers {', '.join(sorted(fold.test))}, which leaves "
+            f"{'no training' if test else 'no test'} speakers among {', '.join(sorted(speakers))}: choose another fold"
         )
     return Fold(test, fold.validation)
 
@@ -187,12 +187,17 @@ def _folds(rows: Dataset, corpus: str, num_folds: int, seed: int, protocol: str)
 
 
 def _session_folds(rows: Dataset, corpus: str) -> list[Fold]:
-    """Of a session of one woman and one man, the man validates and the woman tests (stated by the paper)."""
+    """One fold per session. If it has one woman and one man, he is used for validation and she for testing.
+
+    The paper states this.
+    """
     sessions: dict[str, dict[str, str]] = {}
     for session, speaker, gender in zip(rows["session"], rows["speaker"], rows["gender"]):
         sessions.setdefault(session, {})[speaker] = gender
     if "" in sessions:
-        raise InputError(f"--protocol leave_one_session_out: {corpus} has utterances without a session")
+        raise InputError(
+            f"--protocol leave_one_session_out: {corpus} has utterances without a session: choose another protocol"
+        )
     folds = []
     for _, gender_of in sorted(sessions.items()):
         if sorted(gender_of.values()) == ["female", "male"]:
@@ -210,14 +215,12 @@ def _speaker_folds(rows: Dataset, num_folds: int, seed: int) -> list[Fold]:
     speakers = rows["speaker"][:]
     balanced = [f"{label} {gender}" for label, gender in zip(rows["label"], rows["gender"])]
     folding = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed)
-    with (
-        warnings.catch_warnings()
-    ):  # a class that is rarer than the folds cannot be in all of them: check_split says so
+    with warnings.catch_warnings():  # check_split reports a class that is too rare to be in every fold
         warnings.simplefilter("ignore", UserWarning)
         try:
             parts = list(folding.split(speakers, balanced, groups=speakers))
         except ValueError:  # no class of one gender has as many utterances as there are folds
-            raise InputError(f"--num_folds {num_folds} is more than any class has utterances: give fewer") from None
+            raise InputError(f"--num_folds {num_folds}: no class has that many utterances: use fewer folds") from None
     return [Fold({speakers[index] for index in test}) for _, test in parts]
 
 
@@ -226,15 +229,15 @@ def _validation_speakers(train: Dataset, number: int | None, seed: int) -> set[s
     speakers = sorted(gender_of)
     if len(speakers) < 2:
         raise InputError(
-            f"one training speaker, {speakers[0]}, is left, and none to validate: a corpus of two speakers can only "
-            "be a --test_corpus"
+            f"{speakers[0]} is the only training speaker left, so none can be held out for validation: add speakers, "
+            "or use this corpus only as --test_corpus"
         )
     if number is None:
         number = max(1, round(len(speakers) / 5))
     if not 1 <= number < len(speakers):
         raise InputError(
             f"--num_validation_speakers {number}: there are {len(speakers)} training speakers, so give 1 to "
-            f"{len(speakers) - 1}, or record more speakers"
+            f"{len(speakers) - 1}, or add speakers"
         )
     random.Random(seed).shuffle(speakers)
     by_gender = [[s for s in speakers if gender_of[s] == gender] for gender in sorted(set(gender_of.values()))]

@@ -1,4 +1,4 @@
-"""The folder of a stage: which run it belongs to, whether that run is finished, and what an interrupted one left."""
+"""The folder of a stage: which run it belongs to, whether that run is finished, and what an interrupted run left behind."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from recipe.stages import find_stage1_folder
 
 
 def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, Any]:
-    """What decides the outcome of a stage: its options, the rows of its split, and the stage 1 that it starts from."""
+    """Record what determines the results of a stage: its options, the rows of its split, and its stage 1."""
     rows = [(name, *row) for name, part in split.items() for row in zip(part["id"], part["label"], part["speaker"])]
     record = {**args.flat(), "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
     if stage == 2:
@@ -28,37 +28,37 @@ def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, A
 
 
 def read_finished(stage_dir: Path, record: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    """The results of a stage that an earlier run finished in this folder, if any.
+    """Read the results of a stage that an earlier run finished in this folder, if any.
 
     Raises:
-        InputError: the folder belongs to a run with other arguments or data, or is no folder of a run at all.
+        InputError: the folder belongs to a run with other arguments or data, or was not written by a run.
     """
     path = stage_dir / "arguments.json"
-    # The Trainer makes an empty folder there before that file is written, and a kill may come in between.
+    # The Trainer creates an empty folder before that file is written, and the run may be killed in between.
     files = (entry for entry in stage_dir.rglob("*") if entry.is_file() and entry.name != f"{path.name}.unfinished")
     if not path.is_file() and any(files):
         raise InputError(
-            f"{stage_dir} holds files but no arguments.json, so no run made it: choose another --output_dir"
+            f"{stage_dir} contains files but no arguments.json, so no run wrote it: choose another --output_dir"
         )
     if overwrite or not path.is_file():
         return None
     difference = first_difference(read_json(path), record)
     if difference is not None:
-        raise InputError(f"{stage_dir} was trained with {difference}: choose another --output_dir, or give --overwrite")
+        raise InputError(f"{stage_dir} was trained with {difference}: choose another --output_dir, or add --overwrite")
     return read_results(stage_dir)
 
 
 def open_stage_folder(stage_dir: Path, record: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder of a stage, or keep the one of an interrupted run."""
+    """Create the folder of a stage, or keep that of an interrupted run."""
     if not PartialState().is_main_process:
         return
     stage_dir.mkdir(parents=True, exist_ok=True)
     for entry in stage_dir.iterdir() if overwrite else ():
-        if entry.name != "arguments.json":  # it says that a run made this folder, also if a kill comes here
+        if entry.name != "arguments.json":  # marks the folder as a run's own, even if it is killed here
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     write_json(stage_dir / "arguments.json", record)
 
 
 def remove_checkpoints(stage_dir: Path) -> None:
-    """Of a stage whose best and last weights are both saved."""
+    """Remove the checkpoints of a stage whose best and last weights have been saved."""
     shutil.rmtree(stage_dir / CHECKPOINTS, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The two stages: which configuration and model each starts from, and its feature extractor."""
+"""The two stages: the initial configuration and model of each, and its feature extractor."""
 
 import copy
 import difflib
@@ -29,7 +29,7 @@ from fields_ser_align import SERAlignFields
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.options import Arguments, ModelArguments
 
-# So that a stage folder gives its own extractor back without running the code that lies beside it.
+# Lets the feature extractor of a stage folder be loaded without running the code in that folder.
 AutoFeatureExtractor.register(SERAlignConfig, SERAlignFeatureExtractor)
 
 
@@ -38,15 +38,15 @@ def find_stage_folder(stage: int, args: Arguments) -> Path:
 
 
 def find_stage1_folder(args: Arguments) -> Path:
-    """The stage 1 that stage 2 starts from."""
+    """The folder of the stage 1 that stage 2 starts from."""
     return Path(args.trainer.init_from) if args.trainer.init_from else find_stage_folder(1, args)
 
 
 def check_model(stage: int, args: Arguments, first: Arguments | None = None) -> None:
-    """Raise InputError if the model of a stage cannot be built; nothing but configurations is read for that.
+    """Raise InputError if the model of a stage cannot be built. Only configurations are read.
 
     Args:
-        first: of stage 2, the options of the stage 1 that is trained before it; None if it is trained already.
+        first: for stage 2, the options of the stage 1 that is still to be trained; None if it is already trained.
     """
     with name_refusals(stage, args):
         config = build_config(stage, args, first)
@@ -58,7 +58,7 @@ def check_model(stage: int, args: Arguments, first: Arguments | None = None) -> 
 
 
 def build_config(stage: int, args: Arguments, first: Arguments | None = None) -> SERAlignConfig:
-    """The configuration of a stage, apart from its labels."""
+    """The configuration of a stage, without its labels."""
     if stage == 1:
         return SERAlignConfig(encoder_config=read_encoder_config(args.model), **select_fields(stage, args))
     if first is not None:
@@ -70,10 +70,10 @@ def build_config(stage: int, args: Arguments, first: Arguments | None = None) ->
 
 
 def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioClassification:
-    """Stage 1: encoder and attentive pooling. Stage 2: the encoder of stage 1 under a new pooling and classifier.
+    """Stage 1: encoder and attentive pooling. Stage 2: the encoder of stage 1 with a new pooling and classifier.
 
     Raises:
-        InputError: a configuration value out of range, or an encoder or stage-1 folder that cannot be loaded.
+        InputError: a configuration value is out of range, or an encoder or stage-1 folder cannot be loaded.
     """
     names = rows.features["label"].names
     model_fields = select_fields(stage, args) | {"id2label": dict(enumerate(names))}
@@ -86,21 +86,22 @@ def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioC
 
 @contextmanager
 def name_refusals(stage: int, args: Arguments) -> Iterator[None]:
-    """Raise InputError, in one line, for whatever the libraries refuse while this block builds a model."""
+    """Turn any error of the libraries while this block builds a model into a one-line InputError."""
     try:
         yield
     except InputError:
         raise
     except UnpicklingError:
         raise InputError(
-            f"{args.model.encoder} holds more than weights, so it was not read: give an encoder with model.safetensors"
+            f"{args.model.encoder} contains more than weights, so it was not loaded: choose an encoder with "
+            "model.safetensors"
         ) from None
     except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError, StrictDataclassError) as error:
         raise InputError(f"the model of stage {stage} cannot be built: {' '.join(str(error).split())}") from error
 
 
 def select_fields(stage: int, args: Arguments) -> dict[str, Any]:
-    """The fields of SERAlignConfig that are options, for one stage."""
+    """The SERAlignConfig fields of one stage that are set by options."""
     chosen = {field.name: getattr(args.model, field.name) for field in fields(SERAlignFields)}
     if stage == 1:
         chosen["pooling"] = "attentive"
@@ -113,20 +114,20 @@ def set_attention(model: SERAlignForAudioClassification, args: Arguments) -> Non
 
 
 def check_weights(model: SERAlignForAudioClassification, source: str | None) -> None:
-    """Raise InputError if a weight is not finite: it would make every loss so, and blame the utterances."""
+    """Raise InputError if a weight is not finite; every loss would be, too, and the utterances would be blamed."""
     broken = [name for name, weight in model.state_dict().items() if not weight.isfinite().all()]
     if broken:
         raise InputError(
-            f"{source or 'the new model'}: weights of {broken[0]} are not finite numbers ({len(broken)} such tensors): "
-            "train it or download it again"
+            f"{source or 'the new model'}: the weights {broken[0]} are not finite ({len(broken)} such tensors in "
+            "total): train or download the model again"
         )
 
 
 def read_encoder_config(model: ModelArguments) -> PreTrainedConfig | dict[str, Any] | None:
-    """The encoder's configuration with the settings that --encoder_config overrides; None is the library's default.
+    """The encoder's configuration with the overrides of --encoder_config; None means the library's default.
 
     Raises:
-        InputError: an unknown setting, which the library would ignore in silence.
+        InputError: a setting is unknown; the library would silently ignore it.
     """
     given = model.encoder_config
     if model.encoder is None:
@@ -146,7 +147,7 @@ def read_encoder_config(model: ModelArguments) -> PreTrainedConfig | dict[str, A
 
 @cache
 def _read_pretrained_config(encoder: str, overrides: str) -> PreTrainedConfig:
-    """Read once in a process: an experiment asks for it before each of its runs."""
+    """Cached per process, since an experiment needs it before each of its runs."""
     config = AutoConfig.from_pretrained(encoder, trust_remote_code=False, **json.loads(overrides))
     refuse_attention_code({"attn_implementation": config._attn_implementation})
     return config
@@ -171,23 +172,25 @@ def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str
         SERAlignConfig(encoder_config=first.config.encoder_config, **model_fields), encoder=first.encoder
     )
     known = list(first.config.id2label.values())
-    differ = f"{folder} was trained on {', '.join(known)}, in this order, but the utterances have {', '.join(names)}"
+    differ = f"{folder} was trained on {', '.join(known)}, in this order, but the labels here are {', '.join(names)}"
     if args.trainer.init_classifier == "stage1":
         if known != names:
-            raise InputError(f"--init_classifier stage1: {differ}: give --init_classifier new, or train stage 1 again")
+            raise InputError(f"--init_classifier stage1: {differ}: use --init_classifier new, or train stage 1 again")
         if model.classifier.weight.shape != first.classifier.weight.shape:
-            raise InputError(f"--init_classifier stage1: the classifier of {folder} has another width")
+            raise InputError(
+                f"--init_classifier stage1: the classifier of {folder} has a different width: use --init_classifier new"
+            )
         model.classifier.load_state_dict(first.classifier.state_dict())
     elif known != names and PartialState().is_main_process:
-        warn(f"{differ}; stage 2 takes its encoder alone")
+        warn(f"{differ}; stage 2 uses only its encoder")
     return model
 
 
 def check_stage1_folder(args: Arguments) -> Path:
-    """The folder that stage 2 starts from. Raises InputError if it holds no model."""
+    """The folder that stage 2 starts from. Raises InputError if it contains no model."""
     folder = find_stage1_folder(args)
     if not (folder / "config.json").is_file():
-        raise InputError(f"stage 2 starts from {folder}, which holds no model: train --stage 1 first, or --init_from")
+        raise InputError(f"stage 2 starts from {folder}, which contains no model: train stage 1 or set --init_from")
     return folder
 
 
@@ -205,7 +208,7 @@ def check_same_encoder(stage1: SERAlignConfig, given: dict[str, Any], source: st
 def make_feature_extractor(config: SERAlignConfig, source: str | None) -> SequenceFeatureExtractor:
     """The feature extractor of a pretrained encoder or stage 1, or a new one where there is none.
 
-    It always asks for the attention mask, which exact batches need.
+    It always returns the attention mask, which padding-invariant batches need.
     """
     if source is not None:
         try:
@@ -219,5 +222,5 @@ def make_feature_extractor(config: SERAlignConfig, source: str | None) -> Sequen
 
 
 def find_source(stage: int, args: Arguments) -> str | None:
-    """Hub name or folder that a stage starts from: the pretrained encoder, if any, or stage 1."""
+    """The Hub name or folder that a stage starts from: the pretrained encoder, if any, or stage 1."""
     return str(find_stage1_folder(args)) if stage == 2 else args.model.encoder

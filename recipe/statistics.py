@@ -10,7 +10,7 @@ from scipy import stats
 
 METRICS = ("ua", "wa", "macro_f1")
 NUM_RESAMPLES = 9999
-# Resamples in memory at once.
+# Number of resamples in memory at once.
 BATCH = 500
 # With fewer speakers, the bootstrap underestimates how much speakers differ: the interval is too narrow.
 ENOUGH_SPEAKERS = 10
@@ -29,7 +29,7 @@ def speaker_confusions(lines: list[dict[str, Any]], labels: list[str]) -> dict[s
 def compute_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """ua, wa and macro_f1 of confusion matrices (..., classes, classes), each (...).
 
-    As in metrics/ser_scores, UA and macro-F1 ignore classes without a true utterance.
+    As in metrics/ser_scores, UA and macro-F1 ignore classes without any true utterance.
     """
     correct = np.diagonal(confusion, axis1=-2, axis2=-1)
     true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
@@ -131,7 +131,7 @@ def paired_p_value(first: np.ndarray, second: np.ndarray, metric: str, seed: int
 
 
 def smallest_p_value(num_speakers: int) -> float:
-    """The `paired_p_value` of a system that is better for every speaker."""
+    """The `paired_p_value` if one system is better for every speaker."""
     return max(2.0 ** (1 - num_speakers), 2 / (NUM_RESAMPLES + 1))
 
 

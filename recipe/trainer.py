@@ -1,4 +1,4 @@
-"""SERAlignTrainer: the Trainer with separate learning rates, named loss parts and bucket batches."""
+"""SERAlignTrainer: a Trainer with separate learning rates, logged loss terms and bucket batches."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -23,31 +23,30 @@ from recipe.batching import BucketSampler
 from recipe.checkpoints import delete_older, folder_at, mark_complete
 from recipe.scoring import load_metric
 
-AVERAGED = "averaged"  # folder of a checkpoint
+AVERAGED = "averaged"  # subfolder of a checkpoint
 
 
 class SERAlignTrainer(Trainer):
     """Trains SER-Align.
 
     Args:
-        watched_test: scored after each evaluation as `test_ua`, if given; never decides anything.
-        durations, bucket_batches: seconds of each training utterance, and how strictly batches follow them
-            (`BucketSampler`).
-        ema_decay: decay of the exponential moving average of the weights, which is then what is evaluated and
-            what `AVERAGED` in each checkpoint holds; 0 averages nothing.
-        pooling_learning_rate, classifier_learning_rate: of the new parts; `args.learning_rate` is the
-            encoder's. The paper trains the three with separate rates.
-        kwargs: as for `transformers.Trainer`.
+        watched_test: if given, scored as `test_ua` after each evaluation; never used to select checkpoints.
+        durations: duration of each training utterance in seconds.
+        bucket_batches: batches per bucket (see `BucketSampler`).
+        ema_decay: decay of an exponential moving average of the weights, which is then evaluated and saved in
+            `AVERAGED` in each checkpoint; 0 disables it.
+        pooling_learning_rate, classifier_learning_rate: learning rates of the new modules; `args.learning_rate` is
+            that of the encoder. The paper uses separate rates for the three.
+        kwargs: passed on to `transformers.Trainer`.
 
-    Logs each part of the loss (`ce_loss`, `eal_loss`, `fual_loss`) beside `loss`, averaged over
-    everything since the last log: batches, accumulation steps and processes; and the learning rate of each part of the
-    model (`learning_rate/encoder`, ...).
+    Besides `loss`, logs each loss term (`ce_loss`, `eal_loss`, `fual_loss`), averaged over all batches, accumulation
+    steps and processes since the last log, and the learning rate of each module (`learning_rate/encoder`, ...).
 
     Raises:
-        InputError: at a log, a loss or gradient since the last one is not finite; it names the utterances.
+        InputError: a loss or gradient since the last log is not finite; the message names the utterances.
     """
 
-    # The model's loss is a batch mean: without this the Trainer would skip the division by the accumulation steps.
+    # The model's loss is a batch mean; without this, the Trainer would not divide it by the accumulation steps.
     loss_is_scaled_for_ga = False
 
     def __init__(
@@ -72,9 +71,9 @@ class SERAlignTrainer(Trainer):
             model = self.accelerator.unwrap_model(self.model)
             self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
             self.add_callback(UpdateAverage(self.averaged))
-        # Sum and number of each loss part since the last log; on the device, so that no batch waits for the host.
+        # Sum and count of each loss term since the last log; kept on the device, to avoid a sync in every batch.
         self._parts = torch.zeros(2, len(LOSS_NAMES), device=self.args.device)
-        # Likewise what each batch and each update gave: "loss" or "gradient", of which utterances, and its value.
+        # Likewise, for each batch and each update: "loss" or "gradient", the ids of its utterances, and the value.
         self._seen: list[tuple[str, list[str], Tensor]] = []
         self._ids_of_update: list[str] = []
         self._learning_rates: dict[str, float] = {}
@@ -107,19 +106,19 @@ class SERAlignTrainer(Trainer):
         ]
 
     def _get_learning_rate(self) -> float:
-        """The first group's; the Trainer asks for it before the schedule moves on, so all are kept here for `log`."""
+        """The rate of the first group. Stores all rates for `log`, since this is called before the scheduler steps."""
         self._learning_rates = {f"learning_rate/{group['part']}": group["lr"] for group in self.optimizer.param_groups}
         return super()._get_learning_rate()
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | None = None) -> Tensor:
-        """Before clipping, over all processes."""
+        """The norm before clipping, over all processes."""
         norm = super()._get_grad_norm(model, grad_norm)
         self._seen.append(("gradient", self._ids_of_update, norm))
         self._ids_of_update = []
         return norm
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any):
-        """The model's own loss; remembers it and its parts while training."""
+        """The model's own loss; during training, it and its terms are recorded."""
         ids = inputs.pop("id")
         outputs = model(**inputs)
         if model.training:
@@ -139,7 +138,7 @@ class SERAlignTrainer(Trainer):
             del logs["learning_rate"]
             if not math.isfinite(logs["loss"]) or not math.isfinite(logs["grad_norm"]):
                 raise InputError(
-                    f"{self._first_not_finite()}, whose audio is finite: lower --learning_rate, or train without "
+                    f"{self._first_not_finite()} (their audio is finite): lower --learning_rate, or train without "
                     "--bf16; the last checkpoint is kept"
                 )
             self._parts.zero_()
@@ -147,7 +146,7 @@ class SERAlignTrainer(Trainer):
         super().log(logs, start_time)
 
     def _first_not_finite(self) -> str:
-        """Of all that was seen since the last log, in all processes: what came first, at which update, of whom."""
+        """Describe the first non-finite loss or gradient since the last log, over all processes."""
         seen = [(index, what, ids, float(value)) for index, (what, ids, value) in enumerate(self._seen)]
         broken = [entry for entry in gather_object(seen) if not math.isfinite(entry[-1])]
         first, what, _, value = min(broken)
@@ -155,19 +154,19 @@ class SERAlignTrainer(Trainer):
         updates = [kind for kind, _, _ in self._seen].count("gradient")
         before = [kind for kind, _, _ in self._seen[:first]].count("gradient")
         update = self.state.global_step - updates + before + 1
-        return f"the training {what} is {value} at update {update}, on utterances {ids}"
+        return f"the training {what} is {value} at update {update}, for utterances {ids}"
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self._averaged_weights():
             metrics = super().evaluate(*args, **kwargs)
             if self.watched_test is not None:
-                with torch.random.fork_rng():  # watching must not change the training
+                with torch.random.fork_rng():  # scoring the test set must not affect training
                     super().evaluate(self.watched_test, metric_key_prefix="test")
         return metrics
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
-        """The model has its averaged weights in this block, if there are any."""
+        """Use the averaged weights, if there are any, within this block."""
         if self.averaged is None:
             yield
             return
@@ -180,7 +179,7 @@ class SERAlignTrainer(Trainer):
             model.load_state_dict(trained)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """With the averaged weights; it is complete once all processes have written their files."""
+        """Also save the averaged weights, and mark the checkpoint complete once all processes have written it."""
         checkpoint = folder_at(Path(self._get_output_dir(trial)), self.state.global_step)
         with writing(checkpoint):
             if self.averaged is not None and self.args.should_save:
@@ -196,7 +195,7 @@ class SERAlignTrainer(Trainer):
         if self.averaged is not None:
             saved = type(self.averaged.module).from_pretrained(Path(resume_from_checkpoint) / AVERAGED)
             self.averaged.module.load_state_dict(saved.state_dict())
-            self.averaged.n_averaged.fill_(1)  # the next update averages, the very first one would copy
+            self.averaged.n_averaged.fill_(1)  # at 0, the next update would copy the weights instead of averaging
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         return BucketSampler(
@@ -205,7 +204,7 @@ class SERAlignTrainer(Trainer):
 
 
 class UpdateAverage(TrainerCallback):
-    """Takes the weights of each update into their average."""
+    """Updates the moving average of the weights after each update."""
 
     def __init__(self, averaged: AveragedModel):
         self.averaged = averaged
@@ -215,18 +214,18 @@ class UpdateAverage(TrainerCallback):
 
 
 def with_ids(collate: Callable[[list[dict]], dict[str, Tensor]], utterances: list[dict]) -> dict[str, Any]:
-    """A batch that also says which utterances it holds, so that a loss can be traced to them."""
+    """Collate utterances and add their ids to the batch, so that a loss can be traced to them."""
     return {**collate(utterances), "id": [utterance["id"] for utterance in utterances]}
 
 
 def find_weights(checkpoint: Path) -> Path:
-    """The folder of a checkpoint with the weights to use: the averaged ones, if there are any."""
+    """Find the folder with the weights of a checkpoint to use: the averaged ones if there are any."""
     averaged = checkpoint / AVERAGED
     return averaged if averaged.is_dir() else checkpoint
 
 
 def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
-    """UA and WA of the validation set, after each epoch."""
+    """UA, WA and macro-F1 of the validation set, after each epoch."""
     logits = np.asarray(evaluation.predictions)
     if not np.isfinite(logits).all():
         raise InputError("the model's logits on validation utterances are not finite: lower --learning_rate")
@@ -237,7 +236,7 @@ def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
 
 
 def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """One line for each epoch of the Trainer's log: epoch, step, validation ua and wa, mean losses, watched test_ua."""
+    """Summarise the Trainer's log by epoch: epoch, step, validation ua and wa, mean losses, watched test_ua."""
     history: list[dict[str, float]] = []
     logged: list[dict[str, float]] = []
     for line in log_history:
@@ -254,7 +253,7 @@ def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]
 
 
 def _mean_losses(logged: list[dict[str, float]], first_step: float) -> dict[str, float]:
-    """Mean over updates; each logged line is itself the mean over the updates since the line before."""
+    """Average losses over updates; each logged line is itself a mean over the updates since the previous line."""
     before = [first_step, *(line["step"] for line in logged)]
     updates = [line["step"] - step for line, step in zip(logged, before)]
     names = [name for name in ("loss", *LOSS_NAMES) if logged and name in logged[0]]
@@ -262,12 +261,12 @@ def _mean_losses(logged: list[dict[str, float]], first_step: float) -> dict[str,
 
 
 class EpochLines(ProgressCallback):
-    """The Trainer's progress bars, with one readable line an epoch instead of a dict a log."""
+    """The Trainer's progress bars, with one readable line per epoch instead of a dict per log."""
 
     NAMES = {"loss": "loss", **LOSS_NAMES}
 
     def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_log = True  # so that the losses of an epoch are complete, however short it is
+        control.should_log = True  # so that even a short epoch has its losses logged
 
     def on_log(
         self, args: TrainingArguments, state: Any, control: Any, logs: dict | None = None, **kwargs: Any

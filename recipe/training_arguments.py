@@ -1,4 +1,4 @@
-"""TrainingArguments of a stage: what our options and the recipe set, and what --training_arguments adds."""
+"""The TrainingArguments of a stage, set by our options, by the recipe and by --training_arguments."""
 
 import difflib
 import types
@@ -16,7 +16,7 @@ from core.errors import InputError
 from recipe.checkpoints import CHECKPOINTS
 from recipe.options import Arguments
 
-# TrainingArguments for which there is an option of ours.
+# TrainingArguments that have an option of our own.
 OUR_OPTIONS = {
     "output_dir": "output_dir",
     "num_train_epochs": "num_epochs",
@@ -43,8 +43,8 @@ OUR_OPTIONS = {
     "hub_model_id": "push_to_hub",
     "hub_private_repo": "hub_public",
 }
-# What the recipe sets for every run. The best checkpoint is that of the best validation UA; which ones stay is for
-# recipe/checkpoints.py.
+# Set by the recipe for every run. The best checkpoint is the one with the best validation UA; recipe/checkpoints.py
+# decides which ones to keep.
 RECIPE = {
     "eval_strategy": "epoch",
     "save_strategy": "epoch",
@@ -54,7 +54,7 @@ RECIPE = {
     "remove_unused_columns": False,  # rows are prepared when they are read
     "label_names": ["labels"],
 }
-# What would break it: scores, checkpoints and resuming follow rules of their own.
+# Not allowed: they would break the recipe's own scoring, checkpoints or resuming.
 BREAKING = (
     *("load_best_model_at_end", "save_total_limit", "save_only_model", "save_steps", "save_on_each_node"),
     *("eval_steps", "eval_delay", "eval_on_start", "prediction_loss_only", "include_for_metrics"),
@@ -66,19 +66,19 @@ BREAKING = (
 
 
 def build_training_arguments(stage_dir: Path, args: Arguments) -> TrainingArguments:
-    """The TrainingArguments of a stage. Raises InputError for options that cannot be trained with."""
+    """Build the TrainingArguments of a stage. Raises InputError for options that the Trainer rejects."""
     run = args.trainer
     processes = PartialState().num_processes
     if run.batch_size % processes:
         raise InputError(
-            f"--batch_size {run.batch_size} is not a multiple of the {processes} processes: "
+            f"--batch_size {run.batch_size} is not a multiple of the number of processes, {processes}: "
             f"give {processes * max(1, run.batch_size // processes)}"
         )
     given = check_training_arguments(run.training_arguments)
     if run.tensorboard and "report_to" in given:
         raise InputError(
-            f"--tensorboard and training_arguments: report_to={given['report_to']!r} contradict each other: leave out "
-            "--tensorboard and list all of them in report_to"
+            f"--tensorboard and training_arguments: report_to={given['report_to']!r} conflict: remove --tensorboard "
+            "and list all integrations in report_to"
         )
     try:
         built = TrainingArguments(
@@ -90,7 +90,7 @@ def build_training_arguments(stage_dir: Path, args: Arguments) -> TrainingArgume
             gradient_accumulation_steps=run.gradient_accumulation_steps,
             learning_rate=run.learning_rate,
             weight_decay=run.weight_decay,
-            warmup_steps=run.warmup_ratio,  # below 1 it is a share of the updates
+            warmup_steps=run.warmup_ratio,  # a value below 1 is a share of the updates
             lr_scheduler_type=run.lr_scheduler,
             max_grad_norm=run.max_grad_norm,
             seed=run.seed,
@@ -103,41 +103,41 @@ def build_training_arguments(stage_dir: Path, args: Arguments) -> TrainingArgume
             logging_steps=run.logging_steps,
             **{**RECIPE, **_find_defaults(args), **given},
         )
-        # What needs a package that is not there is otherwise refused only when the Trainer is built.
+        # Otherwise, a missing package would be reported only when the Trainer is built.
         for callback in get_reporting_integration_callbacks(built.report_to):
             callback()
         Trainer.get_optimizer_cls_and_kwargs(built)
     except (ValueError, TypeError, KeyError, ImportError, RuntimeError, OSError, NotImplementedError) as error:
-        raise InputError(f"the Trainer refuses these options: {' '.join(str(error).split())}") from error
-    if built.fp16 and built.device.type == "cpu":  # the Trainer would train in float32 and say nothing
-        raise InputError("training_arguments: fp16 has no effect on a CPU: leave it out, or give --bf16")
+        raise InputError(f"the Trainer rejects these options: {' '.join(str(error).split())}") from error
+    if built.fp16 and built.device.type == "cpu":  # the Trainer would silently train in float32
+        raise InputError("training_arguments: fp16 has no effect on a CPU: remove it, or use --bf16")
     return built
 
 
 def check_training_arguments(given: dict[str, Any]) -> dict[str, Any]:
-    """The same values, `1e-8` as a number.
+    """Check the values; return them with text such as `1e-8` converted to a number.
 
     Raises:
-        InputError: a name that TrainingArguments does not have or that the recipe sets itself, or a wrong type.
+        InputError: TrainingArguments does not have a name, the recipe sets it itself, or a value has the wrong type.
     """
     hints = typing.get_type_hints(TrainingArguments)
     for name in given:
         if name in OUR_OPTIONS:
-            raise InputError(f"training_arguments: '{name}' is set by --{OUR_OPTIONS[name]}: give that option")
+            raise InputError(f"training_arguments: '{name}' is set by --{OUR_OPTIONS[name]}: use that option")
         if name in RECIPE or name in BREAKING:
-            raise InputError(f"training_arguments: '{name}' is set by the recipe and cannot be changed: leave it out")
+            raise InputError(f"training_arguments: '{name}' is set by the recipe and cannot be changed: remove it")
         if name not in hints:
             nearest = difflib.get_close_matches(name, hints, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             raise InputError(f"training_arguments: '{name}' is not one of transformers.TrainingArguments{hint}")
-    # Refused here: the library keeps a half-built DeepSpeed configuration in a global, which breaks every later model.
+    # Rejected here, since the library keeps a half-built DeepSpeed configuration in a global, which breaks later models.
     if given.get("deepspeed") and find_spec("deepspeed") is None:
-        raise InputError("training_arguments: deepspeed is not installed: pip install deepspeed, or leave it out")
+        raise InputError("training_arguments: deepspeed is not installed: pip install deepspeed, or remove it")
     return {name: _convert(name, value, hints[name]) for name, value in given.items()}
 
 
 def _find_defaults(args: Arguments) -> dict[str, Any]:
-    """What we set differently from the library, and --training_arguments may set again."""
+    """Our defaults that differ from the library's; --training_arguments may override them."""
     return {
         "dataloader_pin_memory": not args.trainer.use_cpu and torch.cuda.is_available(),
         "report_to": ["tensorboard"] if args.trainer.tensorboard else [],
@@ -147,7 +147,7 @@ def _find_defaults(args: Arguments) -> dict[str, Any]:
 
 
 def _convert(name: str, value: Any, hint: Any) -> Any:
-    """The value, checked against the type hint of its field; PyYAML reads `1e-8` as text."""
+    """Check a value against the type hint of its field; convert text such as `1e-8`, which PyYAML does not."""
     is_union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
     members = [typing.get_origin(member) or member for member in (typing.get_args(hint) if is_union else (hint,))]
     if float in members and not isinstance(value, bool):
@@ -158,5 +158,5 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     kinds = tuple(member for member in members if isinstance(member, type))
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         valid = ", ".join(kind.__name__.replace("NoneType", "None") for kind in kinds)
-        raise InputError(f"training_arguments: {name}={value!r} has the wrong type; valid are {valid}")
+        raise InputError(f"training_arguments: {name}={value!r} has the wrong type; valid types: {valid}")
     return value
