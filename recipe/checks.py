@@ -45,7 +45,7 @@ def check_launch(arguments: dict[int, Arguments], stages: tuple[int, ...]) -> No
     """Raise InputError for GPUs without a launcher, an invalid Hub name, or a stage that would overwrite its source."""
     run = arguments[1].trainer
     if torch.cuda.device_count() > 1 and not PartialState().use_distributed and not run.use_cpu:
-        raise InputError("several GPUs are visible to a single process: use accelerate launch --multi_gpu")
+        raise InputError("several GPUs are visible to one process: use accelerate launch --multi_gpu")
     if run.push_to_hub is not None:
         try:
             validate_repo_id(run.push_to_hub)
@@ -55,7 +55,9 @@ def check_launch(arguments: dict[int, Arguments], stages: tuple[int, ...]) -> No
     for stage in stages:
         folder = find_stage_folder(stage, arguments[stage]).resolve()
         if source is not None and folder in (source, *source.parents):
-            raise InputError(f"--init_from {run.init_from} is the folder that stage {stage} writes: choose another --output_dir")
+            raise InputError(
+                f"--init_from {run.init_from} is the folder that stage {stage} writes: choose another --output_dir"
+            )
 
 
 def check_stage1_speakers(folder: Path, data: DataArguments, split: DatasetDict) -> None:

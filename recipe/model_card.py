@@ -70,7 +70,7 @@ def write_model_card(
             for label, row in zip(labels, results["scores"]["best"]["test"]["confusion_matrix"])
         ],
         num_parameters=f"{results['num_parameters']:,}",
-        seconds=f"{results['seconds']:.0f} s" + (" (since it was resumed)" if results["resumed"] else ""),
+        seconds=f"{results['seconds']:.0f} s" + (" (since training was resumed)" if results["resumed"] else ""),
         device=results["device"],
         changed=_yaml(changed),
         unchanged=_yaml(unchanged),

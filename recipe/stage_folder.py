@@ -1,4 +1,4 @@
-"""The folder of a stage: which run it belongs to, whether that run is finished, and what an interrupted run left behind."""
+"""The folder of a stage: which run it belongs to, whether that run is finished, and what to keep of an earlier one."""
 
 import hashlib
 import json

@@ -130,7 +130,7 @@ def check_training_arguments(given: dict[str, Any]) -> dict[str, Any]:
             nearest = difflib.get_close_matches(name, hints, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             raise InputError(f"training_arguments: '{name}' is not one of transformers.TrainingArguments{hint}")
-    # Rejected here, since the library keeps a half-built DeepSpeed configuration in a global, which breaks later models.
+    # Rejected here: the library would keep a half-built DeepSpeed configuration in a global and break later models.
     if given.get("deepspeed") and find_spec("deepspeed") is None:
         raise InputError("training_arguments: deepspeed is not installed: pip install deepspeed, or remove it")
     return {name: _convert(name, value, hints[name]) for name, value in given.items()}

@@ -108,7 +108,10 @@ def test_a_model_that_would_run_code_is_refused_in_one_line(folder, trap, capfd,
 @pytest.mark.parametrize(
     ("hostile", "message"),
     [
-        (with_pickled_weights, "holds more than weights, so it was not read: give an encoder with model.safetensors"),
+        (
+            with_pickled_weights,
+            "contains more than weights, so it was not loaded: choose an encoder with model.safetensors",
+        ),
         (with_code, "custom code"),
         (with_attention_code, "attn_implementation='somebody/kernel' is code from the Hub, which is not run"),
     ],
@@ -186,7 +189,9 @@ def test_a_checkpoint_that_would_run_code_is_refused_in_one_line(interrupted, tm
         assert (checkpoint / name).is_file()
     poison(checkpoint / name, trap)
     list_again(checkpoint)
-    with pytest.raises(InputError, match=f"{checkpoint} holds more than tensors and numbers, so it was not read") as e:
+    with pytest.raises(
+        InputError, match=f"{checkpoint} contains more than tensors and numbers, so it was not loaded"
+    ) as e:
         again()
     assert "\n" not in str(e.value) and "weights_only" not in str(e.value)
 

@@ -69,15 +69,15 @@ def test_the_encoder_configuration_is_merged_key_by_key(config):
         ("learning_rate: true", "learning_rate: True is not valid; give a number"),
         ("learning_rate: .nan", "learning_rate: nan is not valid; give a number"),
         ("batch_size: 1.5", "batch_size: 1.5 is not valid; give a whole number"),
-        ("batch_size:", "batch_size: a value is missing; give a whole number"),
+        ("batch_size:", "batch_size: the value is missing; give a whole number"),
         ("batch_size: 0", "batch_size: 0 is not valid; give a whole number of at least 1"),
         ("speed_factors: [1.0, 0]", "speed_factors: [1.0, 0] is not valid; give numbers of at least 0.1"),
         ("speed_factors: 0.9", "speed_factors: 0.9 is not valid; give numbers"),
         ("bf16: maybe", "bf16: 'maybe' is not valid; give true or false"),
         ("pooling: max", "pooling: 'max' is not valid; give one of self_attention, cls"),
         ("encoder_config: 3", "encoder_config: 3 is not valid; give name: value pairs"),
-        ("stage2:\n  fold: 2", "'fold' is the same for both stages; move it out of stage2"),
-        ("init_from: x", "--init_from x is where stage 2 starts, so it needs --stage 2"),
+        ("stage2:\n  fold: 2", "'fold' applies to both stages; move it out of stage2"),
+        ("init_from: x", "--init_from x initialises stage 2, so it requires --stage 2"),
         ("eal_weight: -1", "eal_weight: -1 is not valid; give a number of at least 0"),
         ("eal_margin: 3", "eal_margin: 3 is not valid; give a number from -1 to 2"),
         ("frame_temperature: 0", "frame_temperature: 0 is not valid; give a number above 0"),
@@ -85,10 +85,10 @@ def test_the_encoder_configuration_is_merged_key_by_key(config):
         ("ema_decay: 1", "ema_decay: 1 is not valid; give a number of at least 0 and below 1"),
         ("mix_probability: 1.5", "mix_probability: 1.5 is not valid; give a number from 0 to 1"),
         ("pitch_steps: [.inf]", "pitch_steps: [inf] is not valid; give numbers"),
-        ("averaging: 0.9", "'averaging' is not an option any more; it is called ema_decay now"),
-        ("stage2:\n  duration_pool: 2", "'duration_pool' is not an option any more; it is called bucket_batches now"),
-        ("stage1: 3", "stage1 must hold 'name: value' lines, not 3"),
-        ("- a", "must hold 'name: value' lines, but holds a list"),
+        ("averaging: 0.9", "'averaging' is not an option any more; it is now called ema_decay"),
+        ("stage2:\n  duration_pool: 2", "'duration_pool' is not an option any more; it is now called bucket_batches"),
+        ("stage1: 3", "stage1 must contain 'name: value' lines, not 3"),
+        ("- a", "must contain 'name: value' lines, but contains a list"),
         ("a: [1", "is not valid YAML"),
     ],
 )
@@ -102,12 +102,12 @@ def test_a_mistake_in_yaml_is_named_with_what_is_valid(config, text, message):
     ("argv", "message"),
     [
         (["--learning_rte", "1"], "--learning_rte is not an option; did you mean --learning_rate?"),
-        (["--features_dir", "x"], "--features_dir is not an option any more; it is called --feature_cache_dir now"),
-        (["--keep_features=false"], "--keep_features is not an option any more; it is called --cache_features now"),
+        (["--features_dir", "x"], "--features_dir is not an option any more; it is now called --feature_cache_dir"),
+        (["--keep_features=false"], "--keep_features is not an option any more; it is now called --cache_features"),
         (["--learning_rate", "x"], "--learning_rate: 'x' is not valid; give a number"),
         (["--corpus", "iemo"], "--corpus: 'iemo' is not valid; give one of demo, folder, hub, iemocap, cremad"),
         (["--encoder_config", "{a"], "give name: value pairs, as JSON"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; there are "),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; available files: "),
     ],
 )
 def test_a_mistake_on_the_command_line_is_named_with_what_is_valid(argv, message):
@@ -154,7 +154,7 @@ def test_a_record_of_an_earlier_release_is_compared_under_the_names_of_now():
     earlier = {name: value for name, value in now.items() if name not in FORMER_NAMES.values()}
     earlier |= {"averaging": 0.9, "duration_pool": 2, "keep_features": True, "features_dir": None}
     assert first_difference(earlier, now) is None
-    assert first_difference({**earlier, "averaging": 0.5}, now) == "ema_decay=0.5, now it is 0.9"
+    assert first_difference({**earlier, "averaging": 0.5}, now) == "ema_decay=0.5, not 0.9"
     assert first_difference({**earlier, "keep_features": False, "use_cpu": True}, now) is None
 
 

@@ -45,7 +45,7 @@ def test_the_checkpoint_before_one_that_is_cut_short_is_gone_on_from(whole, tmp_
     assert last_complete(folder) == newest and not capsys.readouterr().out
     damage(newest / name)
     assert last_complete(folder) == before and not newest.exists()
-    assert capsys.readouterr().out == f"  {newest} is incomplete, or the best one until then is: deleted\n"
+    assert capsys.readouterr().out == f"  deleted {newest}: it, or the best checkpoint before it, is incomplete\n"
 
 
 def test_the_newest_and_the_best_until_each_of_them_stay(tmp_path):

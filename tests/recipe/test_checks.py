@@ -33,7 +33,7 @@ TINY = ["--use_cpu", "--encoder", "none", "--encoder_config", json.dumps(TINY_EN
         (["--encoder", "no/such-encoder", "--encoder_config", "{}"], "the model of stage 1 cannot be built: "),
         (["--training_arguments", '{"optm": "sgd"}'], "'optm' is not one of transformers.TrainingArguments"),
         (["--push_to_hub", "my model"], "--push_to_hub 'my model'"),
-        (["--stage", "2"], "which holds no model: train --stage 1 first, or --init_from"),
+        (["--stage", "2"], "which contains no model: train stage 1 or set --init_from"),
     ],
 )
 def test_a_run_that_cannot_be_trained_is_refused_though_its_corpus_cannot_be_read(tmp_path, argv, message):

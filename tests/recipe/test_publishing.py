@@ -302,7 +302,7 @@ def test_a_hub_out_of_reach_is_one_line_with_a_command_that_pushes_the_same_file
     errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "could not be pushed" in errors[0] and "Traceback" not in run.stderr
     assert f"the model is complete in {trained / 'stage2'}" in errors[0]
-    assert run.stderr.count("trying again in") == 3
+    assert run.stderr.count("retrying in") == 3
 
     online(monkeypatch, hub.url, tmp_path / "hf")
     (trained / "stage2" / "tensorboard").mkdir()

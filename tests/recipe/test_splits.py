@@ -105,14 +105,14 @@ def test_more_folds_than_utterances_of_a_class_are_refused():
     data = rows(speakers, per_class=1, labels=("angry", "sad")).filter(
         lambda row: row["label"] == int(row["speaker"][1:]) % 2
     )
-    with pytest.raises(InputError, match="--num_folds 12 is more than any class has utterances"):
+    with pytest.raises(InputError, match="--num_folds 12: no class has that many utterances"):
         make_split(data, "folder", num_folds=12)
 
 
 def test_a_class_that_is_not_tested_is_said(capsys):
     data = rows(list("abcd"))
     check_split(DatasetDict(train=_part(data, "ab"), test=_part(data, "c").filter(lambda row: row["label"] > 0)))
-    assert "no test utterance is labelled 'angry'; UA averages the other classes" in capsys.readouterr().err
+    assert "no test utterance is labelled 'angry'; UA ignores this class" in capsys.readouterr().err
 
 
 def test_a_label_that_is_no_class_is_named():
@@ -162,7 +162,9 @@ def test_an_impossible_split_says_what_is_possible(arguments, message):
 
 
 def test_a_partial_ravdess_without_test_actors_says_so():
-    with pytest.raises(InputError, match="fold 1 of ravdess tests speakers 01, 11, 20, 21, which leaves no test"):
+    with pytest.raises(
+        InputError, match="fold 1 of ravdess has the test speakers 01, 11, 20, 21, which leaves no test"
+    ):
         make_split(rows(["02", "03"]), "ravdess", 1)
 
 

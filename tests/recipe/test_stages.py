@@ -54,8 +54,8 @@ def test_other_labels_in_stage_1_are_said_and_its_classifier_is_then_refused(sta
     assert "warning" not in capsys.readouterr().err
     monkeypatch.setitem(Rows.features, "label", ClassLabel(names=["happy", "angry", "sad"]))
     second_model(folder)
-    line = f"{folder} was trained on angry, happy, sad, in this order, but the utterances have happy, angry, sad"
-    assert f"warning: {line}; stage 2 takes its encoder alone\n" in capsys.readouterr().err
+    line = f"{folder} was trained on angry, happy, sad, in this order, but the labels here are happy, angry, sad"
+    assert f"warning: {line}; stage 2 uses only its encoder\n" in capsys.readouterr().err
     with pytest.raises(
         InputError, match=r"--init_classifier stage1: .* was trained on angry, happy, sad, in this order"
     ):
@@ -68,7 +68,7 @@ def test_weights_that_are_not_numbers_are_refused_before_training(stage1):
         first.encoder.encoder.layers[0].attention.k_proj.bias[3] = math.inf
     first.save_pretrained(folder)
     with pytest.raises(
-        InputError, match=r"weights of encoder\.encoder\.layers\.0\.attention\.k_proj\.bias are not finite"
+        InputError, match=r"the weights encoder\.encoder\.layers\.0\.attention\.k_proj\.bias are not finite"
     ):
         second_model(folder)
 

@@ -142,7 +142,7 @@ def test_a_loss_that_is_not_a_number_stops_training_and_names_its_utterances(tmp
     broken["input_values"] = broken["input_values"] * math.inf
     with pytest.raises(
         InputError,
-        match=f"training loss is nan at update 2, on utterances {order[2]}, {order[3]}, whose audio is finite",
+        match=f"training loss is nan at update 2, for utterances {order[2]}, {order[3]} ",
     ):
         trainer.train()
 

@@ -42,22 +42,22 @@ def test_yaml_and_command_line_are_merged_by_name(tmp_path):
     ("given", "message"),
     [
         ({"optmi": "sgd"}, "'optmi' is not one of transformers.TrainingArguments; did you mean optim?"),
-        ({"num_train_epochs": 3}, "'num_train_epochs' is set by --num_epochs: give that option"),
-        ({"warmup_steps": 10}, "'warmup_steps' is set by --warmup_ratio: give that option"),
+        ({"num_train_epochs": 3}, "'num_train_epochs' is set by --num_epochs: use that option"),
+        ({"warmup_steps": 10}, "'warmup_steps' is set by --warmup_ratio: use that option"),
         ({"label_smoothing_factor": 0.1}, "'label_smoothing_factor' is set by --label_smoothing"),
         ({"eval_strategy": "steps"}, "'eval_strategy' is set by the recipe and cannot be changed"),
         ({"load_best_model_at_end": True}, "'load_best_model_at_end' is set by the recipe"),
         ({"adam_beta1": "big"}, "adam_beta1='big' is not a number"),
-        ({"fp16": "yes"}, "fp16='yes' has the wrong type; valid are bool"),
+        ({"fp16": "yes"}, "fp16='yes' has the wrong type; valid types: bool"),
         (
             {"dataloader_prefetch_factor": True},
-            "dataloader_prefetch_factor=True has the wrong type; valid are int, None",
+            "dataloader_prefetch_factor=True has the wrong type; valid types: int, None",
         ),
-        ({"optim": "adamw"}, "the Trainer refuses these options: adamw is not a valid OptimizerNames"),
-        ({"optim": "adamw_bnb_8bit"}, "the Trainer refuses these options: "),
+        ({"optim": "adamw"}, "the Trainer rejects these options: adamw is not a valid OptimizerNames"),
+        ({"optim": "adamw_bnb_8bit"}, "the Trainer rejects these options: "),
         ({"report_to": "tensorbord"}, "tensorbord is not supported"),
         ({"report_to": "wandb"}, "WandbCallback requires wandb to be installed"),
-        ({"dataloader_prefetch_factor": 2}, "refuses these options: --dataloader_prefetch_factor can only"),
+        ({"dataloader_prefetch_factor": 2}, "rejects these options: --dataloader_prefetch_factor can only"),
         (
             {"deepspeed": "nowhere/ds.json"},
             "deepspeed is not installed" if find_spec("deepspeed") is None else "nowhere",
@@ -80,7 +80,7 @@ def test_precision_that_the_device_does_not_have_is_refused(tmp_path, argv):
 
 
 def test_tensorboard_and_another_tracker_are_given_in_one_place(tmp_path):
-    with pytest.raises(InputError, match=r"--tensorboard and training_arguments: report_to='wandb' contradict"):
+    with pytest.raises(InputError, match=r"--tensorboard and training_arguments: report_to='wandb' conflict"):
         build(tmp_path, {"report_to": "wandb"}, "--tensorboard")
 
 

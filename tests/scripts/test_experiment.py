@@ -217,15 +217,15 @@ def test_damaged_predictions_are_named_instead_of_counted(experiment, tmp_path, 
 def test_runs_of_another_recipe_are_refused_not_mixed(experiment, demo, tmp_path, monkeypatch):
     config, output, _ = experiment
     other = run(config, output, *OPTIONS, "--data_dir", demo, "--weight_decay", 0.3, expect=1)
-    assert "was trained with weight_decay=0.01, now it is 0.3: remove it, or choose another" in other.stderr
+    assert "was trained with weight_decay=0.01, not 0.3: remove it, or choose another" in other.stderr
     copy = shutil.copytree(output, tmp_path / "out")
     path = copy / "fold2-seed0" / "proposed" / "stage2" / "arguments.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**record, "eal_margin": 0.4}), encoding="utf-8")
-    with pytest.raises(InputError, match=r"was trained with eal_margin=0\.8, now it is 0.4 in"):
+    with pytest.raises(InputError, match=r"was trained with eal_margin=0\.8, not 0.4 in"):
         reported(config, copy, monkeypatch)
     path.write_text(json.dumps({**record, "stage1": "0123"}), encoding="utf-8")
-    with pytest.raises(InputError, match="was trained with another stage 1 in"):
+    with pytest.raises(InputError, match="was trained with a different stage 1 in"):
         reported(config, copy, monkeypatch)
 
 

@@ -70,7 +70,7 @@ def test_a_finished_run_is_not_trained_again_and_never_mixed_with_another(short_
     assert "Stage 2 is already finished" in again.stdout
     assert (output / "stage2" / "model.safetensors").stat().st_mtime_ns == before
     other = train(*SHORT, "--data_dir", demo, "--output_dir", output, "--eal_margin", 0.4, expect=1)
-    assert "was trained with eal_margin=0.8, now it is 0.4" in other.stderr and "Traceback" not in other.stderr
+    assert "was trained with eal_margin=0.8, not 0.4" in other.stderr and "Traceback" not in other.stderr
 
 
 def test_a_killed_run_goes_on_to_exactly_the_same_weights(demo, tmp_path):
@@ -157,7 +157,7 @@ def test_a_run_on_a_folder_of_my_own(tmp_path):
     assert_predictions_are_those_of_the_folder(tmp_path / "out" / "stage2", tmp_path / "mine")
 
     (tmp_path / "mine" / "calm" / "0.wav").rename(tmp_path / "mine" / "angry" / "other.wav")
-    assert "was trained with other utterances or another split" in train(*argv, expect=1).stderr
+    assert "was trained with different utterances or a different split" in train(*argv, expect=1).stderr
     write_wav(tmp_path / "mine" / "angry" / "blip.wav", 0.01)
     short = train(*argv, "--overwrite", expect=1)
     assert "blip.wav lasts 0.0100 s" in short.stderr and (tmp_path / "out" / "stage2" / "results.json").is_file()
@@ -178,14 +178,14 @@ def assert_predictions_are_those_of_the_folder(stage_dir, data_dir):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--averaging", "0.9"], "--averaging is not an option any more; it is called --ema_decay now"),
+        (["--averaging", "0.9"], "--averaging is not an option any more; it is now called --ema_decay"),
         (["--lerning_rate", "1"], "--lerning_rate is not an option; did you mean --learning_rate?"),
-        (["--config", "run_configs/nope.yaml"], "no such file; there are run_configs/"),
+        (["--config", "run_configs/nope.yaml"], "no such file; available files: run_configs/"),
         ([*SHORT, "--corpus", "ravdess", "--data_dir", "nowhere"], "nowhere holds no RAVDESS speech"),
         ([*SHORT, "--eal_margin", "3"], "--eal_margin: '3' is not valid; give a number from -1 to 2"),
         (["--encoder", "none", "--encoder_config", '{"model_type": "bert"}'], "model_type='bert', which is not one of"),
         (["--encoder", "no/such-encoder"], "the model of stage 1 cannot be built"),
-        (["--stage", "2"], "which holds no model: train --stage 1 first, or --init_from"),
+        (["--stage", "2"], "which contains no model: train stage 1 or set --init_from"),
         (
             [*SHORT, "--encoder_config", '{"layer_drop": 0}'],
             "'layer_drop' is not a setting of wav2vec2-bert; did you mean",
@@ -210,14 +210,14 @@ def test_stage_2_refuses_a_stage_1_that_has_heard_its_test_speakers(short_run, d
     argv = ["--data_dir", demo, "--output_dir", tmp_path, "--stage", 2]
     for folder in ("stage1", "stage1/last"):
         run = train(*SHORT, *argv, "--init_from", short_run[0] / folder, "--fold", 2, expect=1)
-        assert "was trained on speaker" in run.stderr and "start from a stage 1 of the same fold" in run.stderr
+        assert "was trained on speaker" in run.stderr and "start from a stage 1 with the same fold" in run.stderr
 
 
 def test_a_folder_that_is_not_of_a_run_is_left_alone(demo, tmp_path):
     (tmp_path / "stage1").mkdir()
     (tmp_path / "stage1" / "thesis.txt").write_text("years of work")
     run = train(*SHORT, "--data_dir", demo, "--output_dir", tmp_path, "--overwrite", expect=1)
-    assert "no run made it" in run.stderr and (tmp_path / "stage1" / "thesis.txt").exists()
+    assert "no run wrote it" in run.stderr and (tmp_path / "stage1" / "thesis.txt").exists()
 
 
 def test_a_run_that_was_killed_before_it_said_what_it_is_is_started_again(tmp_path):
