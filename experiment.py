@@ -22,7 +22,7 @@ from core.errors import InputError, error_line
 
 def main() -> None:
     own, train_options = read_command_line(sys.argv[1:])
-    from experiments.cells import read_experiment  # after parsing, so that --help answers at once
+    from experiments.cells import read_experiment  # after parsing, so that --help is instant
 
     experiment = read_experiment(own.config, train_options, own.run_config)
     if own.list:
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def read_command_line(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The options of this script, and the remaining ones, which go to train.py."""
+    """Parse the options of this script; the remaining ones are passed to train.py."""
     parser = argparse.ArgumentParser(
         usage="experiment.py --config FILE [--list | --cell N | --report] [train.py options ...]",
         description=__doc__,

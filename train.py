@@ -4,12 +4,12 @@
     accelerate launch train.py --config run_configs/ravdess/mini.yaml --data_dir RAVDESS --learning_rate 5e-4
     accelerate launch train.py --config my.yaml --stage 2 --init_from outputs/my/stage1
 
-The command line overrides the YAML file, which overrides the defaults. In YAML, the sections `stage1` and
-`stage2` hold what differs between the stages.
+The command line overrides the YAML file, which overrides the defaults. In the YAML file, the sections `stage1` and
+`stage2` contain options that differ between the stages.
 
-Each stage writes a folder, OUTPUT_DIR/stage1 and OUTPUT_DIR/stage2, that AutoModel loads and the Hub takes: the
-weights of the best validation UA, those of the last epoch in `last`, and the scores of both in results.json. To
-resume an interrupted run, repeat the command.
+Each stage writes a folder, OUTPUT_DIR/stage1 or OUTPUT_DIR/stage2, that can be loaded with AutoModel and pushed to the
+Hub. It contains the weights with the best validation UA, those of the last epoch in `last`, and the scores of both in
+results.json. To resume an interrupted run, repeat the command.
 """
 
 import sys
@@ -20,7 +20,7 @@ from recipe.arguments import parse_arguments
 
 def main() -> None:
     arguments = parse_arguments(sys.argv[1:], description=__doc__)
-    from recipe.run import run  # imports torch, which takes seconds: --help and a mistyped option answer before
+    from recipe.run import run  # imports torch, which takes seconds; --help and option errors come first
 
     run(arguments)
 

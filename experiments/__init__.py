@@ -1,1 +1,1 @@
-"""Many runs of the recipe: cells, tables, figures."""
+"""Experiments of many training runs: cells, tables and figures."""

@@ -1,13 +1,13 @@
-"""What an experiment is: folds x seeds x variants. Each cell is one command line of train.py.
+"""Experiments: folds x seeds x variants. Each cell is one run of train.py.
 
 An experiment is a YAML file:
 
     title: Table 3 on RAVDESS
-    config: run_configs/ravdess/mini.yaml     # what every cell shares, unless --run_config gives it
-    folds: [1, 2, 3, 4, 5, 6]                 # or one list for each corpus, {ravdess: [1, 2], cremad: [1]}; seeds alike
+    config: run_configs/ravdess/mini.yaml     # run configuration of every cell; --run_config replaces it
+    folds: [1, 2, 3, 4, 5, 6]                 # or a list per corpus: {ravdess: [1, 2], cremad: [1]}; likewise for seeds
     seeds: [0]
     baseline: self_attention                  # the variant that the others are compared with
-    tsne: [cls, cls_eal_fual]                 # optional: variants whose embeddings are drawn
+    tsne: [cls, cls_eal_fual]                 # optional: variants to include in the t-SNE figure
     variants:
       self_attention:
         name: self-attention pooling
@@ -17,8 +17,8 @@ An experiment is a YAML file:
     cited:                                    # optional: other published systems
       - {name: ..., ua: 0.7, protocol: ..., source: ...}
     options: {num_validation_speakers: 6}     # optional: train.py options for every cell
-    stage: 1                                  # optional: train the variants as stage 1, each on its own
-    scored_on: validation                     # optional: compare variants without looking at test speakers
+    stage: 1                                  # optional: the variants are stage-1 models, trained independently
+    scored_on: validation                     # optional: compare variants without using the test speakers
     timeline:                                 # optional: score the timeline on concatenated test utterances
       variant: cls_eal_fual                   # the variant to score
       utterances: 6                           # utterances per recording
@@ -59,7 +59,7 @@ VARIANT_KEYS = ("name", "options", "seeds", "paper")
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train: a row of the table."""
+    """A training variant: one row of the table."""
 
     key: str
     name: str
@@ -180,7 +180,7 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
     config = run_config or content.get("config")
     if config is None:
         raise InputError(
-            f"{path} names no run configuration: give one, such as --run_config run_configs/iemocap/base.yaml"
+            f"{path} does not name a run configuration: add one, such as --run_config run_configs/iemocap/base.yaml"
         )
     corpus = parse_arguments(["--config", config], description="")[1].data.corpus
     folds = _read_numbers(path, "folds", _choose_for_corpus(path, "folds", content["folds"], corpus))
@@ -263,11 +263,13 @@ def _check_timeline(path: str, timeline: Any, variants: tuple[Variant, ...]) -> 
 
 
 def _choose_for_corpus(path: str, name: str, value: Any, corpus: str) -> Any:
-    """The value itself, or that of one corpus where it is a mapping from corpora."""
+    """The value itself, or the one for this corpus if the value is a mapping from corpora."""
     if not isinstance(value, dict):
         return value
     if corpus not in value:
-        raise InputError(f"{path}: {name} are given for {', '.join(map(str, value))}, not for {corpus}: add a line")
+        raise InputError(
+            f"{path}: {name} are given for {', '.join(map(str, value))} but not for {corpus}: add a line for it"
+        )
     return value[corpus]
 
 

@@ -61,7 +61,7 @@ def concatenate_utterances(
         while len(chosen) < per_recording:
             fits = (place for place, (_, label) in enumerate(left) if not chosen or label != chosen[-1][1])
             place = next(fits, None)
-            if place is None:  # only the class of the last utterance is left, or nothing
+            if place is None:  # nothing is left, or only utterances of the last one's class
                 return recordings
             chosen.append(left.pop(place))
         recordings.append(_build_recording(chosen, with_pauses))
@@ -79,7 +79,7 @@ def _build_recording(utterances: list[tuple[np.ndarray, int]], with_pauses: bool
 
 
 def count_errors(reference: np.ndarray, hypothesis: np.ndarray) -> np.ndarray:
-    """Missed, false and confused steps, and steps that have an emotion, (4,), from two (steps,) of class indices."""
+    """Count missed, false and confused steps, and steps with an emotion, (4,), from class indices (steps,)."""
     spoken, predicted = reference != NO_EMOTION, hypothesis != NO_EMOTION
     return np.array(
         [
@@ -135,7 +135,7 @@ class Methods:
         return self._keep_speech(total.argmax(axis=1))
 
     def frame_logits(self) -> np.ndarray:
-        """The classifier's answer to each frame of the whole file."""
+        """The classifier's prediction for each frame of the whole file."""
         output = self.recognize.score_waveforms([self.recording.waveform])
         frames = output["frame_logits"][0][output["frame_mask"][0]].argmax(dim=-1).numpy()
         centres = (np.arange(self.num_steps) + 0.5) * SCORING_STEP / SAMPLING_RATE

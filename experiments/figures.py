@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
 matplotlib.use("Agg")
-plt.rcParams["text.parse_math"] = False  # a dollar sign in a label does not start a formula
+plt.rcParams["text.parse_math"] = False  # show dollar signs in labels as they are
 plt.rcParams["svg.hashsalt"] = "ser-align"  # the same figure always gives the same file
 
 # The Okabe-Ito palette; markers distinguish the classes in black and white.
@@ -130,7 +130,7 @@ def _project(vectors: np.ndarray) -> np.ndarray:
 def _scatter(axes: Any, points: np.ndarray, classes: np.ndarray, labels: list[str], size: float, **style: Any) -> None:
     for index, label in enumerate(labels):
         x, y = points[classes == index].T
-        # From the ninth class on, each marker gets another colour.
+        # From the ninth class on, each marker gets a different colour.
         marker, colour = MARKERS[(index + index // len(COLOURS)) % len(MARKERS)], COLOURS[index % len(COLOURS)]
         axes.scatter(x, y, s=size, marker=marker, color=colour, label=label, **style)
     axes.set_xticks([])

@@ -56,7 +56,7 @@ def write_report(experiment: Experiment, embeddings: dict[str, dict[str, np.ndar
     }
     for name, rows in tables.items():
         write_csv(target / f"{name}.csv", rows)
-    for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # an earlier report may have shown other runs
+    for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # from an earlier report, possibly of other runs
         path.unlink()
     draw_figures(systems, tables["scores"], experiment, target, embeddings)
     text = render(experiment, systems, tables, drawn={path.stem for path in target.glob("*.png")})

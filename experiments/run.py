@@ -1,4 +1,4 @@
-"""The engine of experiment.py: check and train the cells, and report what is finished."""
+"""The engine of experiment.py: check and train the cells, and report on the finished ones."""
 
 import time
 from pathlib import Path
@@ -46,7 +46,8 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
     In a distributed run, the main process chooses the cell for all processes.
 
     Raises:
-        InputError: a cell is misconfigured, or was trained with other options before; nothing is trained then.
+        InputError: a cell is misconfigured or was previously trained with other options; in either case, nothing is
+            trained.
     """
     check_cells(experiment, cells)
     check_finished(experiment, cells)
@@ -88,7 +89,7 @@ def check_cells(experiment: Experiment, cells: list[Cell]) -> None:
 
 
 def check_finished(experiment: Experiment, cells: list[Cell]) -> None:
-    """Raise InputError if a finished cell was trained with other options, and so is not what is asked for."""
+    """Raise InputError if a finished cell was trained with options other than the requested ones."""
     for cell in cells:
         stage_dir = experiment.find_stage_folder(cell)
         if read_results(stage_dir) is not None:

@@ -55,7 +55,7 @@ def build_score_table(systems: list[System]) -> list[dict[str, Any]]:
 
 
 def _build_chance_row(name: str, system: System) -> dict[str, Any]:
-    """Scores of guessing, or of always answering the most frequent training class, on the same utterances."""
+    """Scores of guessing, or of always predicting the most frequent training class, on the same utterances."""
     by_run = []
     for run in system.runs:
         counts = np.array(list(run.results["class_counts"][run.scored_on].values()), dtype=float)
@@ -67,7 +67,7 @@ def _build_chance_row(name: str, system: System) -> dict[str, Any]:
 
 
 def build_comparison_table(systems: list[System], baseline: str, weights: str) -> list[dict[str, Any]]:
-    """Each system against the baseline, on the folds and seeds that both have finished."""
+    """Compare each system with the baseline, on the folds and seeds that both have finished."""
     base = next((system for system in systems if system.key == baseline), None)
     if base is None:
         return []
@@ -195,7 +195,7 @@ def build_class_table(systems: list[System]) -> list[dict[str, Any]]:
 
 
 def count_named_speakers(speakers: list[str]) -> int:
-    """How many of the speakers the corpus names."""
+    """Count the speakers that the corpus identifies."""
     return sum(speakers_known([speaker]) for speaker in speakers)
 
 

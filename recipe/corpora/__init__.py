@@ -1,4 +1,4 @@
-"""Corpora: a directory in its official layout -> rows. One file for each corpus; none of them depends on training."""
+"""Corpora: a directory in its official layout -> rows. One file per corpus, independent of training."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from recipe.corpora import (
     urdu,
 )
 
-# Read from a directory in the layout in which they are published.
+# Read from a directory in their published layout.
 PUBLISHED = {
     "iemocap": iemocap,
     "cremad": cremad,
@@ -55,11 +55,11 @@ def load_corpus(
 
     Args:
         partial: accept an incomplete copy of a published corpus, with a warning.
-        hub_options: for `recipe.corpora.hub.load`; the `data_dir` of the corpus hub is a name on the Hub or a folder.
+        hub_options: for `recipe.corpora.hub.load`; with the corpus hub, `data_dir` is a name on the Hub or a folder.
         allow_outside: for the corpora folder and hub, accept audio outside their directory.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the corpus cannot be read.
     """
     if csv is not None and corpus != "folder":
         raise InputError(f"--csv {csv} requires --corpus folder, not {corpus}")

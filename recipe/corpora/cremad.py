@@ -1,4 +1,4 @@
-"""CREMA-D, the audio: 7,442 utterances, 5.3 hours, 91 actors, 6 emotions, 12 sentences.
+"""CREMA-D (audio): 7,442 utterances, 5.3 hours, 91 actors, 6 emotions, 12 sentences.
 
 Acted American English by 43 women and 48 men, aged 20 to 74. The label is the intended emotion, taken from the file
 name, not the perceived one: neutral (1,087 utterances); happy, sad, angry, fearful and disgust (1,271 each). One
@@ -8,10 +8,10 @@ sentence (IEO) is spoken at three intensities, the others at an unspecified one.
 processedResults/tabulatedVotes.csv. Votes on the face and on the video are ignored. Without that table,
 `label_distribution` is empty. The actors' gender comes from VideoDemographics.csv, or else from a list in the reader.
 
-Known faults of the published audio: 1040_ITH_SAD_XX was named 1040_ITH_SAD_X for years (both are read, as
+Known errors in the published audio: 1040_ITH_SAD_XX was named 1040_ITH_SAD_X for years (both are read as
 1040_ITH_SAD_XX), and 1076_MTI_SAD_XX is silent.
 
-Where: https://github.com/CheyneyComputerScience/CREMA-D, cloned with git-lfs; give the directory that holds
+Where: https://github.com/CheyneyComputerScience/CREMA-D. Clone it with git-lfs and give the directory that contains
 AudioWAV. Licence: Open Database License 1.0, contents under the Database Contents License 1.0.
 
 Citation: Cao H, Cooper DG, Keutmann MK, Gur RC, Nenkova A, Verma R (2014). CREMA-D: Crowd-sourced Emotional
@@ -63,8 +63,8 @@ FEMALE_ACTORS = {str(actor) for actor in (
     1061, 1063, 1072, 1073, 1074, 1075, 1076, 1078, 1079, 1082, 1084, 1089, 1091,
 )}
 
-# Test actors of five folds; ours, as the corpus publishes no split. Drawn once: the women, then the men, each sorted
-# and shuffled with seed 0 (one random.Random for both), were assigned to the folds in turn.
+# Test actors of five folds; ours, since no split is published. They were drawn once: the women, then the men, each
+# sorted and shuffled with seed 0 (one random.Random for both), were assigned to the folds in turn.
 TEST_ACTORS = (
     ("1001", "1004", "1013", "1016", "1017", "1021", "1023", "1028", "1035", "1040",
      "1043", "1045", "1046", "1059", "1060", "1068", "1069", "1076", "1079"),

@@ -1,11 +1,11 @@
 """EmoDB, the Berlin Database of Emotional Speech: 535 utterances, 0.4 hours, 10 speakers, 7 classes, 10 sentences.
 
 Acted German by five women and five men, recorded at 16 kHz in an anechoic chamber at TU Berlin. The corpus keeps only
-utterances whose emotion at least 80% of the listeners recognised, so the classes differ in size: angry
+utterances whose emotion was recognised by at least 80 % of the listeners, so the classes differ in size: angry
 (127 utterances), bored (81), neutral (79), happy (71), fearful (69), sad (62), disgust (46).
 
-Where: http://emodb.bilderbar.info/download/download.zip; unpack it and give the directory that holds wav/.
-Licence: the corpus page asks for the citation; audEERING's collection of public data sets lists it as CC0 1.0.
+Where: http://emodb.bilderbar.info/download/download.zip. Unpack it and give the directory that contains wav/.
+Licence: the corpus page asks for a citation; audEERING's collection of public datasets lists it as CC0 1.0.
 
 Citation: Burkhardt F, Paeschke A, Rolfes M, Sendlmeier WF, Weiss B (2005). A database of German emotional speech.
 Interspeech 2005, 1517-1520. https://doi.org/10.21437/Interspeech.2005-446

@@ -2,17 +2,17 @@
 
 Acted speech, recorded in a studio at 16 kHz, by ten native speakers of Mandarin (0001 to 0010) and ten of English
 (0011 to 0020), five women and five men each. Every speaker says the same 350 sentences in every emotion.
-Classes: neutral, happy, sad, angry, surprised, 7,000 utterances each (350 by each speaker).
+Classes: neutral, happy, sad, angry, surprised, 7,000 utterances each (350 per speaker).
 
 A speaker's utterances are numbered 1 to 1750 in blocks of 350: neutral, angry, happy, sad, surprised. The published
 split takes the first 20 of each block for evaluation (here "validation"), the next 30 for testing and the other 300
 for training. All speakers are in all three parts, so the split is `official_split`. Older releases have the folders
 train, evaluation and test within each emotion; if present, these define the split. `language` is "zh" or "en".
-The label is the name of the folder. The sentences come from 0001/0001.txt and so on, which are published in various
-encodings (UTF-8, UTF-16, GBK) and with a few damaged lines; a warning names such a line, and its text stays empty.
+The label is the name of the folder. The text comes from 0001/0001.txt and so on. These files have various encodings
+(UTF-8, UTF-16, GBK) and a few damaged lines; a warning names such a line, and the text of its utterance stays empty.
 
-Where: https://github.com/HLTSingapore/Emotional-Speech-Data; unpack it and give the directory that holds 0001 to 0020.
-Licence: research only, by a signed agreement.
+Where: https://github.com/HLTSingapore/Emotional-Speech-Data. Unpack it and give the directory that contains 0001 to
+0020. Licence: research only, under a signed agreement.
 
 Citation: Zhou K, Sisman B, Liu R, Li H (2022). Emotional voice conversion: Theory, databases and ESD. Speech
 Communication 137, 1-18. https://arxiv.org/abs/2105.14762

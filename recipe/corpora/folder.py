@@ -1,11 +1,11 @@
-"""Your own recordings: a folder for each label, or a CSV file.
+"""Your own recordings: one folder per label, or a CSV file.
 
 With folders, the label is the folder's name: `DATA_DIR/angry/a.wav`, `DATA_DIR/happy/b.flac`. A CSV file has the
 columns `path` (relative to the CSV's directory or to --data_dir) and `label`, and optionally `speaker`, `split`
 (train, validation, test), `gender` and `id`. Paths and links that lead out of the directory are refused unless
 --allow_outside_paths is given.
 
-Give the speakers if you know them. Otherwise the same voice can be in the training and the test data, and scores
+Name the speakers if you know them. Otherwise, the same voice can be in the training and the test data, and scores
 are too high.
 """
 

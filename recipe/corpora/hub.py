@@ -1,4 +1,4 @@
-"""Any dataset of the Hugging Face Hub, or one on disk, by the names of its audio, label and speaker columns.
+"""Any dataset on the Hugging Face Hub or on disk, given the names of its audio, label and speaker columns.
 
 Give a Hub name (`owner/name`), a directory written by `save_to_disk`, or a directory of parquet or CSV files. The
 audio column holds encoded audio (the Audio feature, or bytes) or file paths, absolute or relative to the directory.
@@ -6,13 +6,13 @@ The label column holds class names, as ClassLabel, words or numbers. Audio embed
 without re-encoding, to `CACHE_DIR/audio/`; each file is named by the SHA-256 of its content. Rows without a label
 (empty or -1) are dropped.
 
-A streamed dataset is read once, row by row. A journal in `CACHE_DIR/streams/` lists the rows that are done: an
+A streamed dataset is read once, row by row. A journal in `CACHE_DIR/streams/` lists the rows that have been read: an
 interrupted pass resumes where it stopped, a finished one is not repeated, and a dataset that has changed is streamed
 again.
 
-Give the speaker column if there is one. Otherwise the same voice can be in the training and the test data. If the
+Name the speaker column if there is one. Otherwise, the same voice can be in the training and the test data. If the
 dataset has train, validation (or dev, valid) and test parts, they become the column `split`. If these parts share
-speakers, they become `official_split` instead, and the parts for training are made by speaker.
+speakers, they become `official_split` instead, and the data are split by speaker for training.
 
 The licence and the citation are on the dataset's page.
 """
@@ -50,7 +50,7 @@ from recipe.corpora.rows import UNKNOWN_SPEAKER, make_rows, refuse_outside
 
 LICENSE = "other"
 DESCRIPTION = (
-    "A dataset of the Hugging Face Hub or of the user; the licence on its page decides how the model may be used."
+    "A dataset from the Hugging Face Hub or the user's disk; its licence determines how the model may be used."
 )
 SPLITS = {"train": "train", "validation": "validation", "dev": "validation", "valid": "validation", "test": "test"}
 # Raised when opening or reading fails: a wrong name or configuration, no network, or no decoder.

@@ -1,18 +1,18 @@
 """IEMOCAP: 10,039 utterances, about 12 hours, 10 speakers in 5 sessions, 10 emotions.
 
-North American English by five women and five men. In each session one woman and one man talk to each other, partly
-improvised (`impro`), partly from plays (`script`). Valence, activation and dominance are means over annotators on
-a scale from 1 to 5.
+North American English by five women and five men. In each session, one woman and one man talk to each other, partly
+improvising (`impro`) and partly acting plays (`script`). Valence, activation and dominance are means over annotators,
+on a scale from 1 to 5.
 
 Classes: neutral 1,708, happy 595, sad 1,084, angry 1,103, fearful 40, disgust 2, surprised 107, excited 1,041,
 frustrated 1,849, other 3, and no_agreement 2,507 (`xxx`: no majority among the annotators). The usual four-class set
 merges excited into happy: 5,531 utterances, angry 1,103, happy 1,636, sad 1,084, neutral 1,708.
 
-`label_distribution` is the share of annotator votes, without the speakers' judgements of themselves (`C-F1`, `C-M1`).
+`label_distribution` is the share of annotator votes, without the speakers' self-assessments (`C-F1`, `C-M1`).
 Each annotator has one vote, divided equally if they named several emotions. The share of no_agreement is always 0.
 
-Where: https://sail.usc.edu/iemocap/ (request form); unpack it and give the directory that holds Session1 to Session5.
-Licence: research licence of the University of Southern California.
+Where: https://sail.usc.edu/iemocap/ (request form). Unpack it and give the directory that contains Session1 to
+Session5. Licence: research licence of the University of Southern California.
 
 Citation: Busso C, Bulut M, Lee CC, Kazemzadeh A, Mower E, Kim S, Chang JN, Lee S, Narayanan SS (2008). IEMOCAP:
 Interactive emotional dyadic motion capture database. Language Resources and Evaluation 42(4): 335-359.

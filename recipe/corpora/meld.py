@@ -8,7 +8,7 @@ share the six main speakers, so they are in the column `official_split`. Speaker
 
 Where: http://web.eecs.umich.edu/~mihalcea/downloads/MELD.Raw.tar.gz, also at
 https://huggingface.co/datasets/declare-lab/MELD. Unpack it and the train, dev and test archives inside, and give
-the directory that holds train_splits, dev_splits_complete, output_repeated_splits_test and the label files
+the directory that contains train_splits, dev_splits_complete, output_repeated_splits_test and the label files
 train_sent_emo.csv, dev_sent_emo.csv, test_sent_emo.csv (also at https://github.com/declare-lab/MELD, data/MELD).
 The clips are videos. Extract their audio once with ffmpeg, as WAV, FLAC or MP3 files of the same name in the same
 folder; the error message shows the command. Two utterances have no audio in the published archive and may be
@@ -61,7 +61,7 @@ SPLITS = {
     "validation": ("dev_sent_emo.csv", "dev_splits_complete"),
     "test": ("test_sent_emo.csv", "output_repeated_splits_test"),
 }
-# Utterances that the published archive lists but holds no readable clip of.
+# Utterances that are listed in the published archive but have no readable clip.
 WITHOUT_SOUND = ("train_dia125_utt3", "validation_dia110_utt7")
 GENDERS = {
     **dict.fromkeys(("Monica", "Phoebe", "Rachel"), "female"),

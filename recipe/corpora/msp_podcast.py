@@ -1,18 +1,18 @@
-"""MSP-Podcast: natural English speech from podcasts; 264,705 speaking turns, about 409 hours, in release 2.0.
+"""MSP-Podcast: 264,705 speaking turns, about 409 hours (release 2.0), 10 classes, natural English from podcasts.
 
 Classes: angry, sad, happy, surprised, fearful, disgust, contempt, neutral, other, and no_agreement if no class has
 the most votes. At least five crowd annotators rated each turn. `label_distribution` holds their votes; `valence`,
 `activation` and `dominance` are their mean ratings from 1 to 7. Each release adds, removes and relabels turns (1.11:
-151,654 turns, 1.12: 207,136), so the reader checks no counts; instead, every turn in the label list must have its
+151,654 turns, 1.12: 207,136), so the reader does not check counts; instead, every turn in the label list must have a
 file.
 
 The published parts Train, Development and Test1 become the column `split` (train, validation, test). Test2 and Test3
 are ignored: test sets may share speakers, Test2 was drawn at random while the others were retrieved for emotional
 content, and the labels of Test3 are withheld. Turns of unknown speakers, which occur in Train, each count as a
-speaker of their own.
+separate speaker.
 
-Where: https://lab-msp.com/MSP/MSP-Podcast.html, after signing an agreement; for research. Give the directory that
-holds Labels and Audios, both unpacked (16 kHz WAV). If Transcripts is unpacked too, it provides the text.
+Where: https://lab-msp.com/MSP/MSP-Podcast.html, for research, after signing an agreement. Give the directory that
+contains Labels and Audios, both unpacked (16 kHz WAV). If Transcripts is unpacked too, it provides the text.
 
 Citation: Lotfian R, Busso C (2019). Building Naturalistic Emotionally Balanced Speech Corpus by Retrieving
 Emotional Speech From Existing Podcast Recordings. IEEE Transactions on Affective Computing 10(4).
@@ -68,7 +68,7 @@ SPLITS = {"Train": "train", "Development": "validation", "Validation": "validati
 IGNORED_SPLITS = ("Test2", "Test3")
 DIMENSIONS = {"valence": "EmoVal", "activation": "EmoAct", "dominance": "EmoDom"}
 COLUMNS = ("FileName", "EmoClass", *DIMENSIONS.values(), "SpkrID", "Gender", "Split_Set")
-# The first releases spell it differently.
+# The first releases misspell the name.
 CONSENSUS = ("labels_consensus.csv", "labels_concensus.csv")
 VOTES_FILE = "labels_detailed.csv"
 

@@ -1,10 +1,10 @@
-"""RAVDESS, the speech part: 1,440 utterances, 1.5 hours, 24 actors, 8 emotions, 2 sentences, 2 intensities.
+"""RAVDESS (speech): 1,440 utterances, 1.5 hours, 24 actors, 8 emotions, 2 sentences, 2 intensities.
 
 Acted North American English by twelve women (even actor numbers) and twelve men, recorded in a studio.
 Classes: neutral (96 utterances), calm, happy, sad, angry, fearful, disgust, surprised (192 each).
 
-Where: https://doi.org/10.5281/zenodo.1188976, file Audio_Speech_Actors_01-24.zip; unpack it and give the
-directory that holds Actor_01 to Actor_24. WAV or FLAC, any rate, mono or stereo. Licence: CC BY-NC-SA 4.0.
+Where: https://doi.org/10.5281/zenodo.1188976, file Audio_Speech_Actors_01-24.zip. Unpack it and give the directory that
+contains Actor_01 to Actor_24. Files may be WAV or FLAC, mono or stereo, at any sampling rate. Licence: CC BY-NC-SA 4.0.
 
 Citation: Livingstone SR, Russo FA (2018). The Ryerson Audio-Visual Database of Emotional Speech and Song
 (RAVDESS). PLoS ONE 13(5): e0196391. https://doi.org/10.1371/journal.pone.0196391

@@ -22,7 +22,7 @@ from core.audio import read_duration
 from core.errors import InputError, warn
 from core.escaping import printable
 
-# An utterance of an unknown speaker counts as a speaker of its own, with this prefix.
+# An utterance of an unknown speaker counts as a separate speaker, whose name has this prefix.
 UNKNOWN_SPEAKER = "utterance:"
 
 
@@ -62,7 +62,7 @@ def _read_duration_or_nan(path: str | Path) -> float:
 def refuse_outside(path: Path, directories: Iterable[Path], where: str) -> None:
     """Raise InputError for a file outside all of the directories, after following links.
 
-    A list from someone else could otherwise name any file of this machine.
+    Otherwise, a list from someone else could name any file on this machine.
     """
     if not any(path.resolve().is_relative_to(directory.resolve()) for directory in directories):
         raise InputError(
@@ -110,7 +110,7 @@ def speakers_known(speakers: Iterable[str]) -> bool:
 
 
 def count_speakers(rows: Dataset) -> str:
-    """Describe the number of speakers, ` of 4 speakers`; the speaker of some or all utterances may be unknown."""
+    """Describe the number of speakers, as in ` of 4 speakers`; some or all of them may be unknown."""
     known = {speaker for speaker in rows["speaker"] if speakers_known([speaker])}
     unknown = len(set(rows["speaker"])) - len(known)
     counted = f" of {len(known):3} speakers" if known else ""

@@ -5,8 +5,8 @@ Surrey, aged 27 to 31. Each speaks 15 TIMIT sentences in each emotion (3 common 
 emotion, 10 generic) and 30 neutral ones. The corpus does not say which file holds which sentence, so there is no text.
 Classes: neutral (120 utterances), happy, sad, angry, fearful, disgust, surprised (60 each).
 
-Where: http://kahlan.eps.surrey.ac.uk/savee/, after registration; unpack AudioData and give the directory that holds
-it. A flat folder with the speaker in the name, ALL/DC_a01.wav, as found on Kaggle, is read as well.
+Where: http://kahlan.eps.surrey.ac.uk/savee/, after registration. Unpack AudioData and give the directory that contains
+it. The flat layout found on Kaggle, with the speaker in the file name (ALL/DC_a01.wav), is read as well.
 Licence: free for research, after registration.
 
 Citation: Haq S, Jackson PJB (2010). Multimodal emotion recognition. In: Wang W (ed.), Machine Audition: Principles,

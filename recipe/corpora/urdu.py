@@ -3,10 +3,10 @@
 Classes: angry, happy, neutral, sad (100 utterances each). The authors count 38 speakers, 27 men and 11 women; the
 file names distinguish 29, 18 men and 11 women, which are the speakers here. All but three of them (SM3, SM5, SM6)
 occur in a single emotion, and one man speaks 72 of the 100 neutral utterances. Speaker and emotion are therefore
-confounded, and speaker-independent folds differ strongly.
+confounded, and scores vary strongly between speaker-independent folds.
 
-Where: https://github.com/siddiquelatif/URDU-Dataset; clone it and give the directory that holds Angry, Happy,
-Neutral and Sad. Licence: research only, according to its page; no standard licence is named.
+Where: https://github.com/siddiquelatif/URDU-Dataset. Clone it and give the directory that contains Angry, Happy,
+Neutral and Sad. Licence: research only, according to its page, which names no standard licence.
 
 Citation: Latif S, Qayyum A, Usman M, Qadir J (2018). Cross Lingual Speech Emotion Recognition: Urdu vs.
 Western Languages. arXiv, December 2018.
