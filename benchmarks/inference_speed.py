@@ -63,7 +63,7 @@ def run_benchmark(count: int, repetitions: int) -> None:
             "seconds_of_audio": seconds_of_audio,
             "repetitions": repetitions,
             "threads": torch.get_num_threads(),
-            "reference_reads": "files, through ffmpeg" if recordings is files else "waveforms read beforehand",
+            "reference_reads": "files through ffmpeg" if recordings is files else "waveforms read beforehand",
             "seconds": seconds,
             "ratio": {dtype: medians(seconds)["reference"] / medians(seconds)[dtype] for dtype in ours},
             "largest_difference": compare_scores(stage_dir, ours, files),

@@ -39,7 +39,7 @@ def run_benchmark(count: int, batch_size: int, repetitions: int) -> None:
         for _ in range(repetitions):
             for processes in runs:
                 runs[processes].append(launch(processes, count, batch_size, Path(folder)))
-                print(f"{processes} processes: {count / runs[processes][-1]['seconds']:.3f} utterances a second")
+                print(f"{processes} processes: {count / runs[processes][-1]['seconds']:.3f} utterances per second")
         weights = [load_file(f"{folder}/{processes}.safetensors") for processes in runs]
     losses = [run[0]["losses"] for run in runs.values()]
     seconds = {processes: median(run["seconds"] for run in done) for processes, done in runs.items()}

@@ -267,9 +267,7 @@ def _choose_for_corpus(path: str, name: str, value: Any, corpus: str) -> Any:
     if not isinstance(value, dict):
         return value
     if corpus not in value:
-        raise InputError(
-            f"{path}: {name} are given for {', '.join(map(str, value))} but not for {corpus}: add a line for it"
-        )
+        raise InputError(f"{path}: {name} are given for {', '.join(map(str, value))} but not for {corpus}: add a line")
     return value[corpus]
 
 

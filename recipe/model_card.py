@@ -33,7 +33,7 @@ def write_model_card(
     """README.md of a stage folder, from its results and its predictions.jsonl.
 
     Args:
-        where: the name that the snippets load, a Hub name or the folder.
+        where: the model that the snippets load, a Hub name or a folder.
         notes: Markdown inserted between the sections on use and data.
         revision: commit on the Hub whose code the snippets run; empty for a folder.
     """
@@ -70,7 +70,8 @@ def write_model_card(
             for label, row in zip(labels, results["scores"]["best"]["test"]["confusion_matrix"])
         ],
         num_parameters=f"{results['num_parameters']:,}",
-        seconds=f"{results['seconds']:.0f} s" + (" (since training was resumed)" if results["resumed"] else ""),
+        seconds=f"{results['seconds']:.0f} s"
+        + (", not counting the time before training was resumed" if results["resumed"] else ""),
         device=results["device"],
         changed=_yaml(changed),
         unchanged=_yaml(unchanged),
@@ -141,7 +142,7 @@ def _interval(interval: Interval) -> str:
 
 
 def _interval_sentence(speakers: list[str]) -> str:
-    """What the intervals are computed over, and a warning if there are few speakers."""
+    """Say what the intervals are computed over, and warn if there are few speakers."""
     if not speakers_known(speakers):
         return (
             "Intervals are 95 % bootstrap intervals over utterances, since the corpus does not name every speaker: "

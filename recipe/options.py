@@ -97,7 +97,7 @@ class DataArguments:
         None, "second corpus, used only for testing; --corpus then trains and validates", both_stages=True
     )
     test_data_dir: str | None = option(
-        None, "directory of --test_corpus", is_path=True, may_change=True, both_stages=True
+        None, "directory of the corpus given as --test_corpus", is_path=True, may_change=True, both_stages=True
     )
     test_hub_options: dict = option({}, "settings of --test_corpus hub, as JSON; see --hub_options", both_stages=True)
     test_label_map: dict = option(
@@ -115,7 +115,7 @@ class DataArguments:
     num_folds: int = option(5, "number of folds with --protocol speaker_folds", "ours", minimum=2, both_stages=True)
     num_validation_speakers: int | None = option(
         None,
-        "number of training speakers held out for validation; none means a fifth",
+        "number of training speakers held out for validation; none means about a fifth",
         "ours",
         minimum=1,
         both_stages=True,
@@ -125,15 +125,15 @@ class DataArguments:
         None, "trim leading and trailing audio this many dB below the peak; none disables it", "ours", minimum=1
     )
     speed_factors: list[float] = option(
-        [1.0], "speed factors of training utterances; one is drawn each time one is read", "ours", minimum=0.1
+        [1.0], "speed factors of training utterances; one is drawn whenever an utterance is read", "ours", minimum=0.1
     )
     pitch_steps: list[float] = option(
-        [0.0], "pitch shifts of training utterances in semitones; one is drawn each time one is read", "ours"
+        [0.0], "pitch shifts of training utterances in semitones; one is drawn whenever an utterance is read", "ours"
     )
     noise_snrs: list[float] = option(
         [],
-        "signal-to-noise ratios in dB of white noise added to training utterances; one is drawn each time one is read, "
-        "none disables it",
+        "signal-to-noise ratios in dB of white noise added to training utterances; one is drawn whenever an utterance "
+        "is read, none adds no noise",
         "ours",
     )
     mix_probability: float = option(
@@ -210,7 +210,7 @@ class TrainerArguments:
     )
     gradient_accumulation_steps: int = option(1, "batches accumulated per update", "ours", minimum=1)
     learning_rate: float = option(2e-5, "learning rate of the encoder", "ours", minimum=0)
-    pooling_learning_rate: float = option(1e-4, "learning rate of the pooling", "ours", minimum=0)
+    pooling_learning_rate: float = option(1e-4, "learning rate of the pooling module", "ours", minimum=0)
     classifier_learning_rate: float = option(1e-4, "learning rate of the classifier", "ours", minimum=0)
     weight_decay: float = option(
         0.01, "AdamW weight decay, except for biases, norms and the CLS vector", "ours", minimum=0

@@ -1,4 +1,4 @@
-"""Several first processes on a new installation: does the numba cache of librosa survive?
+"""Check that librosa's numba cache survives several first processes on a new installation.
 
     python -m studies.first_start --rounds 5
 

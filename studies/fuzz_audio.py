@@ -51,7 +51,7 @@ OUTCOMES = ("audio", "refused")
 
 
 def damage_file(number: int) -> tuple[str, bytes]:
-    """Name and content of a damaged file."""
+    """The name and content of a damaged file."""
     rng = np.random.default_rng(number)
     form = str(rng.choice(list(FORMATS)))
     content = bytearray(write_intact(form, rng))
@@ -280,16 +280,17 @@ def run_study(files: int, num_shown: int) -> None:
     measured = {
         **{f"{files} damaged files, {reader} reader": count_outcomes(lines, reader) for reader in READERS},
         "longest time for one file, both readers": f"{max(line['seconds'] for line in lines):.2f} s",
-        f"peak memory for {min(BATCH, files)} files beyond that for intact files": (
+        f"additional peak memory for {min(BATCH, files)} files, compared with intact files": (
             f"{max(line['megabytes'] for line in lines):.0f} MB"
         ),
         f"predict.py over a folder of {num_shown} of them": (
-            f"{command['records']} records, {command['answered']} of them answers; {command['error lines']} error "
-            f"lines, {command['same errors']} as in the records; {command['tracebacks']} tracebacks, "
+            f"{command['records']} records, {command['answered']} of them predictions; {command['error lines']} error "
+            f"lines, {command['same errors']} of them also in the records; {command['tracebacks']} tracebacks, "
             f"{command['other lines']} other lines; exit status {command['exit status']}"
         ),
-        f"the page, {num_shown} uploads": (
-            f"{page['answered']} answered, {page['one line']} refused in one line, {otherwise} otherwise"
+        f"demo page, {num_shown} uploads": (
+            f"{page['answered']} answered, {page['one line']} rejected with a one-line error, "
+            f"{otherwise} other outcomes"
         ),
     }
     write_study(
@@ -308,7 +309,8 @@ def run_study(files: int, num_shown: int) -> None:
 def count_outcomes(lines: list[dict[str, Any]], reader: str) -> str:
     counts = Counter(line[reader] for line in lines)
     other = len(lines) - counts["audio"] - counts["refused"]
-    return f"{counts['audio']} read as finite audio, {counts['refused']} refused in one line, {other} otherwise"
+    refused = f"{counts['refused']} rejected with a one-line error"
+    return f"{counts['audio']} read as finite audio, {refused}, {other} other outcomes"
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ def main() -> None:
         command="python -m studies.hostile_input",
         rows=rows,
         notes="A test may try several attacks. Each asserts that the payload did not run, or that the input was "
-        "refused in one line.",
+        "rejected with a one-line error.",
     )
     for row in rows:
         print(f"{row['measured']:30} {row['what']}")

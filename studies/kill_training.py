@@ -1,4 +1,4 @@
-"""Does a run that is killed repeatedly end with bit-identical weights and scores?
+"""Check that a run that is killed repeatedly ends with bit-identical weights and scores.
 
     python -m studies.kill_training
 
@@ -40,7 +40,7 @@ OPTIONS += ["--only", json.dumps({"speaker": SPEAKERS}), "--num_folds", "3"]
 OPTIONS += ["--num_epochs", "4", "--logging_steps", "3"]
 OPTIONS += ["--learning_rate", "1e-3", "--pooling_learning_rate", "1e-3", "--classifier_learning_rate", "1e-3"]
 OPTIONS += ["--speed_factors", "0.9", "1.0", "--bucket_batches", "4", "--ema_decay", "0.9"]
-# A run that writes a hundred times a second which functions it is in, innermost first.
+# A run that writes its call stack a hundred times per second, innermost function first.
 TRACED = """
 import os, runpy, sys, threading, time, traceback
 
@@ -135,7 +135,7 @@ class Run:
         return printed
 
     def kill(self, name: str, stage: int, aim: str | None) -> str | None:
-        """Kill it in this function of the stage or at a random moment; returns its phase, None if it finished first."""
+        """Kill it in this function of the stage or at a random moment; returns its phase, None if it had finished."""
         for path in self.stacks.iterdir():
             path.unlink()
         errors = self.folder / "errors.txt"
@@ -208,7 +208,7 @@ def truncate_checkpoint(run: Run, name: str) -> dict[str, str]:
     before, newest = [path for path in checkpoints_in(checkpoints) if is_complete(path)][-2:]
     os.truncate(newest / name, (newest / name).stat().st_size // 2)
     printed = run.finish(output)
-    assert f"{newest} was cut short" in printed and f"going on from {before}\n" in printed, printed
+    assert f"deleted {newest}: " in printed and f"resuming from {before}\n" in printed, printed
     differs = find_difference(run.output("whole"), run.output(output))
     measured = differs or "resumes from the previous checkpoint, bit-identical"
     return {"what": f"newest checkpoint with a truncated {name}", "measured": measured}

@@ -49,7 +49,7 @@ def measure_limits(data_dir: Path) -> None:
 
 
 def narrow_band(waveform: np.ndarray) -> np.ndarray:
-    """The waveform at 8 kHz, brought back to 16 kHz: nothing above 4 kHz is left."""
+    """Resample to 8 kHz and back to 16 kHz, which removes everything above 4 kHz."""
     telephone = soxr.resample(waveform, SAMPLING_RATE, SAMPLING_RATE // 2)
     return soxr.resample(telephone, SAMPLING_RATE // 2, SAMPLING_RATE)
 

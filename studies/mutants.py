@@ -1,12 +1,12 @@
-"""Mutation testing of the Hub files: do the tests detect a mistake in a random place?
+"""Mutation testing of the Hub files: how many random mistakes do the tests detect?
 
     pip install cosmic-ray==8.7.0
     python -m studies.mutants
 
 Each mutant changes one operator, comparison, condition, number, boolean or loop with a random cosmic-ray operator. The
 tests run until one fails. Surviving mutants are listed with their change for review. Writes
-docs/results/reliability/mutants.json; write what you find out about a survivor into its `looked_at`, and run with
---report to update the table.
+docs/results/reliability/mutants.json. Record your review of a survivor in `looked_at`, and run with --report to update
+the table.
 """
 
 import argparse

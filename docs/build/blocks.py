@@ -1,4 +1,4 @@
-"""Generated blocks of Markdown files, between `<!-- name:begin -->` and `<!-- name:end -->`."""
+"""Writes generated blocks of Markdown files, between `<!-- name:begin -->` and `<!-- name:end -->`."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def replace_block(path: Path, name: str, lines: list[str]) -> None:
-    """Replace what stands between the markers of this name in a Markdown file.
+    """Replace the text between the markers of this name in a Markdown file.
 
     Raises:
         InputError: the file does not exist, or does not have both markers in this order exactly once.
@@ -20,7 +20,7 @@ def replace_block(path: Path, name: str, lines: list[str]) -> None:
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     if text.count(begin) != 1 or text.count(end) != 1 or end not in rest:
-        raise InputError(f"{path} has no block '{name}': add the lines {begin} and {end} where it belongs")
+        raise InputError(f"{path} has no block '{name}': add the lines {begin} and {end}")
     path.write_text(before + "\n".join([begin, *lines, end]) + after, encoding="utf-8")
 
 

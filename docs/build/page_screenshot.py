@@ -1,6 +1,8 @@
-"""Write docs/app.png: the demo page with its answer to a synthetic voice. Needs Chromium and playwright.
+"""Write docs/app.png: a screenshot of the demo page with its prediction for a synthetic voice.
 
-python docs/build/page_screenshot.py
+Requires Chromium and playwright:
+
+    python -m docs.build.page_screenshot
 """
 
 import contextlib
@@ -33,7 +35,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def serving(*arguments: str, folder: Path = ROOT, launcher: tuple[str, ...] = (), **variables: str) -> Iterator[str]:
-    """Run the app.py of a folder in a process of its own, with these environment variables; yields its address."""
+    """Run the app.py of a folder in a separate process, with these environment variables; yields its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The quickstart's scores, snippet and figure, from its output folder."""
+"""Builds the quickstart's scores, snippet and figure from its output folder."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ COLOURS = ("#D55E00", "#0072B2")
 
 
 def read_stages(folder: Path) -> list[dict[str, Any]]:
-    """results.json of both stages.
+    """Read the results.json of both stages.
 
     Raises:
         InputError: the folder does not contain both stages.

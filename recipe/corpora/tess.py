@@ -1,6 +1,6 @@
 """TESS, Toronto emotional speech set: 2,800 utterances, about 1.6 hours, 2 speakers, 7 classes, 200 words.
 
-Acted Canadian English, sampled at about 24.4 kHz. Two women, OAF (aged 64) and YAF (aged 26), say "Say the word ..." with each
+Acted Canadian English at about 24.4 kHz. Two women, OAF (aged 64) and YAF (aged 26), say "Say the word ..." with each
 of the 200 words of the Northwestern University Auditory Test No. 6, in every emotion.
 Classes: neutral, happy, sad, angry, fearful, disgust, surprised ("ps", pleasant surprise), 400 utterances each.
 
@@ -10,8 +10,8 @@ and the test data and sentences that differ in a single word, gives almost perfe
 Where: https://doi.org/10.5683/SP2/E8H2MF (single files, without folders) or
 https://tspace.library.utoronto.ca/handle/1807/24487. Copies with one folder per speaker and emotion (OAF_angry,
 YAF_pleasant_surprised) are read as well, even if nested twice; the label comes from the file name. One file is
-published as OA_bite_neutral.wav; its speaker is OAF. Licence: CC BY-NC-ND 4.0 (some copies state CC BY-NC 4.0; this is the
-stricter one).
+published as OA_bite_neutral.wav; its speaker is OAF. Licence: CC BY-NC-ND 4.0 (some copies state CC BY-NC 4.0; this is
+the stricter one).
 
 Citation: Pichora-Fuller MK, Dupuis K (2020). Toronto emotional speech set (TESS). Scholars Portal Dataverse.
 https://doi.org/10.5683/SP2/E8H2MF

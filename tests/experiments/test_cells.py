@@ -127,9 +127,9 @@ def test_a_table_of_several_corpora_has_the_folds_and_seeds_of_each(corpus):
 
 
 def test_a_table_of_several_corpora_needs_one_that_it_has(tmp_path):
-    with pytest.raises(InputError, match=r"table4\.yaml names no run configuration: give one"):
+    with pytest.raises(InputError, match=r"table4\.yaml does not name a run configuration: add one"):
         read_experiment("run_configs/paper/table4.yaml", [])
-    with pytest.raises(InputError, match="folds are given for iemocap, cremad, ravdess, not for demo: add a line"):
+    with pytest.raises(InputError, match="folds are given for iemocap, cremad, ravdess but not for demo: add a line"):
         read_experiment("run_configs/paper/table4.yaml", [], "run_configs/quickstart.yaml")
 
 

@@ -54,7 +54,7 @@ def test_votes_follow_the_labels():
             {"hapy": "happy", "sad": "sad"},
             "label_map: the corpus has no label 'hapy'; its labels are neutral, happy, excited",
         ),
-        ({"happy": "joy", "excited": "joy"}, "label_map: joy is left .* keep at least two"),
+        ({"happy": "joy", "excited": "joy"}, "label_map keeps joy of .* keep at least two"),
         ({"happy": None}, "label_map keeps no label of"),
     ],
 )

@@ -90,13 +90,13 @@ def test_a_given_split_is_kept_and_validation_comes_from_training_speakers():
 
 def test_a_given_split_is_the_only_fold():
     data = rows(list("abcd"), split=lambda s: "test" if s == "d" else "train")
-    with pytest.raises(InputError, match="--fold 2: the rows have a split column"):
+    with pytest.raises(InputError, match="--fold 2: the corpus has a split column"):
         make_split(data, "folder", fold=2)
 
 
 def test_a_protocol_does_not_meet_a_given_split():
     data = rows(list("abcd"), split=lambda s: "test" if s == "d" else "train")
-    with pytest.raises(InputError, match="--protocol leave_one_speaker_out: the rows have a split column"):
+    with pytest.raises(InputError, match="--protocol leave_one_speaker_out: the corpus has a split column"):
         make_split(data, "folder", protocol="leave_one_speaker_out")
 
 
@@ -169,7 +169,7 @@ def test_a_partial_ravdess_without_test_actors_says_so():
 
 
 def test_two_speakers_are_too_few_and_the_error_says_what_they_are_good_for():
-    with pytest.raises(InputError, match=r"one training speaker, b, is left.* a --test_corpus"):
+    with pytest.raises(InputError, match=r"b is the only training speaker left.* as --test_corpus"):
         make_split(rows(list("ab")), "tess", num_folds=2, fold=2)
 
 

@@ -153,7 +153,7 @@ def test_a_gradient_that_is_not_a_number_is_not_blamed_on_the_next_utterances(tm
     weight = trainer.model.classifier.weight
     weight.register_hook(lambda gradient: gradient * math.nan)
     with pytest.raises(
-        InputError, match=f"training gradient is nan at update 1, on utterances {', '.join(order[:4])},"
+        InputError, match=f"training gradient is nan at update 1, for utterances {', '.join(order[:4])} "
     ):
         trainer.train()
 
