@@ -163,7 +163,7 @@ class DataArguments:
     )
     feature_cache_dir: str | None = option(
         None,
-        "permanent feature cache for runs that share recordings and encoder; none is a temporary OUTPUT_DIR/features",
+        "permanent feature cache for runs that share recordings and encoder; none: a temporary OUTPUT_DIR/features",
         is_path=True,
         may_change=True,
         formerly="features_dir",
@@ -182,7 +182,7 @@ class TrainerArguments:
     )
     init_from: str | None = option(
         None,
-        "folder of the stage-1 model that stage 2 starts from; none is OUTPUT_DIR/stage1",
+        "folder of the stage-1 model that stage 2 starts from; none means OUTPUT_DIR/stage1",
         is_path=True,
         may_change=True,
         both_stages=True,
