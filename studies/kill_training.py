@@ -2,11 +2,11 @@
 
     python -m studies.kill_training
 
-Trains both stages of a tiny waveform encoder on part of the demo corpus, first undisturbed, then with repeated kill -9
-of all processes, each time restarted with the same command; with one process and with two. Some kills come at a random
-moment, others target a phase that random kills rarely hit. The call stack just before the kill shows the phase. Then
-the newest checkpoint is truncated, once in each of its files, and the disk is made too small. Takes about fifteen
-minutes on two CPU cores.
+Trains both stages of a tiny waveform encoder on part of the demo corpus, with one process and with two: first
+undisturbed, then with repeated kill -9 of all processes, each time restarted with the same command. Some kills come at
+a random moment; others target a phase that random kills rarely hit. The call stack just before the kill shows the
+phase. The study also truncates the newest checkpoint, once in each of its files, and makes the disk too small. It takes
+about fifteen minutes on two CPU cores.
 """
 
 import argparse
@@ -40,7 +40,7 @@ OPTIONS += ["--only", json.dumps({"speaker": SPEAKERS}), "--num_folds", "3"]
 OPTIONS += ["--num_epochs", "4", "--logging_steps", "3"]
 OPTIONS += ["--learning_rate", "1e-3", "--pooling_learning_rate", "1e-3", "--classifier_learning_rate", "1e-3"]
 OPTIONS += ["--speed_factors", "0.9", "1.0", "--bucket_batches", "4", "--ema_decay", "0.9"]
-# A run that writes a hundred times a second which functions it is in, innermost first.
+# A run that writes its current call stack a hundred times a second, innermost function first.
 TRACED = """
 import os, runpy, sys, threading, time, traceback
 
@@ -107,7 +107,7 @@ def run_study(processes: list[int], seed: int, output: Path) -> None:
 
 
 class Run:
-    """The command of one run, with this number of processes."""
+    """Build the command of one run with this number of processes."""
 
     def __init__(self, folder: Path, processes: int):
         self.folder = folder
@@ -128,14 +128,14 @@ class Run:
         return subprocess.Popen(command, stdout=output, stderr=output, **options)
 
     def finish(self, name: str) -> str:
-        """Run it to the end; returns what it printed."""
+        """Run it to the end; return its output."""
         process = self.start(name, subprocess.PIPE)
         printed, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors[-3000:]
         return printed
 
     def kill(self, name: str, stage: int, aim: str | None) -> str | None:
-        """Kill it in this function of the stage or at a random moment; returns its phase, None if it finished first."""
+        """Kill it in this function of the stage or at a random moment; return the phase, None if it finished first."""
         for path in self.stacks.iterdir():
             path.unlink()
         errors = self.folder / "errors.txt"
@@ -162,7 +162,7 @@ class Run:
         return phase
 
     def _read_stack(self) -> list[str]:
-        """Call stack of the first process, innermost function first; empty before training."""
+        """Read the call stack of the first process, innermost function first; empty before training."""
         path = self.stacks / "0"
         return path.read_text().splitlines() if path.is_file() else []
 
@@ -178,7 +178,7 @@ def kill_all(process: subprocess.Popen) -> None:
 
 
 def find_difference(expected: Path, found: Path) -> str | None:
-    """The first file or value in which two runs differ, except for times; None if they are equal."""
+    """Find the first file or value in which two runs differ, except for times; None if they are equal."""
     for stage in ("stage1", "stage2"):
         for name in ("model.safetensors", "predictions.jsonl"):
             for part in (name, f"last/{name}"):
@@ -208,7 +208,7 @@ def truncate_checkpoint(run: Run, name: str) -> dict[str, str]:
     before, newest = [path for path in checkpoints_in(checkpoints) if is_complete(path)][-2:]
     os.truncate(newest / name, (newest / name).stat().st_size // 2)
     printed = run.finish(output)
-    assert f"{newest} was cut short" in printed and f"going on from {before}\n" in printed, printed
+    assert f"{newest} was cut short" in printed and f"resuming from {before}\n" in printed, printed
     differs = find_difference(run.output("whole"), run.output(output))
     measured = differs or "resumes from the previous checkpoint, bit-identical"
     return {"what": f"newest checkpoint with a truncated {name}", "measured": measured}

@@ -1,11 +1,11 @@
-"""What the demo page does under many visitors at once, some of whom are slow, or leave, or send too much.
+"""Load test of the demo page with many simultaneous visitors, some of whom are slow, leave, or send too much.
 
     python -m studies.page_load --clients 50 --minutes 5
 
-Serves app.py on the loopback interface and talks to it as the page in a browser does. Most visitors send short
-synthetic voices, one after the other. Of every ten one sends slowly, one hangs up in the middle of an upload, one
-leaves while it waits for its answer, and one sends 30 MB and then more than the page takes. Every answer is compared
-with the one that a single visitor got before. Writes docs/results/reliability/page_load.json.
+Serves app.py on the loopback interface and sends the same requests as the page in a browser. Most visitors send short
+synthetic voices, one after another. Of every ten visitors, one sends slowly, one disconnects in the middle of an
+upload, one leaves while waiting for its result, and one sends 30 MB and then more than the page accepts. Every result
+is compared with the one that a single visitor got before. Writes docs/results/reliability/page_load.json.
 """
 
 import argparse
@@ -32,9 +32,9 @@ ROOT = Path(__file__).parent.parent
 OUTPUT = RELIABILITY / "page_load.json"
 BEHAVIOURS = ("short",) * 6 + ("slow", "hangs up", "leaves", "large")  # of every ten visitors
 TOO_LARGE = 31_000_000  # bytes
-PATIENCE = 180.0  # seconds after which a visitor counts as not answered
-PAUSE = 2.0  # seconds between a visitor's answer and the next recording
-ANSWERED_IN = re.compile(r"answered in [\d.]+")
+PATIENCE = 180.0  # seconds after which a request counts as unanswered
+PAUSE = 2.0  # seconds between a visitor's result and the next recording
+ANSWERED_IN = re.compile(r"processed in [\d.]+")
 
 
 class HungUp(Exception):
@@ -42,13 +42,13 @@ class HungUp(Exception):
 
 
 class Page:
-    """The page as its visitors use it; what became of their requests is counted in `seen`."""
+    """The page as its visitors use it; the outcomes of their requests are counted in `seen`."""
 
     def __init__(self, http: httpx.AsyncClient, function: int):
         self.http, self.function = http, function
         self.seen: Counter[str] = Counter()
-        self.waited: list[float] = []  # seconds from the first byte of a short recording to its answer
-        self.differences: list[float] = []  # of the scores of each answer, to those that a single visitor got
+        self.waited: list[float] = []  # seconds from the first byte of a short recording to its result
+        self.differences: list[float] = []  # between the scores of each result and those that a single visitor got
 
     async def upload(self, name: str, content: bytes, seconds: float = 0.0, share: float = 1.0) -> str | None:
         """Its path on the server, or None where it was too large; only a share of it, then the visitor is gone."""
@@ -72,7 +72,7 @@ class Page:
         return response.json()[0]
 
     async def answer(self, path: str, session: str, patience: float | None = None) -> str | None:
-        """The answer as HTML, or None if the queue is full or the visitor has left before."""
+        """Return the result as HTML, or None if the queue is full or the visitor has left."""
         file = {"path": path, "meta": {"_type": "gradio.FileData"}}
         event = {"data": [file], "fn_index": self.function, "session_hash": session}
         joined = await self.http.post("/gradio_api/queue/join", json=event)
@@ -93,7 +93,7 @@ class Page:
 
 
 async def visit(page: Page, number: int, recordings: dict[str, bytes], expected: dict[str, str], end: float) -> None:
-    """One visitor, until the time is over."""
+    """Simulate one visitor until the time is up."""
     random, behaviour = np.random.default_rng(number), BEHAVIOURS[number % len(BEHAVIOURS)]
     short = [name for name in recordings if name != "large.wav"]
     while time.monotonic() < end:
@@ -120,7 +120,7 @@ async def visit(page: Page, number: int, recordings: dict[str, bytes], expected:
 
 
 def difference(found: str, expected: str) -> float:
-    """Largest difference of the scores that two answers show; 1 where they differ in anything else."""
+    """Compute the largest difference between the scores in two results; 1 if they differ in anything else."""
     if ANSWERED_IN.sub("", found) == ANSWERED_IN.sub("", expected):
         return 0.0
     shown = [re.findall(r'class="label">(\w+)<.*?class="score">(\d+)', page) for page in (found, expected)]
@@ -131,7 +131,7 @@ def difference(found: str, expected: str) -> float:
 
 
 def made_recordings() -> dict[str, bytes]:
-    """WAV files by name: voices of some 2 seconds, and 9.5 seconds that take 29 MB."""
+    """Generate WAV files by name: voices of about 2 seconds, and a 29 MB file of 9.5 seconds."""
     files = {}
     for number, manner in enumerate(("angry", "happy", "sad", "neutral")):
         voice = synthesise(make_speaker(number), EMOTIONS[manner], np.random.default_rng(number))
@@ -148,7 +148,7 @@ def wav(samples: np.ndarray, rate: int, subtype: str = "PCM_16") -> bytes:
 
 
 async def load(url: str, folder: Path, server: psutil.Process, clients: int, seconds: float) -> dict[str, Any]:
-    """What was measured, by name; `folder` holds the server's temporary files."""
+    """Measure under load and return the results by name; `folder` contains the server's temporary files."""
 
     def megabytes() -> float:
         return server.memory_info().rss / 1e6
@@ -163,7 +163,7 @@ async def load(url: str, folder: Path, server: psutil.Process, clients: int, sec
         uploads = [entry["id"] for entry in config["dependencies"] if entry["targets"][0][1] == "upload"]
         alone = Page(http, uploads[0])
         expected = {}
-        for turn in range(4):  # what is slow or large the first time is done before memory is measured
+        for turn in range(4):  # warm up before memory is measured
             for name, content in recordings.items():
                 path = await alone.upload(name, content)
                 assert path is not None
@@ -178,7 +178,7 @@ async def load(url: str, folder: Path, server: psutil.Process, clients: int, sec
         watching = asyncio.create_task(watch())
         await asyncio.gather(*(visit(page, number, recordings, expected, end) for number in range(clients)))
         watching.cancel()
-    await asyncio.sleep(15)  # Gradio looks every ten seconds who has left
+    await asyncio.sleep(15)  # Gradio checks every ten seconds who has left
     return {"page": page, "before": before, "peak": peak[0], "after": megabytes(), "left": left()}
 
 

@@ -1,4 +1,4 @@
-"""Generated blocks of Markdown files, between `<!-- name:begin -->` and `<!-- name:end -->`."""
+"""Writes generated blocks in Markdown files, between `<!-- name:begin -->` and `<!-- name:end -->`."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def replace_block(path: Path, name: str, lines: list[str]) -> None:
-    """Replace what stands between the markers of this name in a Markdown file.
+    """Replace the text between the markers of this name in a Markdown file.
 
     Raises:
         InputError: the file does not exist, or does not have both markers in this order exactly once.
@@ -25,6 +25,6 @@ def replace_block(path: Path, name: str, lines: list[str]) -> None:
 
 
 def run_snippet(snippet: str) -> list[str]:
-    """Run a Python snippet in the project root; returns the lines that it prints."""
+    """Run a Python snippet in the project root; return the lines that it prints."""
     run = subprocess.run([sys.executable, "-c", snippet], cwd=ROOT, capture_output=True, text=True, check=True)
     return run.stdout.splitlines()

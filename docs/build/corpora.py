@@ -1,4 +1,4 @@
-"""docs/CORPORA.md from the docstrings of the corpus readers."""
+"""Writes docs/CORPORA.md from the docstrings of the corpus readers."""
 
 from recipe.corpora import PUBLISHED
 

@@ -3,10 +3,10 @@
     python -m docs.build.make
     python -m docs.build.make outputs/quickstart run_configs/ravdess/table3.yaml run_configs/ravdess/timeline.yaml
 
-Without arguments, writes what the results in docs/results and the source code determine. With the output folder of the
-quickstart and the YAML files of experiments, it also writes docs/RESULTS.md, the scores of the quickstart and of the
-timeline, and docs/quickstart.png. The experiments need a report (`python experiment.py --config ... --report`), which
-is copied to docs/results.
+Without arguments, writes everything that depends only on docs/results and the source code. With the output folder of
+the quickstart and the YAML files of experiments, it also writes docs/RESULTS.md, the scores of the quickstart and of
+the timeline, and docs/quickstart.png. The experiments need a report (`python experiment.py --config ... --report`),
+which is copied to docs/results.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def write_block(name: str, lines: list[str]) -> None:
 
 
 def write_measured_documents() -> None:
-    """What docs/results/*.json and the source code determine."""
+    """Write everything that depends on docs/results/*.json and the source code."""
     from docs.build.corpora import build_corpora_page
     from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
     from docs.build.reliability import build_reliability_page
@@ -54,7 +54,7 @@ def write_measured_documents() -> None:
 
 
 def write_trained_documents(quickstart: Path, paths: list[str]) -> None:
-    """What finished runs determine."""
+    """Write everything that depends on finished runs."""
     from docs.build.quickstart import build_quickstart_block, describe_quickstart, draw_quickstart, read_stages
     from docs.build.results import build_results_page, build_timeline_block
     from experiments.cells import read_experiment

@@ -1,4 +1,4 @@
-"""docs/PERFORMANCE.md and the README's and docs/ONNX.md's figures on speed, from the results of the benchmarks."""
+"""Writes docs/PERFORMANCE.md and the speed figures in README.md and docs/ONNX.md from the benchmark results."""
 
 import textwrap
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The quickstart's scores, snippet and figure, from its output folder."""
+"""Writes the quickstart's scores, snippet and figure from its output folder."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""docs/RELIABILITY.md from the results of the studies."""
+"""Writes docs/RELIABILITY.md from the results of the studies."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""docs/RESULTS.md and the timeline's scores, from the reports of finished experiments."""
+"""Writes docs/RESULTS.md and the timeline's scores from the reports of finished experiments."""
 
 import csv
 import shutil
