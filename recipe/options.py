@@ -163,7 +163,7 @@ class DataArguments:
     )
     feature_cache_dir: str | None = option(
         None,
-        "permanent feature cache for runs that share recordings and encoder; none: a temporary OUTPUT_DIR/features",
+        "permanent feature cache for runs that share recordings and encoder; none means temporary OUTPUT_DIR/features",
         is_path=True,
         may_change=True,
         formerly="features_dir",

@@ -30,7 +30,7 @@ hyper-parameters.
 The parts of a split share no speakers. *Selected* weights are those with the best validation UA, *last* weights those
 of the last epoch; neither is chosen on test data. The hyper-parameters of the small RAVDESS recipe were chosen on
 validation actors, taken from the training actors of fold 1. Those actors are test actors in other folds, so the choice
-is not entirely independent of them; it is independent of the test actors of fold 1.
+is not entirely independent of them. It is independent of the test actors of fold 1.
 """
 
 
@@ -98,7 +98,7 @@ def build_timeline_block(experiment: Experiment) -> list[str]:
     drop, other = (100 * float(cuts[cut]["drop"]) for cut in ("top", "random"))
     text = (
         f"On concatenated test utterances of one actor, the emotion diarization error rate is {compare('pauses')}. "
-        f"Without any pauses between utterances, it is {compare('no_pauses')}. Removing the fifth of the frames with "
+        f"Without any pauses between utterances, it is {compare('no_pauses')}. Removing the 20 % of frames with "
         f"the highest weights lowers the probability of the predicted class by {drop:.0f} points; removing as many "
         f"random frames lowers it by {other:.0f} points. [Details](RESULTS.md)."
     )
