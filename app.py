@@ -1,4 +1,4 @@
-"""Demo page: record or upload speech, and see which emotion it expresses, and when.
+"""Demo page: record or upload speech to see which emotions it expresses, and when.
 
     python app.py
     python app.py --model outputs/quickstart/stage2 --port 8000
@@ -50,16 +50,17 @@ def read_command_line(argv: list[str]) -> argparse.Namespace:
         "--model",
         default=os.environ.get("SER_ALIGN_MODEL", str(SHIPPED_MODEL)),
         metavar="DIR_OR_HUB_ID",
-        help="checkpoint to serve; default: the environment variable SER_ALIGN_MODEL, else the shipped model",
+        help="checkpoint to serve (default: the environment variable SER_ALIGN_MODEL, or the shipped model)",
     )
     parser.add_argument(
         "--host",
         default="0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1",
-        help="address to listen on; default: 127.0.0.1, this machine only; 0.0.0.0 opens the page to the network",
+        help="address to listen on; 0.0.0.0 makes the page available on the network (default: 127.0.0.1, this "
+        "machine only)",
     )
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on; default: 7860")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     parser.add_argument(
-        "--write_space", type=Path, metavar="DIR", help="write the files of a Space into a new folder and exit"
+        "--write_space", type=Path, metavar="DIR", help="write the files of a Space to a new folder and exit"
     )
     return parser.parse_args(argv)
 
@@ -70,25 +71,25 @@ def check_gradio() -> None:
 
 
 def check_address(host: str, port: int) -> None:
-    """Raise InputError if nothing can listen there."""
+    """Raise InputError if the page cannot listen on this address."""
     if not 1 <= port <= 65535:
-        raise InputError(f"--port {port} is not a port number; give one from 1 to 65535")
+        raise InputError(f"--port {port} is not a port number; use one from 1 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except OSError as error:
-        raise InputError(f"--host {host} --port {port}: {error.strerror}; give another one") from None
+        raise InputError(f"--host {host} --port {port}: {error.strerror}; choose another address or port") from None
 
 
 def serve_until_stopped(model: str, host: str, port: int) -> None:
-    """Serve the page with its temporary files in a folder that is deleted when the process is stopped."""
-    for name in ("SIGTERM", "SIGHUP"):  # as after Ctrl-C, the folder is deleted
+    """Serve the page, with temporary files in a folder that is deleted when the process stops."""
+    for name in ("SIGTERM", "SIGHUP"):  # delete the folder, as after Ctrl-C
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="ser-align-", ignore_cleanup_errors=True) as folder:
-        # Gradio reads these when it is imported.
+        # Gradio reads these variables when it is imported.
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=os.path.join(folder, "uploads"))
         from demo.page import serve
 

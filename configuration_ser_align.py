@@ -1,6 +1,6 @@
-"""Configuration of SER-Align: which encoder, which pooling, which alignment losses.
+"""Configuration of SER-Align: the encoder, the pooling and the alignment losses.
 
-Part of the model code on the Hugging Face Hub; imports nothing from the project.
+Part of the model code on the Hugging Face Hub; imports only the other files of the model.
 """
 
 import difflib
@@ -15,7 +15,7 @@ try:
     from .fields_ser_align import SERAlignFields, check_field, option
     from .losses_ser_align import LOSS_NAMES
 except ImportError:
-    if __package__:  # inside a package the relative import must work: do not hide its error
+    if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from encoders_ser_align import Family, find_family
     from fields_ser_align import SERAlignFields, check_field, option
@@ -33,26 +33,27 @@ FORMER_TEMPERATURE = "temperature"  # name of calibration_temperature in earlier
 
 
 class SERAlignConfig(PreTrainedConfig, SERAlignFields):
-    """Configuration of [`SERAlignForAudioClassification`]: the fields of [`SERAlignFields`], and these.
+    """Configuration of [`SERAlignForAudioClassification`]. Inherits the fields of [`SERAlignFields`].
 
     Args:
-        encoder_config: configuration (or dict with a `model_type`) of the speech encoder. Raw waveform:
-            wav2vec2 (the paper's; the default has the shape of facebook/wav2vec2-base), hubert, wavlm,
-            data2vec-audio, unispeech, unispeech-sat, wav2vec2-conformer. Log-mel frames: wav2vec2-bert.
-        calibration_temperature: logits of utterance and frames are divided by it, so that their softmax is
-            calibrated (Guo et al. 2017); train.py fits it on validation data. Ours; 1 changes nothing. Earlier
-            releases called it `temperature`; their configurations still load.
-        trim_db: training trimmed leading and trailing audio this many dB below the peak, and the pipeline does the
-            same to recordings. Ours; None trims nothing.
+        encoder_config: configuration of the speech encoder, or a dict with a `model_type`. Encoders that take raw
+            waveforms: wav2vec2 (used in the paper; the default has the architecture of facebook/wav2vec2-base),
+            hubert, wavlm, data2vec-audio, unispeech, unispeech-sat, wav2vec2-conformer. Encoders that take log-mel
+            frames: wav2vec2-bert.
+        calibration_temperature: divides the utterance and frame logits, so that their softmax is calibrated (Guo et
+            al. 2017); train.py fits it on validation data. Ours; 1 leaves the logits unchanged. Earlier releases
+            called it `temperature`; their configurations still load.
+        trim_db: threshold in dB below the peak, at which leading and trailing audio was trimmed in training; the
+            pipeline trims recordings in the same way. Ours; None disables trimming.
 
     Raises:
-        ValueError: a value outside its choices or range, named with the valid ones.
-        TypeError: a misspelt field, named with the nearest one.
+        ValueError: a value is out of range or not one of the choices; the message gives the valid values.
+        TypeError: a field is misspelt; the message suggests the closest match.
     """
 
     model_type = "ser_align"
     sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="wav2vec2")}
-    # Frames and loss parts stay out of the Trainer's evaluation loop, which would pad and copy them.
+    # Keeps frame outputs and losses out of the Trainer's evaluation loop, which would pad and copy them.
     keys_to_ignore_at_inference = [
         "frame_logits",
         "frame_weights",
@@ -62,8 +63,12 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     ]
 
     encoder_config: dict | PreTrainedConfig | None = None
-    calibration_temperature: float = option(1.0, "divides all logits, fitted on validation data", "ours", above=0)
-    trim_db: float | None = option(None, "level below the peak at which training trimmed audio, in dB", "ours", above=0)
+    calibration_temperature: float = option(
+        1.0, "temperature that divides all logits; fitted on validation data", "ours", above=0
+    )
+    trim_db: float | None = option(
+        None, "threshold for trimming silence in training, in dB below the peak", "ours", above=0
+    )
 
     def __post_init__(self, **kwargs: Any) -> None:
         if FORMER_TEMPERATURE in kwargs:
@@ -72,24 +77,24 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         find_family(_read_model_type(self.encoder_config))
         num_labels = kwargs.get("num_labels")
         if self.id2label is not None and num_labels not in (None, len(self.id2label)):
-            raise ValueError(f"num_labels={num_labels} contradicts id2label, which has {len(self.id2label)} labels")
+            raise ValueError(f"num_labels={num_labels} does not match id2label, which has {len(self.id2label)} labels")
         super().__post_init__(**kwargs)
         indices = sorted(self.id2label or {})
         if indices != list(range(len(indices))):
-            raise ValueError(f"id2label has the indices {indices}, which are not 0 to {len(indices) - 1}")
+            raise ValueError(f"id2label has the indices {indices}; they must be 0 to {len(indices) - 1}")
         # The base class derives id2label from num_labels but never label2id from id2label.
         self.label2id = {str(label): int(index) for index, label in (self.id2label or {}).items()}
         self.validate()
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "SERAlignConfig":
-        """As in transformers, but a configuration file cannot select code to download and run."""
+        """Same as in transformers, except that a configuration file cannot select code to download and run."""
         for part in (config_dict, config_dict.get("encoder_config")):
             refuse_attention_code(part if isinstance(part, dict) else {})
         return super().from_dict(config_dict, **kwargs)
 
     def validate(self) -> None:
-        """Check every field; also run by the model and before saving. Raises ValueError."""
+        """Check every field; also called by the model and before saving. Raises ValueError."""
         super().validate()  # type: ignore[misc]  # added to the base class by a decorator
         for field in fields(self):
             if "help" in field.metadata:  # a field of ours, declared by option()
@@ -104,22 +109,22 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             )
         if self.cls_in_embedding == "concat" and self.frame_classifier == "shared":
             raise ValueError(
-                "cls_in_embedding='concat' doubles the classifier's input, which no frame can share: "
+                "cls_in_embedding='concat' doubles the input size of the classifier, so frames cannot share it: "
                 "set frame_classifier='separate'"
             )
         if self.pooling == "cls" and self.frame_classifier == "separate" and self.fual_weight == 0:
-            raise ValueError("frame_classifier='separate' learns from FUAL alone: set fual_weight above 0")
+            raise ValueError("frame_classifier='separate' is trained only by FUAL: set fual_weight above 0")
         if getattr(self.encoder_config, "add_adapter", False):
-            raise ValueError("encoder_config.add_adapter=True shortens the frame sequence again: set it to False")
+            raise ValueError("encoder_config.add_adapter=True would downsample the frames again: set it to False")
 
     @property
     def family(self) -> Family:
-        """The adapter of the encoder."""
+        """The adapter for the encoder's family."""
         return find_family(self.encoder_config.model_type)
 
     @property
     def takes_log_mel(self) -> bool:
-        """Whether the encoder reads log-mel frames (`input_features`) instead of a waveform (`input_values`)."""
+        """Whether the encoder takes log-mel frames (`input_features`) instead of a waveform (`input_values`)."""
         return self.family.input_name == "input_features"
 
     @property
@@ -129,12 +134,12 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
 
     @property
     def receptive_field(self) -> int:
-        """Shortest utterance that gives one frame: samples at 16 kHz, or stacked log-mel frames."""
+        """Length of the shortest utterance that gives one frame, in samples at 16 kHz or stacked log-mel frames."""
         return self.family.compute_receptive_field(self.encoder_config)
 
     @property
     def shortest_samples(self) -> int:
-        """Samples at 16 kHz of the shortest recording that gives one frame."""
+        """Length of the shortest recording that gives one frame, in samples at 16 kHz."""
         return self.family.compute_shortest_samples(self.encoder_config)
 
 
@@ -147,7 +152,7 @@ def _read_model_type(encoder_config: dict | PreTrainedConfig | None) -> str:
 
 
 def _refuse_misspelt(unknown: dict[str, Any]) -> None:
-    """The base class accepts unknown keywords silently, so a typo would leave the default unchanged."""
+    """Raise TypeError for a misspelt field; the base class would silently ignore it and keep the default."""
     ours = [field.name for field in fields(SERAlignConfig) if "help" in field.metadata]
     known = [*ours, "encoder_config", "id2label", "num_labels"]
     for name in set(unknown) - set(known):
@@ -160,7 +165,9 @@ SERAlignConfig.register_for_auto_class()
 
 
 def refuse_attention_code(config_dict: dict[str, Any]) -> None:
-    """transformers downloads and runs an attention implementation named owner/name without asking."""
+    """Reject an attention implementation named owner/name, which transformers would download and run."""
     for name, value in config_dict.items():
         if "attn_implementation" in name and "/" in str(value):
-            raise ValueError(f"{name}={value!r} is code from the Hub, which is not run: remove it from config.json")
+            raise ValueError(
+                f"{name}={value!r} refers to code on the Hub, which is never run: remove it from config.json"
+            )

@@ -1,13 +1,14 @@
 """Speech encoders of transformers, one adapter for each family.
 
-An adapter knows what its family reads, how many frames it gives, what its frozen part is and how to make it exact in a
-batch: an utterance gets the same frames alone and padded among longer ones. In transformers, padding affects
-an utterance's own frames in three places:
+An adapter knows which input its family takes, how many frames it outputs, which part is frozen, and how to make it
+exact in a batch: an utterance gets the same frames alone and in a padded batch. In transformers, padding affects the
+frames of an utterance in three places:
 
-- the GroupNorm of the first convolution takes its statistics over time, padding included;
-- convolutions that pad themselves with zeros (positional ones of Data2Vec, depthwise ones of the Conformer) see zeros
-  beyond the end of a clip, but in a batch they see whatever the padding has become;
-- the Conformer's BatchNorm, in training mode. It stays as it is: evaluation uses its running statistics.
+- the GroupNorm of the first convolution computes its statistics over time, including padding;
+- zero-padded convolutions (positional in Data2Vec, depthwise in the Conformer) see zeros beyond the end of a single
+  utterance, but in a batch they see the activations of the padding;
+- the Conformer's BatchNorm includes padding in training mode. It is left unchanged: evaluation uses its running
+  statistics.
 
 The lengths of a batch belong to the call, never to a module: two threads may share a model, and activation
 checkpointing recomputes a layer with the arguments of its own call.
@@ -29,7 +30,7 @@ try:
     from .feature_extraction_ser_align import HOP, WINDOW, SERAlignFeatureExtractor
     from .fields_ser_align import SAMPLING_RATE
 except ImportError:
-    if __package__:  # inside a package the relative import must work: do not hide its error
+    if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from feature_extraction_ser_align import HOP, WINDOW, SERAlignFeatureExtractor
     from fields_ser_align import SAMPLING_RATE
@@ -40,14 +41,14 @@ Lengths = TypeVar("Lengths", int, Tensor)
 
 
 def count_conv_frames(lengths: Lengths, kernels: list[int], strides: list[int]) -> Lengths:
-    """Frames that unpadded convolutions give for inputs of these lengths: (batch,) to (batch,), or one to one."""
+    """Count the frames that unpadded convolutions output for inputs of these lengths: (batch,), or a single length."""
     for kernel, stride in zip(kernels, strides):
         lengths = (lengths - kernel) // stride + 1
     return lengths
 
 
 def make_length_mask(lengths: Tensor, num_positions: int) -> Tensor:
-    """(batch,) lengths to a (batch, num_positions) mask, True before the length."""
+    """Convert (batch,) lengths to a (batch, num_positions) mask that is True below each length."""
     return torch.arange(num_positions, device=lengths.device) < lengths.unsqueeze(1)
 
 
@@ -55,16 +56,16 @@ def make_length_mask(lengths: Tensor, num_positions: int) -> Tensor:
 
 
 class BatchLengths(NamedTuple):
-    """Valid positions of each utterance of a batch, each (batch,)."""
+    """Number of valid positions of each utterance in a batch, each (batch,)."""
 
     first_steps: Tensor  # after the first convolution
     frames: Tensor  # of the encoder
 
 
 class _RunningCall(threading.local):
-    """What the modules of an encoder know about the current call, one per thread; None means no padding.
+    """Lengths in the current call, for the modules of an encoder; one object per thread. None means no padding.
 
-    A context variable would do, but torch.compile cannot trace one.
+    A context variable would also work, but torch.compile cannot trace one.
     """
 
     lengths: BatchLengths | None = None  # while an encoder's forward runs
@@ -86,22 +87,22 @@ def _remember_lengths(encoder: PreTrainedModel, args: tuple, kwargs: dict[str, A
 
 
 def _forget_lengths(*_: Any) -> None:
-    """Forward hook of a waveform encoder, also called when its forward fails."""
+    """Forward hook of a waveform encoder; also called if its forward pass fails."""
     _CALL.lengths = None
 
 
 def normalize_over_time(norm: nn.GroupNorm, hidden: Tensor, steps: Tensor) -> Tensor:
-    """GroupNorm with one channel a group, its mean and variance over valid steps only.
+    """GroupNorm with one channel per group; mean and variance are computed over valid steps only.
 
     Args:
-        norm: its weight, bias and eps.
+        norm: provides the weight, bias and eps.
         hidden: (batch, channels, time).
         steps: (batch,), valid time steps.
     """
     values = hidden.float()
     mask = make_length_mask(steps, hidden.shape[-1]).unsqueeze(1)
     count = steps.view(-1, 1, 1)
-    # An exported graph sums in float64: ONNX Runtime adds one step after the other, which loses digits.
+    # An exported graph sums in float64: ONNX Runtime adds step by step, which loses precision in float32.
     precision = torch.float64 if torch.compiler.is_exporting() else torch.float32
     mean = values.masked_fill(~mask, 0.0).sum(-1, keepdim=True, dtype=precision).float() / count
     centred = values - mean
@@ -111,9 +112,9 @@ def normalize_over_time(norm: nn.GroupNorm, hidden: Tensor, steps: Tensor) -> Te
 
 
 class ExactGroupNormConvolution(GradientCheckpointingLayer):
-    """The first convolution of a family with GroupNorm; takes over the modules of the library's layer, and their names.
+    """The first convolution of an encoder with GroupNorm; reuses the modules of the library's layer and their names.
 
-    (batch, 1, samples) to (batch, channels, steps). The lengths are an argument, so that a recomputation sees its own.
+    (batch, 1, samples) to (batch, channels, steps). The lengths are an argument, so that recomputation gets the same.
     """
 
     layer_norm: nn.GroupNorm
@@ -131,9 +132,9 @@ class ExactGroupNormConvolution(GradientCheckpointingLayer):
 
 
 class ExactFeatureEncoder(nn.Module):
-    """The convolutional feature encoder; takes over the layers of the library's, and their names.
+    """The convolutional feature encoder; reuses the library's layers and their names.
 
-    (batch, samples) to (batch, channels, frames). What it has made before, (batch, channels, frames), it passes on.
+    (batch, samples) to (batch, channels, frames). Cached output, (batch, channels, frames), is passed through.
     """
 
     conv_layers: nn.ModuleList
@@ -151,7 +152,7 @@ class ExactFeatureEncoder(nn.Module):
             return input_values
         hidden = input_values[:, None]
         if self._requires_grad and self.training:
-            hidden.requires_grad = True  # activation checkpointing needs one input that does
+            hidden.requires_grad = True  # activation checkpointing needs an input with gradients
         lengths = _CALL.lengths
         first, *rest = self.conv_layers
         if lengths is not None and isinstance(first, ExactGroupNormConvolution):
@@ -168,9 +169,9 @@ class ExactFeatureEncoder(nn.Module):
 
 
 class ExactPositionalConvolutions(nn.Module):
-    """Data2Vec's stack of positional convolutions; takes over its layers, and their names.
+    """Data2Vec's stack of positional convolutions; reuses the library's layers and their names.
 
-    (batch, frames, hidden) to the same. Each layer sees zeros at the padding, as it does beyond the end of a clip.
+    (batch, frames, hidden) to the same shape. Each layer sees zeros at the padding, as it does for a single utterance.
     """
 
     layers: nn.ModuleList
@@ -192,7 +193,7 @@ class ExactPositionalConvolutions(nn.Module):
 class ExactConformerLayer(Wav2Vec2ConformerEncoderLayer):
     """A Conformer layer whose depthwise convolution sees zeros at the padding.
 
-    The padding is read from the layer's own attention mask, so that a recomputation sees its own.
+    The padding is read from the layer's own attention mask, so that recomputation gets the same.
     """
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
@@ -204,11 +205,11 @@ class ExactConformerLayer(Wav2Vec2ConformerEncoderLayer):
 
 
 def _read_valid_frames(attention_mask: Tensor | None) -> Tensor | None:
-    """The library's mask over keys, in any of its forms, to (batch, frames), True on frames of the utterance."""
+    """Convert the library's key mask, in any of its forms, to (batch, frames), True for frames of the utterance."""
     if attention_mask is None:
         return None
     keys = attention_mask[:, 0, 0] if attention_mask.ndim == 4 else attention_mask
-    # An additive mask is 0 where a key counts, any other one is nonzero there.
+    # An additive mask is 0 at valid keys; any other mask is nonzero there.
     return keys == 0 if keys.is_floating_point() else keys.bool()
 
 
@@ -222,35 +223,35 @@ def _zero_padding(convolution: nn.Conv1d, inputs: tuple[Tensor]) -> tuple[Tensor
 
 
 class WaveformFamily:
-    """Encoders that read the raw waveform through unpadded convolutions: wav2vec 2.0 and its relatives."""
+    """Encoders that take raw waveforms and have unpadded convolutions: wav2vec 2.0 and its relatives."""
 
     input_name = "input_values"
     frame_unit = "frames"
 
     def count_frames(self, config: PreTrainedConfig, lengths: Lengths) -> Lengths:
-        """Samples at 16 kHz to frames: (batch,) to (batch,), or one to one."""
+        """Convert samples at 16 kHz to frames: (batch,), or a single length."""
         return count_conv_frames(lengths, config.conv_kernel, config.conv_stride)
 
     def compute_frame_seconds(self, config: PreTrainedConfig) -> float:
         return math.prod(config.conv_stride) / SAMPLING_RATE
 
     def compute_receptive_field(self, config: PreTrainedConfig) -> int:
-        """The shortest input that gives one frame."""
+        """Length of the shortest input that gives one frame, in samples."""
         samples = 1
         for kernel, stride in reversed(list(zip(config.conv_kernel, config.conv_stride))):
             samples = (samples - 1) * stride + kernel
         return samples
 
     def compute_shortest_samples(self, config: PreTrainedConfig) -> int:
-        """Samples at 16 kHz of the shortest recording that gives one frame."""
+        """Length of the shortest recording that gives one frame, in samples at 16 kHz."""
         return self.compute_receptive_field(config)
 
     def build_feature_extractor(self, config: PreTrainedConfig) -> SequenceFeatureExtractor:
-        """For an encoder from scratch, which has none of its own."""
+        """Build the feature extractor of an encoder that is trained from scratch, and so has none of its own."""
         return Wav2Vec2FeatureExtractor(do_normalize=True)
 
     def prepare(self, encoder: PreTrainedModel) -> None:
-        """Make it exact in a batch, in place; weights and their names do not change, and calling it twice is safe."""
+        """Make the encoder exact in a batch, in place. Weights and their names do not change; calling twice is safe."""
         if isinstance(encoder.feature_extractor, ExactFeatureEncoder):
             return
         encoder.feature_extractor = ExactFeatureEncoder(encoder.feature_extractor)
@@ -259,7 +260,7 @@ class WaveformFamily:
         encoder.register_forward_hook(_forget_lengths, always_call=True)
 
     def _prepare_layers(self, encoder: PreTrainedModel) -> None:
-        """Nothing: the library zeroes the padding before its one positional convolution."""
+        """Do nothing: the library zeroes the padding before its only positional convolution."""
 
     def freeze_feature_encoder(self, encoder: PreTrainedModel) -> None:
         encoder.feature_extractor._freeze_parameters()
@@ -274,7 +275,7 @@ class ConformerFamily(WaveformFamily):
     def _prepare_layers(self, encoder: PreTrainedModel) -> None:
         layers: Any = encoder.encoder.layers
         for index, layer in enumerate(layers):
-            with torch.device("meta"):  # its modules are taken over: nothing is drawn for new ones
+            with torch.device("meta"):  # its modules are replaced below: initialise none
                 exact = ExactConformerLayer(encoder.config)
             for name, module in layer.named_children():
                 setattr(exact, name, module)
@@ -283,17 +284,17 @@ class ConformerFamily(WaveformFamily):
 
 
 class LogMelFamily:
-    """Wav2Vec2-BERT, which reads stacked log-mel frames; the library already keeps padding out of its convolutions."""
+    """Wav2Vec2-BERT, which takes stacked log-mel frames; the library already masks padding in its convolutions."""
 
     input_name = "input_features"
     frame_unit = "log-mel frames"
 
     def count_frames(self, config: PreTrainedConfig, lengths: Lengths) -> Lengths:
-        """Stacked log-mel frames, one for each frame of the encoder."""
+        """Return the number of stacked log-mel frames: the encoder outputs one frame for each."""
         return lengths
 
     def count_stacked_frames(self, config: PreTrainedConfig) -> int:
-        """Log-mel frames of 10 ms that the encoder takes as one."""
+        """Number of 10 ms log-mel frames in one input frame of the encoder."""
         return config.feature_projection_input_dim // NUM_MEL_BINS
 
     def compute_frame_seconds(self, config: PreTrainedConfig) -> float:
@@ -309,10 +310,10 @@ class LogMelFamily:
         return SERAlignFeatureExtractor(stride=self.count_stacked_frames(config))
 
     def prepare(self, encoder: PreTrainedModel) -> None:
-        """Nothing: it is exact in a batch as it is."""
+        """Do nothing: it is already exact in a batch."""
 
     def freeze_feature_encoder(self, encoder: PreTrainedModel) -> None:
-        """Nothing: it has no convolutional feature encoder."""
+        """Do nothing: it has no convolutional feature encoder."""
 
 
 Family = WaveformFamily | LogMelFamily
@@ -326,7 +327,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def find_family(model_type: str) -> Family:
-    """The adapter of an encoder. Raises ValueError for an unsupported one, with those that are supported."""
+    """Find the adapter of an encoder. Raises ValueError if it is not supported; the message lists those that are."""
     if model_type not in FAMILIES:
         raise ValueError(f"encoder_config has model_type={model_type!r}, which is not one of {', '.join(FAMILIES)}")
     return FAMILIES[model_type]

@@ -3,14 +3,14 @@
     python export_onnx.py --model outputs/quickstart/stage2
     python export_onnx.py --model user/name --output model.onnx --int8
 
-Feature extraction is part of the file. Inputs: `waveform` (batch, samples), float32 at 16 kHz, and `attention_mask`
-(batch, samples), int64, 1 on the utterance and 0 on the padding to its right. Outputs: `logits` (batch, classes),
+The file includes feature extraction. Inputs: `waveform` (batch, samples), float32 at 16 kHz, and `attention_mask`
+(batch, samples), int64, 1 for the utterance and 0 for the padding on its right. Outputs: `logits` (batch, classes),
 `frame_logits` (batch, frames, classes), `frame_weights` and `frame_mask` (batch, frames). Batch size and length are
-free, and padding does not change the scores. The metadata holds labels, sampling rate, trimming and seconds per frame
-as JSON; examples/onnx_inference.py shows how to read them.
+dynamic, and padding does not change the scores. The metadata contains labels, sampling rate, trimming threshold and
+seconds per frame as JSON; examples/onnx_inference.py shows how to read them.
 
-The file is compared with PyTorch on generated audio, and written only if all scores agree within 1e-4. --int8 also
-writes model.int8.onnx, with 8-bit weights in its matrix products, and prints how much its scores differ.
+The file is written only if all of its scores on generated audio agree with PyTorch within 1e-4. --int8 also writes
+model.int8.onnx, with 8-bit weights in the matrix products, and prints how much its scores differ.
 """
 
 import sys
@@ -21,10 +21,10 @@ from inference.onnx_options import read_options
 
 
 def main(argv: list[str]) -> None:
-    """Export, quantize if asked to, and print what was written. Raises InputError."""
+    """Export, quantize if requested, and print what was written. Raises InputError."""
     options = read_options(argv, __doc__)
 
-    # Imported here, so that --help and a mistyped option answer at once.
+    # Imported here, so that --help and option errors are fast.
     from transformers.utils.logging import disable_progress_bar
 
     from core.loading import load_model

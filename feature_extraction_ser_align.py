@@ -1,8 +1,8 @@
 """Log-mel frames for the small encoders that SER-Align trains from scratch.
 
-The front end of pretrained Wav2Vec2-BERT normalises each mel bin over the utterance. This one subtracts a single mean
-from the whole utterance: that removes the gain of the recording but keeps the spectral tilt and the energy contour,
-which carry emotion.
+The feature extractor of pretrained Wav2Vec2-BERT normalises each mel bin over the utterance. This one subtracts a
+single mean from the whole utterance, which removes the gain of the recording but keeps the spectral tilt and the energy
+contour, which convey emotion.
 
 Part of the model code on the Hugging Face Hub; imports nothing from the project.
 """
@@ -37,16 +37,17 @@ def mel_filters(feature_size: int, sampling_rate: int) -> Tensor:
 
 
 class SERAlignFeatureExtractor(SequenceFeatureExtractor):
-    """Waveforms at 16 kHz to stacked log-mel frames, independent of the recording's gain.
+    """Converts 16 kHz waveforms to stacked log-mel frames that do not depend on the gain of the recording.
 
-    Power spectra of 25 ms every 10 ms, 80 mel bins, in decibels. Values more than `dynamic_range` below the loudest
-    one are raised to that floor, the mean of the utterance is subtracted, and 20 dB become 1.
+    Computes 25 ms power spectra every 10 ms in 80 mel bins and converts them to decibels. Values more than
+    `dynamic_range` below the loudest one are raised to that floor. Then the mean of the utterance is subtracted, and
+    the result is divided by 20 dB.
 
     Args:
         feature_size: mel bins.
         sampling_rate: of the waveforms, in Hz; 16,000.
-        padding_value: value of the frames beyond the end of an utterance.
-        stride: number of log-mel frames of 10 ms that are stacked into one.
+        padding_value: value of frames beyond the end of an utterance.
+        stride: number of 10 ms log-mel frames that are stacked into one.
         dynamic_range: in dB, below the loudest value of the utterance.
         preemphasis: coefficient of the first-order pre-emphasis filter.
     """
@@ -80,7 +81,7 @@ class SERAlignFeatureExtractor(SequenceFeatureExtractor):
         """Extract `input_features` (batch, frames, stride * feature_size) and a mask from one or several waveforms.
 
         Raises:
-            ValueError: the sampling rate differs, or a waveform is too short for one frame.
+            ValueError: the sampling rate is wrong, or a waveform is too short for one frame.
         """
         if sampling_rate not in (None, self.sampling_rate):
             raise ValueError(f"sampling_rate={sampling_rate}: resample the waveform to {self.sampling_rate} Hz first")

@@ -9,21 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Every part of the loss, a field of SERAlignOutput of that name, and what logs call it.
+# The loss components: field of SERAlignOutput, and name in logs.
 LOSS_NAMES = {"ce_loss": "CE", "eal_loss": "EAL", "fual_loss": "FUAL"}
 
 
 def emotional_attention_loss(cls_output: Tensor, frames: Tensor, frame_mask: Tensor, margin: float = 0.8) -> Tensor:
-    """EAL: pulls every frame towards the CLS output until their cosine passes the margin.
+    """EAL: pulls every frame towards the CLS output until their cosine similarity exceeds the margin.
 
-    mean over frames of softplus(margin - cos(cls_output, frame)), then the mean over utterances.
+    Mean over frames of softplus(margin - cos(cls_output, frame)), then mean over utterances.
     Computed in float32. Source: Byun and Lee 2025, emotional attention loss.
 
     Args:
         cls_output: (batch, hidden), output of the pooling encoder at the CLS position.
         frames: (batch, frames, hidden), outputs of the pooling encoder at the frames.
-        frame_mask: (batch, frames), nonzero on frames of the utterance; the others do not count.
-        margin: cosine above which a frame's pull fades; the paper's best is 0.8.
+        frame_mask: (batch, frames), nonzero for frames of the utterance; other frames are ignored.
+        margin: cosine similarity above which the pull on a frame fades; 0.8 is best in the paper.
 
     Returns:
         A scalar, at least 0.
@@ -41,7 +41,7 @@ def frame_to_utterance_alignment_loss(
     direction: str = "utterance_to_frames",
     gradient: str = "both",
 ) -> Tensor:
-    """FUAL: the weighted mean of the frames' class distributions must agree with the utterance's.
+    """FUAL: makes the weighted mean of the frames' class distributions agree with that of the utterance.
 
     q = softmax(logits), p = sum over frames of weight * softmax(frame_logits); KL(q || p), or KL(p || q)
     with `direction="frames_to_utterance"`; mean over utterances. Computed in float32 from
@@ -50,10 +50,10 @@ def frame_to_utterance_alignment_loss(
     Args:
         logits: (batch, classes), of the utterance.
         frame_logits: (batch, frames, classes).
-        log_frame_weights: (batch, frames), logarithm of the pooling's frame weights; very negative or
-            minus infinity at padding, which then does not count.
+        log_frame_weights: (batch, frames), logarithm of the frame weights of the pooling; very negative or
+            minus infinity at padding, which is then ignored.
         direction: `"utterance_to_frames"` or `"frames_to_utterance"`.
-        gradient: `"both"`, `"frames"` or `"utterance"`: the side that is trained; the other is held constant.
+        gradient: `"both"`, `"frames"` or `"utterance"`: the side that receives the gradient; the other is detached.
 
     Returns:
         A scalar, at least 0.

@@ -1,4 +1,4 @@
-"""Recognize the emotion of recordings, and when it changes.
+"""Recognize the emotions in recordings, and when they occur.
 
     python predict.py call.wav
     python predict.py interviews/ more/*.mp3 --output emotions.jsonl
@@ -7,9 +7,9 @@
     ffmpeg -v error -i call.mp4 -f wav - | python predict.py -        (one JSON line per second)
     accelerate launch --num_processes 4 predict.py interviews/ --output emotions.jsonl
 
-Reads WAV, FLAC, OGG and MP3, and with ffmpeg installed also MP4, M4A, WebM, Matroska, AAC, WMA and AMR, at any length.
-If a file cannot be read, the reason goes to standard error and to --output, the other files are still answered, and the
-exit status is 1. With --output, an interrupted run continues when you run the same command again.
+Reads WAV, FLAC, OGG and MP3 files of any length, and with ffmpeg also MP4, M4A, WebM, Matroska, AAC, WMA and AMR.
+If a file cannot be read, the reason is written to standard error and to --output, the other files are still scored, and
+the exit status is 1. To resume an interrupted run with --output, run the same command again.
 """
 
 import os
@@ -22,10 +22,10 @@ from inference.options import read_options
 
 
 def main(argv: list[str]) -> int:
-    """Answer for every recording, each process for its share. Returns the exit status."""
+    """Score every recording; each process takes its share. Returns the exit status."""
     options = read_options(argv, __doc__)
 
-    # Imported here, so that --help and a mistyped option answer at once.
+    # Imported here, so that --help and option errors are fast.
     from inference.files import find_recordings
     from inference.outputs import check_targets, choose_format, name_plots, write_output
 
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     state = PartialState(cpu=options.device == "cpu")
     is_shared = state.num_processes > 1
     if is_shared and not (files and options.output):
-        raise InputError("several processes need recordings from files, and --output")
+        raise InputError("several processes need audio files and --output: add both, or start a single process")
     recognize = load_recognizer(options, state.device if is_shared else None)
     recordings: dict[str, str | bytes] = {file: file for file in files}
     if not files:
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     with state.main_process_first():
         parts = open_parts(options) if files and options.output else None
         records = read_parts(parts)
-    state.wait_for_everyone()  # from here on, nobody skips what another process writes
+    state.wait_for_everyone()  # otherwise a process might skip what another one has just written
     own = [job for job in jobs if job not in records][state.process_index :: state.num_processes]
     table = Table(own, is_quiet=options.quiet or is_shared, in_full=len(jobs) == 1)
     is_hidden = not (state.is_main_process and len(own) > 1)
@@ -98,5 +98,5 @@ if __name__ == "__main__":
         sys.exit(error_line(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # whoever reads our output has read enough
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,6 @@
-"""Reading recordings: the one way in which training and inference read audio.
+"""Reads recordings, for both training and inference.
 
-Any format and rate becomes 16 kHz mono float32, block by block, so memory does not grow with the recording.
+Any format and sampling rate becomes 16 kHz mono float32, block by block, so memory use does not grow with the length.
 
 Part of the model code on the Hugging Face Hub; imports only the other files of the model.
 """
@@ -28,13 +28,13 @@ except ImportError:
     from fields_ser_align import SAMPLING_RATE, printable
 
 BLOCK_SECONDS = 30.0
-BLOCK_VALUES = 2**24  # samples of all channels in one block, whatever a header promises: 64 MB
-# Ours. A rate outside these limits means a damaged header. Some files hold 32-bit integers as floats; larger samples
-# mean damage.
+BLOCK_VALUES = 2**24  # samples of all channels in one block, whatever the header says: 64 MB
+# Ours. A rate outside these limits indicates a damaged header. Some files store 32-bit integers as floats; larger
+# samples indicate damage.
 LOWEST_RATE, HIGHEST_RATE = 4_000, 400_000
 LARGEST_SAMPLE = 2.0**31
 FULL_SCALE, CLIPPED_SHARE = 0.99, 0.01  # ours: a recording is clipped if more than 1% of its samples reach 0.99
-# What ffmpeg may open: containers that hold their own audio, but no playlists, which name other files.
+# Formats that ffmpeg may open: containers with their own audio, but no playlists, which refer to other files.
 FFMPEG_FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,webm,wv"
 )
@@ -47,13 +47,13 @@ def read_blocks(recording: Any, channel: int | None = None) -> Iterator[np.ndarr
         recording: path of an audio file, its bytes, an open binary file, a waveform at 16 kHz as (samples,) or
             (samples, channels), or a dict with `array` (or `raw`) and `sampling_rate`. Files that soundfile cannot
             read go through ffmpeg if it is installed.
-        channel: the channel to take, counted from 0; None averages all channels.
+        channel: the channel to read, counted from 0; None averages all channels.
 
     Yields:
         float32 (samples,).
 
     Raises:
-        ValueError: as [`read_samples`], or there is no such channel; one line.
+        ValueError: as in [`read_samples`], or there is no such channel. The message is one line.
     """
     name = describe_recording(recording)
     blocks, rate = read_samples(recording)
@@ -61,19 +61,19 @@ def read_blocks(recording: Any, channel: int | None = None) -> Iterator[np.ndarr
 
 
 def read_samples(recording: Any, allow_ffmpeg: bool = True) -> tuple[Iterator[np.ndarray], int]:
-    """Read the samples of a recording at its own rate, with all of its channels.
+    """Read the samples of a recording at its own sampling rate, with all of its channels.
 
     Args:
         recording: as for [`read_blocks`].
-        allow_ffmpeg: hand files that soundfile cannot read to ffmpeg.
+        allow_ffmpeg: whether to use ffmpeg for files that soundfile cannot read.
 
     Returns:
-        blocks, float32 (samples, channels), of at most 30 seconds, decoded on demand; and the rate in Hz. Blocks are
-        shorter than 30 seconds where many channels at a high rate would take more than 64 MB.
+        blocks, float32 (samples, channels), of at most 30 seconds, decoded on demand; and the sampling rate in Hz.
+        Blocks are shorter if many channels at a high rate would need more than 64 MB.
 
     Raises:
-        ValueError: the file is missing, not audio, or has a rate that no speech recording has; while the blocks are
-            read: it is damaged, or holds samples that are not finite or far too large; one line.
+        ValueError: the file is missing, is not audio, or has an implausible sampling rate. While the blocks are read:
+            the file is damaged, or contains samples that are not finite or far too large. The message is one line.
     """
     if isinstance(recording, str | Path | bytes | bytearray | io.IOBase):
         blocks, rate = _read_file(recording, allow_ffmpeg)
@@ -93,7 +93,7 @@ def mix_down(blocks: Iterable[np.ndarray], channel: int | None = None, name: str
     for block in blocks:
         if channel is not None and channel >= block.shape[1]:
             count = f"{block.shape[1]} channel{'s' if block.shape[1] > 1 else ''}"
-            raise ValueError(f"{name} has {count}, counted from 0; there is no channel {channel}")
+            raise ValueError(f"{name} has {count}; channel {channel} does not exist (channels start at 0)")
         yield block.mean(axis=1) if channel is None else np.ascontiguousarray(block[:, channel])
 
 
@@ -111,7 +111,8 @@ def resample(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
 def check_rate(rate: int, name: str) -> None:
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise ValueError(
-            f"{name} has a sample rate of {rate} Hz; valid are {LOWEST_RATE} to {HIGHEST_RATE} Hz: export it again"
+            f"{name} has a sampling rate of {rate} Hz, outside the valid range of {LOWEST_RATE} to {HIGHEST_RATE} Hz; "
+            "export it again"
         )
 
 
@@ -121,7 +122,7 @@ def describe_recording(recording: Any) -> str:
 
 
 def _describe_reason(message: str) -> str:
-    """A library's message as part of ours."""
+    """Format a library's message as part of ours."""
     return printable(" ".join(message.split()).rstrip("."))
 
 
@@ -129,9 +130,11 @@ def _check_samples(blocks: Iterator[np.ndarray], name: str) -> Iterator[np.ndarr
     for block in blocks:
         largest = np.abs(block).max(initial=0.0)
         if not np.isfinite(largest):
-            raise ValueError(f"{name} holds samples that are not finite numbers; export it again")
+            raise ValueError(f"{name} contains samples that are not finite numbers; export it again")
         if largest > LARGEST_SAMPLE:
-            raise ValueError(f"{name} holds samples of {largest:.2g}; valid are -1 to 1: export it again")
+            raise ValueError(
+                f"{name} contains a sample of {largest:.2g}, but samples must be from -1 to 1; export it again"
+            )
         yield block
 
 
@@ -172,7 +175,7 @@ def _read_array(recording: Any) -> tuple[Iterator[np.ndarray], int]:
 
 
 class _UnknownFormat(ValueError):
-    """soundfile cannot read this file; ffmpeg may."""
+    """soundfile cannot read this file, but ffmpeg may."""
 
 
 def _read_file(recording: Any, allow_ffmpeg: bool) -> tuple[Iterator[np.ndarray], int]:
@@ -192,14 +195,14 @@ def open_audio(recording: str | Path | bytes | bytearray | io.IOBase) -> soundfi
     name = describe_recording(recording)
     source: Any = io.BytesIO(recording) if isinstance(recording, bytes | bytearray) else recording
     if isinstance(recording, str | Path):
-        if not os.path.isfile(recording):  # reading a pipe would never end
+        if not os.path.isfile(recording):  # reading a pipe might never end
             raise ValueError(f"{name} is not a file" if os.path.exists(recording) else f"{name}: no such audio file")
         if not os.access(recording, os.R_OK):
             raise ValueError(f"{name} is not readable: change its permissions")
         source = encode_path(recording)
     try:
         return soundfile.SoundFile(source)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: the name of headerless audio, a.raw
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless audio, such as a.raw
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
         raise _UnknownFormat(
             f"{name} cannot be read as audio ({_describe_reason(reason)}); convert it to WAV, FLAC, OGG or MP3"
@@ -235,7 +238,7 @@ def _read_with_ffmpeg(path: str) -> Iterator[np.ndarray]:
     source = ["-protocol_whitelist", "file,pipe", "-format_whitelist", FFMPEG_FORMATS, "-i", f"file:{path}"]
     target = ["-map", "a:0", "-ac", "1", "-ar", str(SAMPLING_RATE), "-f", "f32le", "pipe:1"]
     command = ["ffmpeg", "-nostdin", "-v", "error", *source, *target]
-    # Messages go to a file: on a damaged recording ffmpeg writes more than a pipe holds and would block forever.
+    # Messages go to a file: on a damaged recording, ffmpeg writes more than a pipe can hold and would block forever.
     with (
         tempfile.TemporaryFile() as messages,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as process,

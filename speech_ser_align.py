@@ -1,7 +1,7 @@
-"""Finding speech: trimming an utterance, and cutting a recording at its pauses.
+"""Finds speech: trims utterances, and splits recordings at pauses.
 
 Training and inference use the same code. A model trained on utterances scores utterances best, so a long recording is
-cut into phrases, the speech between two pauses.
+split into phrases: the speech between two pauses.
 
 Part of the model code on the Hugging Face Hub; imports only the other files of the model.
 """
@@ -20,8 +20,8 @@ except ImportError:
 
 LONGEST_BLOCK = 30.0  # seconds
 FRAME, HOP = 2048, 512  # samples: levels are measured over 128 ms, every 32 ms
-SILENCE_DB = -80.0  # relative to full scale: a recording that never exceeds it holds no speech
-# Ours, chosen on validation actors, clean and in noise: where speech ends, below the loudest frame or above the noise.
+SILENCE_DB = -80.0  # relative to full scale: a recording that never exceeds it contains no speech
+# Ours, chosen on validation actors, in quiet and in noise: range of speech below the loudest frame and above the noise.
 SPEECH_RANGE_DB, LEAST_RANGE_DB, ABOVE_NOISE_DB = 40.0, 20.0, 6.0
 SHORTEST_PHRASE = 0.1  # seconds: anything shorter is a click
 
@@ -42,7 +42,7 @@ def measure_levels(waveform: np.ndarray) -> np.ndarray:
 
 
 def find_loud_intervals(waveform: np.ndarray, threshold_db: float) -> np.ndarray:
-    """Find where the level exceeds a threshold: (intervals, 2), samples. As `librosa.effects.split`."""
+    """Find where the level exceeds a threshold: (intervals, 2), samples. Works like `librosa.effects.split`."""
     loud = np.concatenate([[0], (measure_levels(waveform) > threshold_db).astype(int), [0]])
     edges = np.flatnonzero(np.diff(loud))
     return np.minimum(edges.reshape(-1, 2) * HOP, len(waveform))
@@ -52,7 +52,7 @@ def trim(waveform: np.ndarray, trim_db: float | None) -> tuple[int, np.ndarray]:
     """Cut leading and trailing audio that is more than `trim_db` below the loudest frame.
 
     Returns:
-        the number of samples cut in front, and the rest, (samples,).
+        the number of samples cut from the start, and the trimmed waveform, (samples,).
     """
     if trim_db is None or len(waveform) == 0:
         return 0, waveform
@@ -62,17 +62,17 @@ def trim(waveform: np.ndarray, trim_db: float | None) -> tuple[int, np.ndarray]:
 
 
 def cut_phrases(blocks: Iterator[np.ndarray], pause: float) -> Iterator[Phrase]:
-    """Cut a recording at its pauses.
+    """Split a recording at its pauses.
 
-    Speech is what exceeds a threshold that follows the last minute, see [`find_speech_threshold`]. Memory is bounded:
-    a phrase of more than a minute is cut at its quietest point.
+    Audio counts as speech above a threshold that adapts to the last minute; see [`find_speech_threshold`]. Memory use
+    is bounded: a phrase longer than a minute is cut at its quietest point.
 
     Args:
         blocks: 16 kHz mono, each (samples,) of at most 30 seconds.
-        pause: seconds of quiet that end a phrase.
+        pause: duration in seconds of a silence that ends a phrase.
 
     Yields:
-        the phrases in order, each at least 0.1 s long; none if the recording holds no speech.
+        the phrases in order, each at least 0.1 s long; none if the recording contains no speech.
     """
     buffer, start = np.zeros(0, np.float32), 0  # audio not yet cut, and where it begins
     before, threshold = np.zeros(0), 0.0  # levels of the previous block, and the current threshold
@@ -101,17 +101,17 @@ def cut_phrases(blocks: Iterator[np.ndarray], pause: float) -> Iterator[Phrase]:
 
 
 def find_speech_threshold(levels: np.ndarray) -> float:
-    """The level in dB above which a frame is speech, from the levels of up to a minute.
+    """Compute the level in dB above which a frame counts as speech, from the levels of up to a minute.
 
-    40 dB below the loudest frame, or 6 dB above the noise floor (the 5th percentile) if that is higher. The latter
-    stays at least 20 dB below the loudest frame: without pauses, the quietest frames are speech.
+    This is 40 dB below the loudest frame, or 6 dB above the noise floor (the 5th percentile) if that is higher. The
+    latter is limited to 20 dB below the loudest frame: without pauses, even the quietest frames are speech.
     """
     loudest, noise = levels.max(), np.percentile(levels, 5)
     return max(loudest - SPEECH_RANGE_DB, min(noise + ABOVE_NOISE_DB, loudest - LEAST_RANGE_DB), SILENCE_DB)
 
 
 def find_phrase_spans(waveform: np.ndarray, threshold_db: float, pause: float) -> list[list[int]]:
-    """[start, end] of loud stretches, in samples; gaps shorter than `pause` seconds are bridged."""
+    """Find [start, end] of the loud parts, in samples; gaps shorter than `pause` seconds are bridged."""
     spans: list[list[int]] = []
     for start, end in find_loud_intervals(waveform, threshold_db).tolist():
         if spans and start - spans[-1][1] < pause * SAMPLING_RATE:
@@ -129,13 +129,13 @@ def _cut_spans(buffer: np.ndarray, offset: int, spans: list[list[int]]) -> Itera
 
 def _find_quietest(buffer: np.ndarray) -> int:
     """The quietest point of the second half, in samples: where to cut speech without a pause."""
-    levels = measure_levels(buffer)[: -FRAME // 2 // HOP]  # the last ones reach beyond the end
+    levels = measure_levels(buffer)[: -FRAME // 2 // HOP]  # the last ones extend beyond the end
     half = len(levels) // 2
     return int((half + np.argmin(levels[half:])) * HOP)
 
 
 def cut_windows(phrase: Phrase, window: float) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the phrase, or equal windows over it that overlap by at least half: start in samples, and waveform."""
+    """Yield (start in samples, waveform) of the phrase, or of equal windows over it that overlap by at least half."""
     size, length = int(window * SAMPLING_RATE), len(phrase.waveform)
     if length <= size:
         yield phrase.start, phrase.waveform

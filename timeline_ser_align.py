@@ -1,4 +1,4 @@
-"""The emotion timeline: overlapping windows and their scores become segments of one emotion each.
+"""The emotion timeline: turns the scores of overlapping windows into segments of one emotion each.
 
 Part of the model code on the Hugging Face Hub; requires only NumPy.
 """
@@ -30,12 +30,12 @@ def build_timeline(
         starts, ends: (windows,), seconds, in order.
         phrase: (windows,), the number of the phrase that each window belongs to.
         probabilities: (windows, classes).
-        smoothing: seconds; width of the Hann window that averages over speech. 0 disables it.
-        min_duration: seconds; a shorter segment takes the emotion of its longest neighbour in the phrase, or is
-            dropped if it has none.
+        smoothing: width in seconds of the Hann window that smooths the probabilities; 0 disables it.
+        min_duration: duration in seconds below which a segment takes the emotion of its longer neighbour in the
+            phrase, or is dropped if it has none.
 
     Returns:
-        dicts of `start`, `end` (seconds), `label` (class index) and `score`, the mean probability of that class.
+        dicts with `start`, `end` (seconds), `label` (class index) and `score`, the mean probability of that class.
     """
     steps, spans = [], []  # (steps, classes) of each phrase, and where it starts and ends
     for number in np.unique(phrase):
@@ -54,7 +54,7 @@ def build_timeline(
 
 
 def _cross_fade(starts: np.ndarray, ends: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities over a phrase, (steps, classes): each window weighs most at its centre."""
+    """Probabilities over a phrase, (steps, classes): each window has its highest weight at the centre."""
     steps = max(1, round((ends.max() - starts.min()) / TIMELINE_STEP))
     centres = np.linspace(starts.min(), ends.max(), 2 * steps + 1)[1::2, None]
     inside = np.minimum(centres - starts, ends - centres)  # seconds to the nearer edge of each window
@@ -63,7 +63,7 @@ def _cross_fade(starts: np.ndarray, ends: np.ndarray, probabilities: np.ndarray)
 
 
 def _smooth(steps: list[np.ndarray], spans: list[tuple[float, float]], smoothing: float) -> list[np.ndarray]:
-    """Average over time with a Hann window; pauses have no weight."""
+    """Average over time with a Hann window; pauses are ignored."""
     positions = [round(start / TIMELINE_STEP) for start, _ in spans]
     length = max(position + len(scores) for position, scores in zip(positions, steps))
     kernel = np.hanning(2 * round(smoothing / TIMELINE_STEP / 2) + 3)[1:-1]
@@ -83,7 +83,7 @@ def _convolve(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _find_runs(labels: np.ndarray) -> list[Run]:
-    """Stretches of equal labels."""
+    """Find runs of equal labels."""
     edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
     return [(int(labels[first]), first, last) for first, last in pairwise(edges)]
 

@@ -1,4 +1,4 @@
-"""Clips for the benchmarks: seeded noise with durations as in IEMOCAP."""
+"""Generates clips for the benchmarks: seeded noise with durations as in IEMOCAP."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ Z_95 = 1.6449
 
 
 def durations(count: int, seed: int = 0) -> np.ndarray:
-    """Log-normal durations in seconds, clipped at both ends, (count,)."""
+    """Draw log-normal durations in seconds, clipped at both ends, (count,)."""
     spread = np.log(PERCENTILE_95 / MEDIAN) / Z_95
     return np.clip(np.random.default_rng(seed).lognormal(np.log(MEDIAN), spread, count), SHORTEST, LONGEST)
 
 
 def clips(count: int, seed: int = 0) -> list[np.ndarray]:
-    """Waveforms, float32 (samples,) each."""
+    """Generate waveforms, each float32 (samples,)."""
     rng = np.random.default_rng([seed, 1])
     return [0.1 * rng.standard_normal(int(s * SAMPLING_RATE), dtype=np.float32) for s in durations(count, seed)]

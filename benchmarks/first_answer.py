@@ -2,9 +2,9 @@
 
     python -m benchmarks.first_answer --repetitions 5
 
-Runs predict.py and train.py with --help, and predict.py with the shipped model on a short file, alternating with a bare
-process that imports torch and transformers and runs a forward pass of the library's encoder of the same size. Writes
-docs/results/first_answer.json and prints the ratio last.
+Runs predict.py and train.py with --help, and predict.py with the shipped model on a short file. These alternate with a
+bare process that imports torch and transformers and runs a forward pass of the library's encoder of the same size.
+Writes docs/results/first_answer.json and prints the ratio last.
 """
 
 import argparse

@@ -89,7 +89,7 @@ def list_fast_dtypes() -> list[str]:
 
 
 def predict_all(recognize: Any, recordings: list[Any]) -> list[Any]:
-    """Predictions of a pipeline for a generator of recordings, which it reads one by one."""
+    """Get the predictions of a pipeline for a generator of recordings, which it reads one by one."""
     return list(recognize(recording for recording in recordings))
 
 
@@ -104,7 +104,7 @@ def write_files(folder: Path, count: int) -> list[str]:
 
 
 def write_model(stage_dir: Path) -> Any:
-    """Write a stage folder; returns the library's pipeline with the same encoder."""
+    """Write a stage folder; return the library's pipeline with the same encoder."""
     torch.manual_seed(0)
     theirs = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(id2label=LABELS))
     ours = SERAlignForAudioClassification(SERAlignConfig(id2label=LABELS, encoder_config=theirs.config))
@@ -115,7 +115,7 @@ def write_model(stage_dir: Path) -> Any:
 
 
 def compare_scores(stage_dir: Path, ours: dict[str, Any], files: list[str]) -> dict[str, float]:
-    """Largest difference of a score from the library's pipeline with the same model, over utterances of one window."""
+    """Measure the largest score difference from the library's pipeline with the same model, over single windows."""
     model = SERAlignForAudioClassification.from_pretrained(stage_dir)
     plain = pipeline("audio-classification", model=model, feature_extractor=Wav2Vec2FeatureExtractor(), top_k=None)
     short = [file for file in files if soundfile.info(file).duration <= LONGEST_UTTERANCE]
@@ -135,7 +135,7 @@ def index_by_label(scores: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def measure_ua(stage_dirs: list[Path], data_dir: str) -> list[dict[str, Any]]:
-    """UA in percent of each stage folder on its test speakers, in float32 and bfloat16."""
+    """Measure the UA in percent of each stage folder on its test speakers, in float32 and bfloat16."""
     paths = {row["id"]: row["audio"]["path"] for row in load_corpus("ravdess", data_dir).remove_columns("label")}
     folds = []
     for stage_dir in stage_dirs:
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument(
         "--models", nargs="*", type=Path, default=[], metavar="DIR", help="stage folders trained on RAVDESS"
     )
-    parser.add_argument("--data_dir", metavar="RAVDESS", help="directory that holds Actor_01 to Actor_24")
+    parser.add_argument("--data_dir", metavar="RAVDESS", help="directory that contains Actor_01 to Actor_24")
     given = parser.parse_args()
     if given.models:
         write_json(RESULT, {**read_earlier(), "ua": (folds := measure_ua(given.models, given.data_dir))})

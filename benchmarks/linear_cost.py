@@ -2,10 +2,10 @@
 
     python -m benchmarks.linear_cost --minutes 1 4 16 60 --rows 1000 10000 100000
 
-Recordings are bursts of noise with pauses. A separate predict.py process with the shipped model reads each of them; the
-time is what predict.py reports, without loading. Corpora are CSV files of clips, which are hard links to the same file;
-preparation reads, checks (which decodes every clip) and splits the corpus and orders the first epoch. Results are
-medians of three processes, with their peak memory. Writes docs/results/linear_cost.json.
+Recordings are bursts of noise with pauses. A separate predict.py process scores each of them with the shipped model;
+the time is the one that predict.py reports, without loading. Corpora are CSV files of clips, which are hard links to
+the same file. Preparation reads the corpus, checks it (which decodes every clip), splits it, and orders the first
+epoch. Results are medians of three processes, with their peak memory. Writes docs/results/linear_cost.json.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def corpus(folder: Path, count: int) -> dict[str, Any]:
 
 
 def run(command: list[str]) -> tuple[str, float]:
-    """What a script of Python prints, and its peak memory in megabytes."""
+    """Run a Python script and return its output and its peak memory in megabytes."""
     done = subprocess.run([sys.executable, "-c", MEASURED, *command], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"error: {' '.join(command)} failed:\n{done.stderr}")

@@ -10,7 +10,7 @@ import torch
 
 
 def in_turn(systems: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, list[float]]:
-    """Seconds of each system per repetition; the systems take turns, after one warm-up repetition."""
+    """Measure the seconds of each system per repetition; systems take turns, after one warm-up repetition."""
     seconds: dict[str, list[float]] = {name: [] for name in systems}
     for repetition in range(repetitions + 1):
         for name, run in systems.items():
@@ -26,13 +26,13 @@ def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
 
 
 def matrix_peak(dtype: torch.dtype = torch.float32, size: int = 2048) -> float:
-    """Floating-point operations per second of a large matrix product in torch, the best of 15."""
+    """Measure the floating-point operations per second of a large matrix product in torch, best of 15."""
     left, right = torch.randn(2, size, size).to(dtype)
     seconds = in_turn({"product": lambda: left @ right}, 15)["product"]
     return 2 * size**3 / min(seconds)
 
 
 def peak_megabytes() -> float:
-    """Peak memory of this process so far. Not from getrusage, whose value starts at the peak of the parent process."""
+    """Read the peak memory of this process. getrusage would start at the peak memory of the parent process."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))

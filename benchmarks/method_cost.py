@@ -3,8 +3,9 @@
     python -m benchmarks.method_cost --repetitions 15
 
 Trains a wav2vec2-base encoder with random weights and frozen convolutions on one batch: stage 1 (attentive pooling,
-CE), stage 2 (CLS pooling, CE + EAL + FUAL), and stage 2 with CE only; from raw audio and from cached outputs of the
-convolutions. Memory is the peak of a separate process. Writes docs/results/method_cost.json and prints the ratios last.
+CE), stage 2 (CLS pooling, CE + EAL + FUAL), and stage 2 with CE only, each from raw audio and from cached outputs of
+the convolutions. Memory is the peak of a separate process. Writes docs/results/method_cost.json and prints the ratios
+last.
 """
 
 import argparse

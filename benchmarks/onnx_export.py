@@ -2,10 +2,10 @@
 
     python -m benchmarks.onnx_export --data_dir RAVDESS --models outputs/ravdess-mini/fold?-seed0/cls_eal_fual/stage2
 
-Measures the UA of each stage folder on its own test speakers, and of all folders together: from the stored PyTorch
-predictions, and with ONNX Runtime with 32-bit and 8-bit weights. Times go from waveform to scores, including feature
-extraction, on one thread with one utterance at a time; PyTorch and ONNX Runtime take turns, and the result is the
-median of the passes. Writes docs/results/onnx.json and prints the ratios last.
+Measures the UA of each stage folder on its own test speakers, and of all folders together, from the stored PyTorch
+predictions and from ONNX Runtime with 32-bit and 8-bit weights. Time is measured from waveform to scores, including
+feature extraction, on one thread with one utterance at a time. PyTorch and ONNX Runtime take turns, and the result is
+the median of the passes. Writes docs/results/onnx.json and prints the ratios last.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def run_benchmark(stage_dirs: list[Path], data_dir: str) -> None:
 
 
 def export_model(stage_dir: Path, directory: Path) -> tuple[dict[str, Scorer], dict[str, float]]:
-    """PyTorch and both ONNX files as functions of a waveform, and the file sizes in MB."""
+    """Load PyTorch and both ONNX models as functions of a waveform, with the file sizes in MB."""
     model, extractor = load_model(str(stage_dir))
     paths = {"fp32": directory / "model.onnx", "int8": directory / "model.int8.onnx"}
     export(model, extractor, paths["fp32"])
@@ -92,7 +92,7 @@ def make_onnx_scorer(path: Path) -> Scorer:
 
 
 def collect_decisions(lines: list[dict[str, Any]], waveforms: list[np.ndarray], scorers: dict[str, Scorer]) -> dict:
-    """Labels, stored PyTorch predictions and predictions of the ONNX files, as class indices (utterances,)."""
+    """Get labels, stored PyTorch predictions and ONNX predictions, as class indices (utterances,)."""
     labels = list(lines[0]["probabilities"])
     decisions = {
         "label": np.array([labels.index(line["label"]) for line in lines]),
@@ -104,7 +104,7 @@ def collect_decisions(lines: list[dict[str, Any]], waveforms: list[np.ndarray], 
 
 
 def score_decisions(decisions: dict[str, np.ndarray]) -> dict[str, Any]:
-    """UA in percent, and how many utterances get another label than with PyTorch."""
+    """Compute the UA in percent, and the number of utterances whose label differs from PyTorch."""
     return {
         "num_utterances": len(decisions["label"]),
         "ua": {
@@ -116,7 +116,7 @@ def score_decisions(decisions: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def measure_speed(waveforms: list[np.ndarray], scorers: dict[str, Scorer]) -> dict[str, Any]:
-    """Milliseconds per second of audio, the median over passes that take turns."""
+    """Measure milliseconds per second of audio: the median over alternating passes."""
     seconds: dict[str, list[float]] = {name: [] for name in scorers}
     for _ in range(PASSES):
         for name, scorer in scorers.items():
@@ -160,7 +160,7 @@ def format_report(content: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data_dir", required=True, metavar="RAVDESS", help="directory that holds Actor_01 to Actor_24"
+        "--data_dir", required=True, metavar="RAVDESS", help="directory that contains Actor_01 to Actor_24"
     )
     parser.add_argument(
         "--models", required=True, nargs="+", type=Path, metavar="DIR", help="stage folders trained on RAVDESS"

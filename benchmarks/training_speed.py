@@ -86,7 +86,7 @@ def run_benchmark(count: int, repetitions: int, batch_size: int, bucket_batches:
 
 
 def read_earlier(setting: dict[str, int]) -> dict[str, list[float]] | None:
-    """Epoch seconds of an earlier run with the same setting and versions, which this run extends; None without one."""
+    """Read the epoch times of an earlier run with the same settings and versions, or None; this run extends them."""
     if not RESULT.is_file():
         return None
     before = read_json(RESULT)
@@ -135,7 +135,7 @@ def normalize(waveform: np.ndarray) -> Tensor:
 
 
 def reference(waveforms: list[np.ndarray], labels: list[int], base: TrainingArguments) -> Trainer:
-    """Like the library's audio-classification example: raw audio, padded by the feature extractor, without a mask."""
+    """Collate like the library's audio-classification example: raw audio, padded by the feature extractor, no mask."""
     torch.manual_seed(0)
     model = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(id2label=LABELS, layerdrop=0.0))
     model.freeze_feature_encoder()
@@ -177,7 +177,7 @@ def ours(
 
 
 def measure_padding(clips: int, batch_size: int, bucket_batches: int, epochs: int) -> float:
-    """Seconds of audio with padding per second without, averaged over epochs."""
+    """Compute the ratio of padded to original audio, averaged over epochs."""
     seconds = durations(clips)
     padded = 0.0
     for epoch in range(epochs):
@@ -189,7 +189,7 @@ def measure_padding(clips: int, batch_size: int, bucket_batches: int, epochs: in
 
 
 def count_gflop(trainer: Trainer, inputs: Tensor) -> float:
-    """GFLOP per second of audio: matrix products and convolutions of a training step, forward and backward."""
+    """Count GFLOP per second of audio: matrix products and convolutions of a training step, forward and backward."""
     device = trainer.args.device
     with FlopCounterMode(display=False) as counter:
         trainer.model.train()(input_values=inputs.to(device), labels=torch.tensor([0], device=device)).loss.backward()

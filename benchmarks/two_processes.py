@@ -1,9 +1,9 @@
-"""Two training processes against one with the same global batch: losses, weights and throughput.
+"""Compare two training processes with one, with the same global batch: losses, weights and throughput.
 
     python -m benchmarks.two_processes --clips 16 --repetitions 3
 
 Trains stage 2 with EAL and FUAL on an encoder of wav2vec2-base size with random weights, in bucket batches, with one
-thread per process and without dropout, which two processes would sample differently. Writes
+thread per process, and without dropout, which two processes would sample differently. Writes
 docs/results/two_processes.json and prints the ratio last.
 """
 
@@ -78,7 +78,7 @@ def launch(processes: int, count: int, batch_size: int, folder: Path) -> dict[st
 
 
 def work(count: int, batch_size: int, folder: Path) -> None:
-    """Train one epoch in this process, together with the others that torchrun started."""
+    """Train one epoch in this process, together with the other processes started by torchrun."""
     set_verbosity_error()
     disable_progress_bar()
     processes = int(os.environ["WORLD_SIZE"])

@@ -1,6 +1,6 @@
-"""Reading the audio files of a corpus as 16 kHz mono waveforms.
+"""Reads the audio files of a corpus as 16 kHz mono waveforms.
 
-Decoding, resampling and trimming are those of recording_ser_align.py, so that training hears what inference hears.
+Decoding, resampling and trimming use the model's own code, so that training and inference get the same audio.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from speech_ser_align import trim
 __all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "measure_peak", "read_audio", "read_duration"]
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
-EMPTY = "holds no audio (0 samples); remove it or record it again"
+EMPTY = "contains no audio (0 samples); remove it or record it again"
 
 
 def read_duration(path: str | Path) -> float:
@@ -45,15 +45,15 @@ def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
     """Read a file as a 16 kHz mono waveform.
 
     Args:
-        path: any format of `AUDIO_SUFFIXES`, any rate; channels are averaged.
-        trim_db: cut leading and trailing audio that is more than this many dB below the loudest frame; None keeps
-            everything.
+        path: any format in `AUDIO_SUFFIXES`, at any sampling rate; channels are averaged.
+        trim_db: trim leading and trailing audio that is more than this many dB below the loudest frame; None disables
+            trimming.
 
     Returns:
         float32 (samples,), within [-1, 1] for integer formats.
 
     Raises:
-        InputError: the file is missing, empty, damaged or not audio, or holds values that are not finite.
+        InputError: the file is missing, empty, damaged or not audio, or contains values that are not finite.
     """
     with _name_refusals():
         blocks, rate = read_samples(path, allow_ffmpeg=False)
@@ -65,10 +65,10 @@ def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
 
 
 def measure_peak(path: str | Path) -> float:
-    """Decode a whole file, at its own rate, and return the largest magnitude of its mono mix.
+    """Decode a whole file at its own sampling rate, and return the largest magnitude of its mono mix.
 
     Raises:
-        InputError: as `read_audio`.
+        InputError: as in `read_audio`.
     """
     with _name_refusals():
         blocks, _ = read_samples(path, allow_ffmpeg=False)
@@ -80,7 +80,7 @@ def measure_peak(path: str | Path) -> float:
 
 @contextmanager
 def _name_refusals() -> Iterator[None]:
-    """Raise InputError for what the reader of recordings refuses within this block."""
+    """Raise InputError for recordings that cannot be read in this block."""
     try:
         yield
     except ValueError as error:

@@ -1,18 +1,18 @@
-"""Escaping names and labels, which come from untrusted corpora, file systems and models."""
+"""Escapes names and labels, which come from untrusted corpora, file systems and models."""
 
 import re
 from typing import Any
 
 from fields_ser_align import printable
 
-# What Markdown, or HTML within it, would interpret; an underscore inside a word is plain text.
+# Characters that Markdown, or HTML within it, would interpret; an underscore inside a word is plain text.
 MARKUP = re.compile(r"[\\`*{}\[\]<>|#~$&!]|(?<![^\W_])_|_(?![^\W_])")
-# What starts a formula in spreadsheets, also in full width; the apostrophe itself, so that escaping is reversible.
+# Characters that start a formula in spreadsheets, also full-width; and the apostrophe, so that escaping is reversible.
 BEGINS_FORMULA = tuple("=+-@\t\r\n'\uff1d\uff0b\uff0d\uff20")
 
 
 def markdown_text(text: str) -> str:
-    """Plain text for a line of Markdown or a cell of a Markdown table."""
+    """Escape text for a line of Markdown or a cell of a Markdown table."""
     return MARKUP.sub(r"\\\g<0>", printable(" ".join(text.split())))
 
 

@@ -1,4 +1,4 @@
-"""JSON and JSON Lines files that survive a kill, and whose damage is named."""
+"""Reads and writes JSON and JSON Lines files; errors name the damaged file."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from core.errors import InputError, writing
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """A JSON file, written in one step: a kill or a power failure leaves the old one or the new one."""
+    """Write a JSON file atomically: a kill or power failure leaves either the old or the new content."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     with writing(path), unfinished.open("w", encoding="utf-8") as file:
         file.write(json.dumps(content, indent=2) + "\n")
@@ -19,7 +19,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a stage folder. Raises InputError if it is incomplete."""
+    """Read a JSON file of a stage folder. Raises InputError if it is incomplete."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -27,13 +27,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    """A JSON Lines file."""
+    """Write a JSON Lines file."""
     with writing(path):
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """A JSON Lines file. Raises InputError that names an incomplete line."""
+    """Read a JSON Lines file. Raises InputError, with the line number, if a line is incomplete."""
     if not path.is_file():
         raise InputError(f"{path} is missing: remove {path.parent} and run the experiment again")
     lines = []
@@ -42,7 +42,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
             raise InputError(
-                f"{path}, line {number} is incomplete: remove {path.parent} and run the experiment again, which trains "
-                "this cell alone"
+                f"{path}, line {number} is incomplete: remove {path.parent} and run the experiment again, which "
+                "retrains only this cell"
             ) from None
     return lines

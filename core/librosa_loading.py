@@ -1,8 +1,8 @@
-"""librosa, imported by one process at a time.
+"""Imports librosa in one process at a time.
 
-What librosa compiles by numba when it is imported, numba keeps for later processes, each function in two files. On a
-new installation, processes that start together could mix up theirs: then they and every later one crash, until the
-files are deleted (github.com/numba/numba/issues/10128).
+When librosa is imported, numba compiles functions and caches each in two files. On a new installation, processes that
+start at the same time can corrupt this cache; then they and all later processes crash until the files are deleted
+(github.com/numba/numba/issues/10128).
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ LOCK = Path(HF_HOME) / "ser-align-librosa.lock"
 
 @cache
 def load_librosa() -> ModuleType:
-    """The library with all of its modules that are compiled when they are imported and that this project uses."""
+    """Import librosa, with all modules that this project uses and that are compiled on import."""
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(LOCK):
         import librosa.core.pitch

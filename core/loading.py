@@ -1,4 +1,4 @@
-"""Loading a model from a folder or the Hub, on this project's code: code beside the weights is never executed."""
+"""Loads a model from a folder or the Hub with this project's code; code in the model folder is never run."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ AutoFeatureExtractor.register(SERAlignConfig, SERAlignFeatureExtractor, exist_ok
 def load_model(
     model: str, revision: str | None = None
 ) -> tuple[SERAlignForAudioClassification, SequenceFeatureExtractor]:
-    """Load a model in float32, for inference, and its feature extractor.
+    """Load a model in float32 for inference, and its feature extractor.
 
     Args:
-        model: folder that train.py wrote, or name on the Hub.
+        model: folder written by train.py, or name on the Hub.
         revision: commit, branch or tag on the Hub.
 
     Raises:
-        InputError: there is no such model, or it is of another kind.
+        InputError: the model does not exist, or is not a SER-Align model.
     """
     is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     if not is_hub_name and not (Path(model) / "config.json").is_file():
@@ -40,7 +40,7 @@ def load_model(
         model_type = settings.get("model_type", "")
         if model_type != SERAlignConfig.model_type:
             raise InputError(
-                f"--model {model} has model_type {model_type!r}, valid is ser_align: give a model that train.py wrote"
+                f"--model {model} has model_type {model_type!r}, not 'ser_align': use a model trained with train.py"
             )
         network, info = SERAlignForAudioClassification.from_pretrained(
             model, revision=revision, dtype=torch.float32, output_loading_info=True
@@ -53,7 +53,7 @@ def load_model(
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise InputError(
-            f"--model {model} lacks {len(missing)} weights, for example {missing[0]}: copy it again, or train it again"
+            f"--model {model} is missing {len(missing)} weights, for example {missing[0]}: copy or train it again"
         )
     return network.eval(), extractor
 
@@ -65,16 +65,16 @@ def load_pipeline(
     batch_size: int | None = None,
     dtype: str = "float32",
 ) -> SpeechEmotionRecognitionPipeline:
-    """Load the pipeline of a model and make it fast; it can no longer be trained or saved.
+    """Load the pipeline of a model and optimize it for speed; the model can no longer be trained or saved.
 
     Args:
-        model, revision: as for `load_model`.
+        model, revision: as in `load_model`.
         device: None selects the fastest one available.
-        batch_size: phrases scored together; None leaves the choice to the pipeline.
-        dtype: float32, or bfloat16 where the device supports it.
+        batch_size: number of phrases scored together; None uses the pipeline's default.
+        dtype: float32, or bfloat16 if the device supports it.
 
     Raises:
-        InputError: as `load_model`, or the device or dtype is not available.
+        InputError: as in `load_model`, or the device or dtype is not available.
     """
     network, extractor = load_model(model, revision)
     try:

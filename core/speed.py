@@ -1,4 +1,4 @@
-"""Making a model fast for inference: same weights, same scores, but it can no longer be trained or saved."""
+"""Makes a model fast for inference. Its scores do not change, but it can no longer be trained or saved."""
 
 import torch
 from torch import Tensor, nn
@@ -14,21 +14,24 @@ def check_dtype(dtype: str, device: torch.device) -> None:
     if dtype != "bfloat16":
         return
     if device.type == "cuda":
-        is_supported, needed = torch.cuda.is_bf16_supported(including_emulation=False), "a GPU from Ampere on"
+        is_supported, needed = (
+            torch.cuda.is_bf16_supported(including_emulation=False),
+            "an NVIDIA GPU of the Ampere generation or newer",
+        )
     else:
         is_supported = device.type == "mps" or any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16_CPU)
         needed = "a processor with AVX-512 BF16 or AMX"
     if not is_supported:
         raise InputError(
-            f"--dtype bfloat16 needs {needed}, which {device} is not: leave it out, or export the model with "
-            "export_onnx.py --int8"
+            f"--dtype bfloat16 needs {needed}, but {device} does not support it: remove the option, or export the "
+            "model with export_onnx.py --int8"
         )
 
 
 class PackedLinear(nn.Module):
     """A linear layer whose weights are stored in oneDNN's own layout.
 
-    nn.Linear uses MKL, which packs the weights again in every call. `torch.compile` uses these operators too.
+    nn.Linear uses MKL, which repacks the weights in every call. `torch.compile` uses these operators too.
     """
 
     def __init__(self, linear: nn.Linear):
@@ -57,8 +60,8 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 def pack_linear(module: nn.Module) -> None:
-    """Replace the linear layers within a module by [`PackedLinear`]."""
-    if type(module).__name__ == "WavLMAttention":  # uses the weights of its layers without calling them
+    """Replace the linear layers in a module with [`PackedLinear`]."""
+    if type(module).__name__ == "WavLMAttention":  # reads the weights of its layers without calling them
         return
     for name, child in module.named_children():
         if type(child) is nn.Linear:

@@ -1,6 +1,7 @@
 """Synthetic voices: a source-filter model that babbles vowels. This is NOT speech.
 
-The demo corpus and the examples of the demo page use it. Deterministic: same samples on every machine.
+The demo corpus and the examples on the demo page use it. The output is deterministic: every machine gets the same
+samples.
 """
 
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Speaker:
 
 
 def make_speaker(index: int) -> Speaker:
-    """The voice with this number; even numbers are male, odd ones female."""
+    """Create the voice with this number; even numbers are male, odd numbers female."""
     rng = np.random.default_rng([1, index])
     female = index % 2 == 1
     return Speaker(

@@ -1,4 +1,4 @@
-"""The demo page: a recording in, its emotions over time out. Needs core, inference and the Hub files."""
+"""The demo page, which shows the emotions in a recording over time. Imports core, inference and the Hub files."""
 
 from pathlib import Path
 

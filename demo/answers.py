@@ -1,4 +1,4 @@
-"""The answer to a recording as HTML: scores, timeline and where the model listened."""
+"""Renders the result for a recording as HTML: scores, timeline and explanation."""
 
 import base64
 import html
@@ -18,21 +18,21 @@ from inference.figure import choose_colours, draw_outline
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import describe_recording
 
-# Inches and dots per inch that give the figure's text the size of the page's, on a computer and on a phone.
+# Size in inches and dots per inch at which the figure's text is as large as the page's, on computers and phones.
 WIDE, NARROW = ((7.0, 2.8), 160), ((3.3, 2.8), 220)
 ABOUT_EVIDENCE = (
-    "The shaded stretches hold the 20 % of frames with the highest attention weights; in a recording longer than "
-    "15 seconds, those of the phrase that counted most. This shows where the model listened and how the voice differs "
-    "there. It does not prove a cause."
+    "The shaded parts contain the 20 % of frames with the highest attention weights; in recordings longer than "
+    "15 seconds, they are from the most influential phrase. They show what the model focused on and how the voice "
+    "differs there, not what caused the prediction."
 )
 
 
 def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None) -> tuple[Any, str]:
-    """Answer a visitor's recording and delete it.
+    """Score a visitor's recording and delete it.
 
     Returns:
-        the new value of the player, which is emptied if the upload is not a recording of speech, and the answer or
-        what is wrong, as HTML.
+        the new value of the player, which is cleared if the upload is not a recording of speech; and the result or
+        the error message, as HTML.
     """
     if path is None:
         return gr.skip(), ""
@@ -42,7 +42,7 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
         return html.escape(" ".join(str(message).replace(describe_recording(path), describe_recording(name)).split()))
 
     try:
-        with warnings.catch_warnings(record=True) as caught:  # of a clipped recording
+        with warnings.catch_warnings(record=True) as caught:  # about clipped recordings
             warnings.simplefilter("always")
             waveform = read_recording(path)
             note = "".join(f'<p class="wrong">{quote(warning.message)}</p>' for warning in caught)
@@ -55,7 +55,7 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
 
 
 def answer(recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray, name: str, note: str = "") -> str:
-    """Answer a recording (samples,) at 16 kHz in HTML; `note` is HTML. Raises ValueError if it holds no speech."""
+    """Render the result for a 16 kHz waveform (samples,); `note` is HTML. Raises ValueError if there is no speech."""
     start = time.perf_counter()
     result: dict[str, Any] = recognize(  # type: ignore[assignment]
         waveform, return_timeline=True, return_frames=True, return_outline=True
@@ -69,11 +69,11 @@ def answer(recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray, na
     best = result["scores"][0]["label"]
     return (
         '<section class="answer"><p class="about">'
-        f"{html.escape(name)} · {result['duration']:.1f}\u00a0s · answered in {seconds:.1f}\u00a0s</p>"
+        f"{html.escape(name)} · {result['duration']:.1f}\u00a0s · processed in {seconds:.1f}\u00a0s</p>"
         f"<h2>{render_dot(colour[best])}Sounds most like <b>{html.escape(best)}</b></h2>{note}"
         f"{render_scores(result['scores'], colour)}"
         f"<h3>Over time</h3>{pictures}{render_timeline(result['timeline'], colour)}"
-        f"<h3>Where the model listened</h3><p>{html.escape(make_sentence(evidence['words']))}</p>"
+        f"<h3>What the model focused on</h3><p>{html.escape(make_sentence(evidence['words']))}</p>"
         f'<p class="about">{ABOUT_EVIDENCE}</p></section>'
     )
 
@@ -100,7 +100,7 @@ def render_scores(scores: list[dict[str, Any]], colour: dict[str, str]) -> str:
 def render_figure(
     outline: np.ndarray, record: dict[str, Any], labels: list[str], evidence: dict[str, Any], dark: bool
 ) -> str:
-    """Waveform and timeline as an image inside the page, in one shape for computers and one for phones."""
+    """Render waveform and timeline as an inline image, in one size for computers and one for phones."""
     sources = []
     for size, dpi in (WIDE, NARROW):
         content = io.BytesIO()
@@ -110,12 +110,12 @@ def render_figure(
     wide, narrow = sources
     return (
         f'<picture class="{"if-dark" if dark else "if-light"}"><source media="(max-width: 640px)" srcset="{narrow}">'
-        f'<img src="{wide}" alt="Waveform and emotions over time; the table below holds the same as numbers"></picture>'
+        f'<img src="{wide}" alt="Waveform and emotions over time; the table below gives the numbers"></picture>'
     )
 
 
 def render_timeline(segments: list[dict[str, Any]], colour: dict[str, str]) -> str:
-    """The timeline as a table: start and end in seconds, emotion, score."""
+    """Render the timeline as a table: start and end in seconds, emotion, score."""
     rows = [
         f"<tr><td>{segment['start']:.2f}</td><td>{segment['end']:.2f}</td><td>{render_dot(colour[segment['label']])}"
         f"{html.escape(segment['label'])}</td><td>{segment['score']:.2f}</td></tr>"

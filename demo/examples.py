@@ -1,4 +1,4 @@
-"""Recordings that a visitor without a microphone can try: synthetic voices, not speech."""
+"""Example recordings for visitors without a microphone: synthetic voices, not speech."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ EXAMPLES = {  # speaker and manner of each utterance, in order
 
 
 def write_examples(folder: Path) -> dict[str, Path]:
-    """Write the examples as WAV files into a new folder; returns their paths by name."""
+    """Write the examples as WAV files to a new folder; return their paths by name."""
     folder.mkdir(parents=True)
     paths = {}
     for number, (name, utterances) in enumerate(EXAMPLES.items()):
@@ -27,7 +27,7 @@ def write_examples(folder: Path) -> dict[str, Path]:
 
 
 def synthesise_turns(utterances: list[tuple[int, str]], rng: np.random.Generator) -> np.ndarray:
-    """Utterances half a second apart: (samples,) at 16 kHz."""
+    """Synthesise utterances half a second apart: (samples,) at 16 kHz."""
     pieces = []
     for speaker, manner in utterances:
         pause = 0.002 * rng.normal(size=SAMPLING_RATE // 2)  # with the background noise of the voices

@@ -1,4 +1,4 @@
-"""Keeps a server small that runs for months: glibc's heaps hold on to what threads free. Other systems need nothing."""
+"""Keeps the memory use of a long-running server low: glibc's heaps retain what threads free. Only needed for glibc."""
 
 import contextlib
 import ctypes
@@ -7,7 +7,7 @@ M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of mallopt, in malloc.h
 
 
 def limit_heaps() -> None:
-    """Give every large block pages of its own, which go back to the system as soon as it is freed."""
+    """Allocate every large block in its own pages, which return to the system as soon as it is freed."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 2**16)
@@ -15,6 +15,6 @@ def limit_heaps() -> None:
 
 
 def release_memory() -> None:
-    """Return what the heaps hold unused to the system."""
+    """Return unused heap memory to the system."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""The page itself: its layout, and serving it."""
+"""Builds and serves the demo page."""
 
 import html
 import json
@@ -28,19 +28,19 @@ from demo.uploads import (
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 
 FOLDER = Path(__file__).parent
-HEADER = "<header><h1>SER-Align</h1><p>See which emotion a voice expresses, and when.</p></header>"
+HEADER = "<header><h1>SER-Align</h1><p>See which emotions a voice expresses, and when.</p></header>"
 EMPTY = '<p class="empty">Record or upload speech to see the result here.</p>'
 SYNTHETIC = (
     '<p class="about">Generated babble, not speech. It demonstrates the page, not the accuracy of the model.</p>'
 )
 ABOUT_SHIPPED = (
-    "The model was trained on twenty actors who spoke two English sentences in a studio. It tells which of eight "
-    "acted emotions a voice resembles most, not what the speaker feels. It is often wrong, and more often so on "
-    "spontaneous speech, other languages, children, older people, phone calls and noisy recordings."
+    "The model was trained on recordings of twenty actors speaking two English sentences in a studio. It predicts "
+    "which of eight acted emotions a voice most resembles, not what the speaker feels. It is often wrong, especially "
+    "on spontaneous speech, other languages, children, older people, phone calls and noisy recordings."
 )
 ABOUT_OTHER = (
-    "The model card states what the model was trained on. It is less accurate on other voices, languages and rooms. "
-    "It tells which emotion a voice resembles most, not what the speaker feels."
+    "The model card describes the training data. The model is less accurate on other voices, languages and recording "
+    "conditions. It predicts which emotion a voice most resembles, not what the speaker feels."
 )
 
 
@@ -52,13 +52,13 @@ def serve(model: str, host: str, port: int, folder: Path) -> None:
         folder: for temporary files; the caller deletes it.
 
     Raises:
-        InputError: the model cannot be loaded or the port is taken.
+        InputError: the model cannot be loaded, or the port is in use.
     """
     limit_heaps()
     harden_gradio()
     recognize = load_pipeline(model)
     examples = write_examples(folder / "examples")
-    answer(recognize, read_recording(str(examples["Low and loud"])), "")  # the first answer is slow: not a visitor's
+    answer(recognize, read_recording(str(examples["Low and loud"])), "")  # the first one is slow
     page = make_page(recognize, examples, model)
     page.queue(default_concurrency_limit=1, max_size=MAX_WAITING)
     threading.Thread(target=watch_uploads, daemon=True).start()
@@ -70,7 +70,7 @@ def serve(model: str, host: str, port: int, folder: Path) -> None:
 
 
 def launch(page: gr.Blocks, host: str, port: int) -> None:
-    """Start the server and print its address. Raises InputError if the port is taken."""
+    """Start the server and print its address. Raises InputError if the port is in use."""
     bypass_proxy("localhost", host)
     address = f"[{host}]" if ":" in host else host
     try:
@@ -98,7 +98,7 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
 
 
 def bypass_proxy(*hosts: str) -> None:
-    """Gradio requests its own page when it starts; let that request reach it directly."""
+    """Gradio requests its own page when it starts; keep that request away from any proxy."""
     bypassed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     os.environ["no_proxy"] = ",".join(filter(None, [bypassed, *hosts]))
 
@@ -127,7 +127,7 @@ def make_page(recognize: SpeechEmotionRecognitionPipeline, examples: dict[str, P
                     buttons = {name: gr.Button(name, min_width=140) for name in examples}
             found = gr.HTML(EMPTY, elem_id="answer")
             gr.HTML(describe_limits(model), elem_id="limits")
-        # One answer at a time, for uploads and examples together.
+        # One recording is scored at a time, whether uploaded or an example.
         queued: dict[str, Any] = {"concurrency_id": "answer", "show_progress_on": found, "api_visibility": "private"}
         for listen in (audio.upload, audio.stop_recording):
             listen(lambda path: answer_upload(recognize, path), audio, [audio, found], **queued)
@@ -138,18 +138,18 @@ def make_page(recognize: SpeechEmotionRecognitionPipeline, examples: dict[str, P
 
 
 def describe_limits(model: str) -> str:
-    """What the model was trained on and what happens to a recording, as HTML."""
+    """Describe, as HTML, what the model was trained on and what happens to recordings."""
     is_shipped = Path(model).resolve() == SHIPPED_MODEL.resolve()
     name = Path(model).name if Path(model).is_dir() else model
     return (
         f'<footer class="limits"><p><b>{html.escape(name)}</b>. {ABOUT_SHIPPED if is_shipped else ABOUT_OTHER} '
         f"Do not use it to judge people.</p><p>Recordings may be up to {MAX_MEGABYTES} MB and {MAX_MINUTES} minutes "
-        "long. Each one is deleted as soon as the result is ready, and nothing about it is kept.</p></footer>"
+        "long. Each one is deleted as soon as the result is ready, and nothing is stored.</p></footer>"
     )
 
 
 def make_script() -> str:
-    """refuse.js and the limits that it reads."""
+    """Combine refuse.js with the limits that it reads."""
     limits = {"megabytes": MAX_MEGABYTES, "advice": ADVICE}
     return f"const UPLOAD_LIMITS = {json.dumps(limits)};\n{(FOLDER / 'refuse.js').read_text(encoding='utf-8')}"
 

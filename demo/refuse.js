@@ -1,11 +1,11 @@
-// Refuses a file that is too large or not audio before the browser uploads it.
+// Rejects files that are too large or not audio before the browser uploads them.
 // UPLOAD_LIMITS = {megabytes, advice} is defined by demo/page.py.
 
 function refuse(event) {
   const note = document.getElementById("refused");
   const files = [...(event.dataTransfer?.files ?? event.target.files ?? [])];
   if (!note || !files.length) return;
-  note.textContent = describeProblem(files); // as text: a file name may hold markup
+  note.textContent = describeProblem(files); // as text: a file name may contain markup
   if (!note.textContent) return;
   event.preventDefault();
   event.stopImmediatePropagation();

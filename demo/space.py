@@ -1,4 +1,4 @@
-"""A folder that runs as a Space on the Hugging Face Hub: the page, what it imports, and the shipped model."""
+"""Writes a folder that runs as a Space on the Hugging Face Hub: the page, its imports, and the shipped model."""
 
 import shutil
 from importlib.metadata import version
@@ -8,7 +8,7 @@ from core.errors import InputError
 from demo import ROOT, SHIPPED_MODEL
 
 PACKAGES = ("core", "inference", "demo")
-# What these import, of requirements.txt. The Space installs Gradio itself, in the version of its card.
+# Packages in requirements.txt that these import. The Space installs Gradio itself, in the version in its card.
 REQUIREMENTS = {
     "torch",
     "transformers",
@@ -34,7 +34,7 @@ license: apache-2.0
 short_description: Speech emotion recognition with a timeline
 ---
 
-The demo page of SER-Align. The code is under Apache-2.0. The weights are under the licence of their model card,
+The demo page of SER-Align. The code is licensed under Apache-2.0. For the licence of the weights, see their model card,
 `{SHIPPED_MODEL.relative_to(ROOT).as_posix()}/README.md`.
 """
 
@@ -42,7 +42,7 @@ The demo page of SER-Align. The code is under Apache-2.0. The weights are under 
 def write_space(folder: Path) -> None:
     """Write everything that the Space needs. Raises InputError if the folder exists."""
     if folder.exists():
-        raise InputError(f"--write_space {folder} already exists; give a new folder")
+        raise InputError(f"--write_space {folder} already exists; choose a new folder")
     for path in find_files():
         target = folder / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -52,13 +52,13 @@ def write_space(folder: Path) -> None:
 
 
 def find_files() -> list[Path]:
-    """app.py, the Hub files, and all files of the packages and of the shipped model."""
+    """List app.py, the Hub files, and all files of the packages and of the shipped model."""
     folders = [*(ROOT / name for name in PACKAGES), SHIPPED_MODEL]
     files = [path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts]
     return [ROOT / "app.py", *ROOT.glob("*_ser_align.py"), *filter(Path.is_file, files)]
 
 
 def select_requirements() -> str:
-    """The lines of requirements.txt that the Space needs."""
+    """Select the lines of requirements.txt that the Space needs."""
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     return "".join(f"{line}\n" for line in lines if line.partition("==")[0] in REQUIREMENTS)

@@ -1,4 +1,4 @@
-"""What visitors upload: its limits, how it is read, and when it is deleted. Includes what Gradio has no setting for."""
+"""Limits, reads and deletes uploads; replaces the parts of Gradio that have no setting for this."""
 
 import contextlib
 import secrets
@@ -52,7 +52,7 @@ def read_recording(path: str) -> np.ndarray:
 
 
 def describe_length(path: str) -> str:
-    """Length of a recording beyond the limit; known exactly only where the header tells it."""
+    """Describe the length of a recording over the limit; it is exact only if the header states it."""
     with contextlib.suppress(soundfile.LibsndfileError, RuntimeError):
         return f"{soundfile.info(path).duration / 60:.1f} minutes"
     return f"more than {MAX_MINUTES} minutes"
@@ -62,14 +62,14 @@ def describe_length(path: str) -> str:
 
 
 def delete_upload(path: str) -> None:
-    """Delete an upload and its folder, which holds nothing else."""
+    """Delete an upload and its folder, which contains nothing else."""
     with contextlib.suppress(OSError):
         Path(path).unlink()
         Path(path).parent.rmdir()
 
 
 def delete_sent_upload(data: Any) -> None:
-    """Delete the upload in the data of a request, if there is one: the examples send none."""
+    """Delete the upload in the data of a request, if there is one; requests for examples have none."""
     with contextlib.suppress(KeyError, TypeError, ValueError):
         (sent,) = data
         path = Path(sent["path"]).resolve()
@@ -78,17 +78,17 @@ def delete_sent_upload(data: Any) -> None:
 
 
 def delete_idle_uploads(folder: Path, seconds: float) -> None:
-    """Delete the subfolders that have not changed for so long."""
+    """Delete the subfolders that have not changed for this long."""
     for path in folder.glob("*"):
-        with contextlib.suppress(OSError):  # answered and deleted meanwhile
+        with contextlib.suppress(OSError):  # deleted in the meantime
             if time.time() - path.stat().st_mtime > seconds:
                 shutil.rmtree(path)
 
 
 def watch_uploads() -> None:
-    """Delete idle uploads every minute, for ever.
+    """Delete idle uploads every minute, in an endless loop.
 
-    Gradio's `delete_cache` stops for good when an upload arrives while it looks.
+    Gradio's `delete_cache` stops permanently if an upload arrives while it checks.
     """
     while True:
         time.sleep(60)
@@ -99,17 +99,17 @@ def watch_uploads() -> None:
 
 
 async def refuse_when_full(request: Request, error: HTTPException) -> Response:
-    """Name the limit where Gradio only says that it is busy, and delete the upload."""
+    """State the limit, where Gradio would only say that it is busy, and delete the upload."""
     delete_sent_upload((await request.json()).get("data"))
     return JSONResponse({"detail": QUEUE_IS_FULL}, status_code=429)
 
 
 async def ignore_disconnect(request: Request, error: ClientDisconnect) -> Response:
-    """A visitor who leaves during an upload is no reason for a traceback."""
+    """Print no traceback if a visitor leaves during an upload."""
     return Response()
 
 
-# What Gradio's server calls on errors, by HTTP status or by class.
+# Functions that Gradio's server calls on errors, by HTTP status or class.
 EXCEPTION_HANDLERS: dict[Any, Any] = {503: refuse_when_full, ClientDisconnect: ignore_disconnect}
 
 
@@ -125,16 +125,16 @@ def harden_gradio() -> None:
 
 
 class PrivateUpload(route_utils.GradioUploadFile):
-    """An upload in a folder of its own, of which nothing stays if it breaks off.
+    """An upload in its own folder, which is deleted if the upload is aborted.
 
-    Gradio names the folder by the content alone: two visitors with the same recording would share one file, which is
-    deleted with the first answer.
+    Gradio names the folder after the content alone: two visitors with the same recording would share one file, which
+    is deleted after the first result.
     """
 
     def __init__(self, *arguments: Any, **named: Any):
         super().__init__(*arguments, **named)
         self.sha.update(secrets.token_bytes(32))
-        weakref.finalize(self, Path(self.file.name).unlink, missing_ok=True)  # a complete upload has moved by then
+        weakref.finalize(self, Path(self.file.name).unlink, missing_ok=True)  # a complete upload has been moved by then
 
 
 class TidyQueue(queueing.Queue):
@@ -149,5 +149,5 @@ class TidyQueue(queueing.Queue):
 
 
 async def refuse_url(*_: Any, **__: Any) -> Any:
-    """Visitors upload files. The server would fetch a URL from anywhere, also from its own network."""
-    raise gr.Error("URLs are not fetched; upload a file")
+    """Refuse URLs: the server would fetch them from anywhere, even from its own network."""
+    raise gr.Error("URLs are not supported; upload a file")

@@ -2,8 +2,8 @@
 
     python examples/make_speech.py RAVDESS
 
-RAVDESS is the directory that holds Actor_01 to Actor_24. The utterances are resampled to 16 kHz mono, cut to their
-speech with 0.3 s of the recording on either side, and joined by 0.5 s of silence.
+RAVDESS is the directory that contains Actor_01 to Actor_24. The utterances are resampled to 16 kHz mono, trimmed to the
+speech plus 0.3 s on either side, and joined with 0.5 s of silence.
 """
 
 import sys
@@ -30,12 +30,12 @@ def main(ravdess: Path) -> None:
 def find_utterance(ravdess: Path, name: str) -> Path:
     path = next(ravdess.glob(f"Actor_{name[-2:]}/{name}.*"), None)
     if path is None:
-        sys.exit(f"error: {ravdess} does not hold Actor_{name[-2:]}/{name}; give the directory of Actor_01 to Actor_24")
+        sys.exit(f"error: {ravdess} has no Actor_{name[-2:]}/{name}; give the directory of Actor_01 to Actor_24")
     return path
 
 
 def read_speech(path: Path) -> np.ndarray:
-    """The utterance without the silence around it, (samples,) float32 at 16 kHz."""
+    """Read the utterance without the silence around it, (samples,) float32 at 16 kHz."""
     waveform, _ = librosa.load(path, sr=SAMPLING_RATE)
     _, (start, end) = librosa.effects.trim(waveform, top_db=30)
     margin = int(MARGIN * SAMPLING_RATE)

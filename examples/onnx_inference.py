@@ -1,4 +1,4 @@
-"""Recognize the emotion of a recording with a model that export_onnx.py wrote, without torch and transformers.
+"""Recognize the emotion in a recording with a model from export_onnx.py, without torch or transformers.
 
     pip install onnxruntime librosa
     python examples/onnx_inference.py model.onnx recording.wav
@@ -22,7 +22,7 @@ def main(model: str, recording: str) -> None:
     if settings["trim_db"] is not None and waveform.any():  # as in training
         waveform, _ = librosa.effects.trim(waveform, top_db=settings["trim_db"])
     if len(waveform) < settings["shortest_samples"]:
-        sys.exit(f"error: {recording} has {len(waveform)} samples; the model needs {settings['shortest_samples']}")
+        sys.exit(f"error: {recording} has {len(waveform)} samples; at least {settings['shortest_samples']} are needed")
     batch = {"waveform": waveform[None], "attention_mask": np.ones((1, len(waveform)), np.int64)}
     (logits,) = session.run(["logits"], batch)[0]
     probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()

@@ -1,1 +1,1 @@
-"""From recordings to answers: finding files, scoring, explaining, drawing, writing."""
+"""Inference: finding recordings, scoring them, explaining predictions, plotting, and writing results."""

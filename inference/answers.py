@@ -1,4 +1,4 @@
-"""Recordings to records: what predict.py writes about each one."""
+"""Computes the record that predict.py writes for each recording."""
 
 import argparse
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ STANDARD_INPUT = "standard input"
 
 
 class Job(NamedTuple):
-    """One answer that is asked for."""
+    """One result to compute."""
 
     file: str
     channel: int | None  # None is the mean of all channels
 
 
 def load_recognizer(options: argparse.Namespace, device: Any = None) -> SpeechEmotionRecognitionPipeline:
-    """The pipeline with the options of the command line; `device` applies if they name none. Raises InputError."""
+    """Load the pipeline with the command-line options; `device` applies if they set none. Raises InputError."""
     if options.batch_size is not None and options.batch_size < 1:
         raise InputError(f"--batch_size {options.batch_size} is not a whole number of at least 1")
     recognize = load_pipeline(
@@ -50,7 +50,7 @@ def _count_channels(recording: Any) -> int:
         with open_audio(recording) as audio:
             return audio.channels
     except ValueError:
-        return 1  # the answer says why it cannot be read
+        return 1  # the result will say why it cannot be read
 
 
 def answer_jobs(
@@ -60,9 +60,9 @@ def answer_jobs(
     with_frames: bool,
     with_outline: bool,
 ) -> Iterator[Any]:
-    """Yield for each job the pipeline's answer, or the exception if the recording cannot be read.
+    """Yield the pipeline's result for each job, or the exception if the recording cannot be read.
 
-    Jobs that follow each other and have the same channel go through the pipeline together.
+    Consecutive jobs with the same channel go through the pipeline together.
     """
     for channel, group in groupby(jobs, key=lambda job: job.channel):
         yield from recognize(  # type: ignore[misc]
@@ -76,7 +76,7 @@ def answer_jobs(
 
 
 def build_record(job: Job, answer: Any, with_evidence: bool) -> Record:
-    """What is written about one recording: the answer in rounded numbers, or `error`."""
+    """Build the record of one recording: the result in rounded numbers, or `error`."""
     record: Record = {"file": job.file, "channel": job.channel}
     if isinstance(answer, Exception):
         return {**record, "error": " ".join(str(answer).split())}

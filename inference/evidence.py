@@ -1,9 +1,9 @@
-"""Why: which stretches of a recording carried the decision, and how the voice differs there.
+"""Explains predictions: which stretches of a recording have the highest weights, and how the voice differs there.
 
-The pooling gives each frame a weight; the stretches are the fifth of the frames with the highest weights. The voice
-there is compared with the rest of the recording by standard acoustic measures: pitch, loudness, harmonics-to-noise
-ratio, spectral slope, syllable rate. This shows where the model looked and how that part differs. It does not prove a
-cause. (Idea: Nasr, Ren and Johnson 2025, arXiv 2511.11691.)
+The pooling layer assigns a weight to each frame; the stretches contain the 20 % of frames with the highest weights. The
+voice there is compared with the rest of the recording using standard acoustic measures: pitch, loudness,
+harmonics-to-noise ratio, spectral slope and syllable rate. This shows where the model put its weight and how that part
+differs, not what caused the prediction. (Idea: Nasr, Ren and Johnson 2025, arXiv 2511.11691.)
 """
 
 from typing import Any
@@ -23,19 +23,19 @@ VOICED_DB = 0.0  # harmonics-to-noise ratio of a voiced frame: at least half of 
 VOICE_RANGE_DB = 40.0  # a frame further below the loudest one is a pause
 SLOPE_BAND = (200.0, 5000.0)  # Hz
 
-# measure: (unit, smallest difference worth mentioning, what the voice is if there is more and if there is less)
+# measure: (unit, smallest difference worth reporting, word for a higher value, word for a lower value)
 MEASURES = {
-    "pitch": ("semitones", 1.0, "higher", "lower"),
+    "pitch": ("semitones", 1.0, "higher in pitch", "lower in pitch"),
     "loudness": ("dB", 2.0, "louder", "softer"),
     "harmonics_to_noise": ("dB", 2.0, "clearer", "rougher or breathier"),
     "spectral_slope": ("dB/octave", 1.0, "brighter", "darker"),
     "syllable_rate": ("syllables/s", 1.0, "faster", "slower"),
 }
-UNCHANGED = "the voice there is much like the rest"
+UNCHANGED = "the voice there is similar to the rest of the recording"
 
 
 def explain(recognize: SpeechEmotionRecognitionPipeline, recording: Any, channel: int | None = None) -> dict[str, Any]:
-    """Explain the decision on a recording; if it is longer than 15 seconds, on the window that weighs most.
+    """Explain the prediction for a recording; if it is longer than 15 seconds, for its most influential window.
 
     Args:
         recognize: the pipeline.
@@ -43,25 +43,26 @@ def explain(recognize: SpeechEmotionRecognitionPipeline, recording: Any, channel
         channel: counted from 0; None averages all channels.
 
     Returns:
-        as [`explain_frames`].
+        as in [`explain_frames`].
 
     Raises:
-        ValueError: as the pipeline.
+        ValueError: as in the pipeline.
     """
     answer: Any = recognize(recording, channel=channel, return_frames=True)
     return explain_frames(answer["frames"])
 
 
 def explain_frames(frames: dict[str, Any]) -> dict[str, Any]:
-    """Explain a decision from what the pipeline returns with it.
+    """Explain a prediction from the `frames` in the pipeline's result.
 
     Args:
-        frames: of an answer of the pipeline with `return_frames=True`.
+        frames: `frames` in a result of the pipeline with `return_frames=True`.
 
     Returns:
-        `label`; `start` and `end` of the scored piece, seconds; `weights`, dicts of `times` and `values` of each
-        frame; `stretches`, dicts of start, end and share of the weight, in order of time; `differences`, measure:
-        stretches minus the rest, None where it cannot be measured; `words`, one sentence without its full stop.
+        a dict with `label`; `start` and `end` of the scored piece in seconds; `weights`, a dict with `times` and
+        `values` of the frames; `stretches`, dicts with start, end and share of the weight, in temporal order;
+        `differences`, for each measure the stretches minus the rest, None if it cannot be measured; `words`, one
+        sentence without a full stop.
     """
     start, end, weights, frame_seconds = (frames[name] for name in ("start", "end", "weights", "frame_seconds"))
     stretches = [
@@ -95,7 +96,7 @@ def choose_top_frames(weights: np.ndarray, share: float = TOP_SHARE) -> np.ndarr
 
 
 def _find_stretches(chosen: np.ndarray, frame_seconds: float) -> list[tuple[int, int]]:
-    """(first, last + 1) of the runs of chosen frames, joined over short gaps."""
+    """Find (first, last + 1) of the runs of chosen frames, and join runs separated by short gaps."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(int), [0]]))).reshape(-1, 2).tolist()
     stretches: list[tuple[int, int]] = []
     for first, last in edges:
@@ -110,13 +111,13 @@ def _find_stretches(chosen: np.ndarray, frame_seconds: float) -> list[tuple[int,
 
 
 def measure_voice(waveform: np.ndarray) -> dict[str, np.ndarray]:
-    """Acoustic measures of the voice every 10 ms: each (frames,), NaN where it cannot be measured.
+    """Compute acoustic measures of the voice every 10 ms: each (frames,), NaN where it cannot be measured.
 
     Returns:
-        `pitch` in semitones above 65 Hz (YIN, de Cheveigné and Kawahara 2002), `loudness` in dB, and
+        `pitch` in semitones above 65 Hz (YIN, de Cheveigné and Kawahara 2002), `loudness` in dB,
         `harmonics_to_noise` in dB (from the autocorrelation at the period, Boersma 1993), `spectral_slope` in
-        dB per octave between 200 and 5000 Hz, `syllables`, 1 at a syllable nucleus and 0 elsewhere (peaks of
-        intensity in voiced frames, 2 dB above the dip before, after de Jong and Wempe 2009).
+        dB per octave between 200 and 5000 Hz, and `syllables`, 1 at a syllable nucleus and 0 elsewhere (intensity
+        peaks in voiced frames, at least 2 dB above the preceding dip, after de Jong and Wempe 2009).
     """
     window = int(SAMPLING_RATE / LOWEST_PITCH * 3)  # three periods of the lowest voice
     window += window % 2
@@ -141,7 +142,7 @@ def measure_voice(waveform: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _measure_harmonics(frames: np.ndarray, periods: np.ndarray) -> np.ndarray:
-    """(frames, samples) and their periods in samples to dB: autocorrelation at the period, corrected for the window."""
+    """Measure the harmonicity of (frames, samples) in dB: window-corrected autocorrelation at the period (frames,)."""
     size = frames.shape[1]
     taper = np.hanning(size)
     autocorrelation = _autocorrelate((frames - frames.mean(axis=1, keepdims=True)) * taper)
@@ -159,7 +160,7 @@ def _autocorrelate(frames: np.ndarray) -> np.ndarray:
 
 
 def _measure_slope(frames: np.ndarray) -> np.ndarray:
-    """(frames, samples) to dB per octave: a line fitted to the spectrum over log frequency."""
+    """Convert (frames, samples) to dB per octave: the slope of a line fitted to the spectrum over log frequency."""
     power = np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1]))) ** 2
     frequency = np.fft.rfftfreq(frames.shape[1], 1 / SAMPLING_RATE)
     kept = (frequency >= SLOPE_BAND[0]) & (frequency <= SLOPE_BAND[1])
@@ -170,7 +171,7 @@ def _measure_slope(frames: np.ndarray) -> np.ndarray:
 
 
 def _find_syllables(loudness: np.ndarray, voiced: np.ndarray) -> np.ndarray:
-    """1 at each syllable nucleus and 0 elsewhere: twice (frames,) to (frames,)."""
+    """Mark each syllable nucleus with 1, everything else with 0: (frames,)."""
     smooth = scipy.signal.savgol_filter(loudness, 7, 2) if len(loudness) >= 7 else loudness
     peaks, _ = scipy.signal.find_peaks(smooth, prominence=2.0, distance=8)
     nuclei = np.zeros(len(loudness))
@@ -179,7 +180,7 @@ def _find_syllables(loudness: np.ndarray, voiced: np.ndarray) -> np.ndarray:
 
 
 def _compare_voice(waveform: np.ndarray, stretches: list[tuple[float, float]]) -> dict[str, float | None]:
-    """Median of each measure inside the stretches minus outside; syllables per second of speech."""
+    """Compute the median of each measure inside the stretches minus outside; for syllables, the rate in speech."""
     measures = measure_voice(waveform)
     times = np.arange(len(measures["loudness"])) * MEASURE_STEP / SAMPLING_RATE
     inside = np.zeros(len(times), bool)
@@ -194,7 +195,7 @@ def _compare_voice(waveform: np.ndarray, stretches: list[tuple[float, float]]) -
     speech = ~np.isnan(measures["loudness"])
     seconds = [(speech & mask).sum() * MEASURE_STEP / SAMPLING_RATE for mask in (inside, ~inside)]
     counts = [measures["syllables"][mask].sum() for mask in (inside, ~inside)]
-    is_enough = min(seconds) >= 0.5 and min(counts) >= 2  # a rate of fewer is chance
+    is_enough = min(seconds) >= 0.5 and min(counts) >= 2  # a rate from fewer is not reliable
     differences["syllable_rate"] = float(counts[0] / seconds[0] - counts[1] / seconds[1]) if is_enough else None
     return differences
 
@@ -208,4 +209,4 @@ def _write_words(label: str, stretches: list[dict[str, float]], differences: dic
         if difference is not None and abs(difference) >= smallest:
             changes.append(f"{more if difference > 0 else less} ({difference:+.1f} {unit})")
     voice = f"compared with the rest, the voice there is {', '.join(changes)}" if changes else UNCHANGED
-    return f"{label}: most weight on {where}; {voice}"
+    return f"{label}: highest weights at {where}; {voice}"

@@ -1,4 +1,4 @@
-"""The waveform of a recording above a ribbon of its emotions over time."""
+"""Plots the waveform of a recording above its emotion timeline."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pipeline_ser_align import PEAK_SAMPLES, collect_peaks
 from recording_ser_align import SAMPLING_RATE, read_blocks
 
 MOST_POINTS = 4000  # of the drawn waveform
-# Common emotions always have the same colour; any other label takes one of the rest, in order.
+# Common emotions always have the same colour; other labels take the remaining colours in order.
 COLOURS = {
     "neutral": "#8c8c8c",
     "calm": "#76b7b2",
@@ -29,7 +29,7 @@ OTHER_COLOURS = ("#9c755f", "#17becf", "#bcbd22", "#393b79", "#e7969c", "#637939
 
 
 def choose_colours(labels: list[str]) -> dict[str, str]:
-    """A colour for each label, the same for the same list."""
+    """Choose a colour for each label; the same list always gets the same colours."""
     others = [label for label in labels if label not in COLOURS]
     return {label: COLOURS.get(label) or OTHER_COLOURS[others.index(label) % len(OTHER_COLOURS)] for label in labels}
 
@@ -42,10 +42,10 @@ def draw(
     dark: bool = False,
     size: tuple[float, float] = (10, 3.2),
 ) -> Figure:
-    """Read a recording and draw it as [`draw_outline`] does.
+    """Read a recording and plot it with [`draw_outline`].
 
     Args:
-        recording: as the pipeline takes it; `channel` of the record is read.
+        recording: as the pipeline takes it; the `channel` in the record is read.
     """
     peaks: list[np.ndarray] = []
     for _ in collect_peaks(read_blocks(recording, record["channel"]), peaks):
@@ -61,14 +61,14 @@ def draw_outline(
     dark: bool = False,
     size: tuple[float, float] = (10, 3.2),
 ) -> Figure:
-    """Draw the waveform above its timeline; with evidence, shade the stretches that carried the decision.
+    """Plot the waveform above its timeline; with evidence, shade the stretches with the highest weights.
 
     Args:
-        outline: (points,), of an answer of the pipeline with `return_outline=True`.
+        outline: (points,), from a result of the pipeline with `return_outline=True`.
         record: with `duration` and `timeline`, as predict.py writes it.
         labels: all labels of the model, in its order.
-        evidence: what `explain` returns.
-        dark: light on dark.
+        evidence: the return value of `explain`.
+        dark: whether to draw light on dark.
         size: width and height in inches.
     """
     foreground, background = ("#e8e8e8", "#16181d") if dark else ("#222222", "#ffffff")
@@ -104,7 +104,7 @@ def draw_outline(
     present = [label for label in labels if any(s["label"] == label for s in record["timeline"])]
     entries = [Patch(color=colours[label], label=_escape(label)) for label in present]
     if evidence is not None:
-        entries.append(Patch(color=foreground, alpha=0.18, label="most weight"))
+        entries.append(Patch(color=foreground, alpha=0.18, label="highest weights"))
     if entries:
         figure.legend(
             handles=entries,
@@ -124,19 +124,19 @@ def draw_outline(
 
 
 def _thin_out(outline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Times and amplitudes of at most 4000 points: each is the largest of as many neighbours."""
+    """Reduce the outline to times and amplitudes of at most 4000 points, each the largest of its neighbours."""
     every = -(-len(outline) // MOST_POINTS) or 1
     values = np.pad(outline, (0, -len(outline) % every)).reshape(-1, every).max(axis=1)
     return (np.arange(len(values)) + 0.5) * every * PEAK_SAMPLES / SAMPLING_RATE, values
 
 
 def _escape(label: str) -> str:
-    """A dollar sign would start a formula."""
+    """Escape dollar signs, which would start a formula."""
     return label.replace("$", r"\$")
 
 
 def _choose_text_colour(colour: str, alpha: float, background: str) -> str:
-    """Black or white, whichever is easier to read on the colour."""
+    """Choose black or white, whichever is easier to read on the colour."""
     blend = alpha * np.array(to_rgb(colour)) + (1 - alpha) * np.array(to_rgb(background))
     return "#111111" if blend @ (0.299, 0.587, 0.114) > 0.5 else "#ffffff"
 

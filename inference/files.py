@@ -1,4 +1,4 @@
-"""Finding recordings: files, folders and patterns."""
+"""Finds recordings in files, folders and patterns."""
 
 import glob
 from pathlib import Path
@@ -6,28 +6,28 @@ from pathlib import Path
 from core.audio import AUDIO_SUFFIXES
 from core.errors import InputError
 
-# What a folder is searched for: the formats of soundfile, and those of ffmpeg, where it is installed.
+# Suffixes that folders are searched for: formats of soundfile, and of ffmpeg, if it is installed.
 SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".mka", ".mkv", ".mov", ".3gp")
 
 
 def find_recordings(patterns: list[str]) -> list[str]:
     """List every recording once, in the given order; folders are searched recursively and sorted.
 
-    A file given by name is taken whatever its suffix; reading it shows whether it is audio.
+    A file given by name is accepted with any suffix; reading it shows whether it is audio.
 
     Raises:
-        InputError: a pattern matches nothing, or a folder holds no audio.
+        InputError: a pattern matches nothing, or a folder contains no audio.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
         matches = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
         if not matches:
-            raise InputError(f"{pattern}: no such file or folder, and no match for it as a pattern")
+            raise InputError(f"{pattern}: no such file or folder, and no file matches it as a pattern")
         for match in matches:
             if Path(match).is_dir():
                 inside = sorted(str(path) for path in Path(match).rglob("*") if _is_audio(path))
                 if not inside and len(matches) == 1:
-                    raise InputError(f"{match} holds no audio files; valid suffixes are {', '.join(SUFFIXES)}")
+                    raise InputError(f"{match} contains no audio files; valid suffixes are {', '.join(SUFFIXES)}")
                 found.update(dict.fromkeys(inside))
             else:
                 found[match] = None

@@ -1,4 +1,4 @@
-"""Audio from a pipe: one answer per second, as long as it flows."""
+"""Scores live audio from a pipe, once per second."""
 
 import io
 import wave
@@ -44,7 +44,7 @@ def open_stream(stream: IO[bytes]) -> tuple[bytes | None, Iterator[np.ndarray]]:
     rate, width = file.getframerate(), file.getsampwidth()
     if width > 4:
         raise InputError(
-            f"standard input has {8 * width}-bit samples, valid are 8 to 32; pass -acodec pcm_s16le to ffmpeg"
+            f"standard input has {8 * width}-bit samples; only 8 to 32 are supported; pass -acodec pcm_s16le to ffmpeg"
         )
     try:
         check_rate(rate, "standard input")
@@ -54,7 +54,7 @@ def open_stream(stream: IO[bytes]) -> tuple[bytes | None, Iterator[np.ndarray]]:
 
 
 class _PeekedStream(io.RawIOBase):
-    """A stream from its beginning, although its first bytes have been read."""
+    """A stream from its beginning, although its first bytes have already been read."""
 
     def __init__(self, first: bytes, rest: IO[bytes]):
         self.first, self.rest = first, rest
@@ -83,7 +83,7 @@ def _decode_samples(data: bytes, width: int) -> np.ndarray:
     """PCM bytes, 1 to 4 per sample, to float32 within [-1, 1]; 8-bit samples are unsigned, the others signed."""
     if width == 1:
         return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
-    if width == 3:  # NumPy has no such type: put three bytes on top of four
+    if width == 3:  # NumPy has no 24-bit type: use the upper three bytes of 32-bit integers
         whole = np.zeros((len(data) // 3, 4), np.uint8)
         whole[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         data, width = whole.tobytes(), 4
@@ -91,12 +91,12 @@ def _decode_samples(data: bytes, width: int) -> np.ndarray:
 
 
 def answer_live(recognize: SpeechEmotionRecognitionPipeline, seconds: Iterator[np.ndarray]) -> Iterator[dict[str, Any]]:
-    """Answer once per second for the phrase that is being spoken; `label` is None in a pause.
+    """Score the current phrase once per second; `label` is None during a pause.
 
-    Of a phrase longer than two seconds, the last two are scored.
+    Only the last two seconds of a longer phrase are scored.
 
     Yields:
-        dicts of `start`, `end` (seconds), `label`, `score` and `scores` (label: probability).
+        dicts with `start`, `end` (seconds), `label`, `score` and `scores` (label: probability).
     """
     memory, end = np.zeros(0, np.float32), 0
     for second in filter(len, seconds):

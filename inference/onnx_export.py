@@ -1,4 +1,4 @@
-"""A SER-Align model as one ONNX file that takes waveforms: front end, export, 8-bit copy, comparison with PyTorch."""
+"""Exports a model as one ONNX file that takes waveforms: front end, export, 8-bit copy, comparison with PyTorch."""
 
 import ast
 import json
@@ -31,8 +31,8 @@ OUTPUTS = ["logits", "frame_logits", "frame_weights", "frame_mask"]
 TOLERANCE = 1e-4
 LARGEST_BYTES = 2 * 1000**3  # of one ONNX file, with some room for the graph
 VARIANCE_FLOOR = 1e-7  # of Wav2Vec2FeatureExtractor
-# The features span 80 dB and the first projection reads them; the query of the pooling weighs all frames of an
-# utterance. Keeping these in 32 bits halves the largest change of a logit (1,440 utterances of RAVDESS).
+# The first projection reads features that span 80 dB, and the query of the pooling layer weights all frames of an
+# utterance. Keeping these in 32 bits halves the largest change of a logit (1,440 RAVDESS utterances).
 KEPT_IN_FLOAT = ("front_end/", "feature_projection.", ".query/")
 
 
@@ -40,7 +40,7 @@ KEPT_IN_FLOAT = ("front_end/", "feature_projection.", ".query/")
 
 
 def sum_exactly(values: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Sum in float64: ONNX Runtime adds one value after the other, which loses digits in float32."""
+    """Sum in float64: ONNX Runtime adds value by value, which loses precision in float32."""
     return values.sum(dim=dim, keepdim=True, dtype=torch.float64).float()
 
 
@@ -96,7 +96,7 @@ class LogMel(nn.Module):
         mean = sum_exactly(decibels.masked_fill(padding, 0.0), dim=(1, 2)) / values
         normalized = (decibels - mean) / DECIBELS_PER_UNIT
         num_frames = power.shape[1] // self.stride
-        # The memory layout of a slice depends on the length, and then only some lengths can be traced.
+        # The memory layout of a slice depends on its length, so the trace would support only some lengths.
         stacked = normalized.index_select(1, torch.arange(num_frames * self.stride, device=waveform.device))
         frames = stacked.reshape(waveform.shape[0], num_frames, self.stride * self.feature_size)
         mask = make_length_mask(lengths // self.stride, num_frames)
@@ -116,7 +116,7 @@ class WaveformModel(nn.Module):
     """Feature extraction and model: (batch, samples) waveform and mask to the tensors named in `OUTPUTS`.
 
     Raises:
-        InputError: the feature extractor is of another kind.
+        InputError: the feature extractor is not supported.
     """
 
     def __init__(self, model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor):
@@ -128,8 +128,8 @@ class WaveformModel(nn.Module):
             self.front_end = NormalizedWaveform(extractor)
         else:
             raise InputError(
-                f"{type(extractor).__name__} cannot be exported; valid are Wav2Vec2FeatureExtractor and "
-                "SERAlignFeatureExtractor"
+                f"{type(extractor).__name__} cannot be exported; only Wav2Vec2FeatureExtractor and "
+                "SERAlignFeatureExtractor are supported"
             )
 
     def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
@@ -145,13 +145,13 @@ def export(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtr
     """Write the ONNX file. Returns the largest difference between its scores and PyTorch's.
 
     Raises:
-        InputError: the feature extractor is of another kind, the weights exceed 2 GB, or the difference exceeds
-            `TOLERANCE`; nothing is written then.
+        InputError: the feature extractor is not supported, the weights exceed 2 GB, or the difference exceeds
+            `TOLERANCE`. No file is written then.
     """
     num_bytes = 4 * model.num_parameters()
     if num_bytes > LARGEST_BYTES:
         raise InputError(
-            f"the model has {num_bytes / 1e9:.1f} GB of weights; one ONNX file holds 2 GB: export a smaller model"
+            f"the model has {num_bytes / 1e9:.1f} GB of weights; an ONNX file holds at most 2 GB: use a smaller model"
         )
     exported = _trace(WaveformModel(model, extractor).eval())
     _tidy(exported)
@@ -163,8 +163,8 @@ def export(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtr
         difference = measure_difference(unchecked, model, extractor)
         if not difference <= TOLERANCE:
             raise InputError(
-                f"the exported scores differ from PyTorch's by {difference:.1e}, more than {TOLERANCE:g}: {path} is "
-                f"not written; install the versions in {REQUIREMENTS}"
+                f"the exported scores differ from PyTorch's by {difference:.1e}, more than {TOLERANCE:g}, so {path} "
+                f"was not written; install the versions in {REQUIREMENTS}"
             )
         unchecked.replace(path)
     return difference
@@ -173,7 +173,7 @@ def export(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtr
 def quantize(path: Path, int8_path: Path) -> None:
     """Write a copy of an exported file with 8-bit weights in the matrix products, except in `KEPT_IN_FLOAT`.
 
-    Activations are rounded to 8 bits too, by the range of the whole batch, so padding changes the scores slightly.
+    Activations are quantized to 8 bits too, over the range of the whole batch, so padding changes the scores slightly.
     """
     nodes = onnx.load(path).graph.node
     quantize_dynamic(
@@ -190,7 +190,7 @@ def _trace(waveform_model: WaveformModel) -> onnx.ModelProto:
     batch = pad_utterances(generate_audio(waveform_model.model.config.shortest_samples))
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's, about its own code
+        warnings.simplefilter("ignore")  # from the exporter, about its own code
         program = torch.onnx.export(
             waveform_model,
             tuple(torch.from_numpy(batch[name]) for name in INPUTS),
@@ -208,7 +208,7 @@ def _trace(waveform_model: WaveformModel) -> onnx.ModelProto:
 def _tidy(exported: onnx.ModelProto) -> None:
     """Name each node after its module and remove the exporter's notes.
 
-    The notes hold file names of this machine, and shapes that quantisation fails on.
+    The notes contain file names of this machine, and shapes that quantization fails on.
     """
     del exported.graph.value_info[:]
     del exported.metadata_props[:]
@@ -236,7 +236,7 @@ def _describe_model(model: SERAlignForAudioClassification) -> dict[str, Any]:
 
 
 def generate_audio(shortest: int, seed: int = 0) -> list[np.ndarray]:
-    """Generate noise in syllables, float32, 16 kHz, from the shortest utterance to 4 s; one ends in silence."""
+    """Generate syllable-like noise, float32, 16 kHz, from the shortest utterance to 4 s; one ends in silence."""
     rng = np.random.default_rng(seed)
     utterances = []
     for samples in (64000, shortest, 8000, 30011):
@@ -247,7 +247,7 @@ def generate_audio(shortest: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def pad_utterances(utterances: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Inputs of the ONNX file for utterances (samples,), padded on the right to one batch."""
+    """Prepare the inputs of the ONNX file: utterances, each (samples,), padded on the right into one batch."""
     shape = len(utterances), max(map(len, utterances))
     batch: dict[str, np.ndarray] = {
         "waveform": np.zeros(shape, np.float32),
@@ -261,7 +261,7 @@ def pad_utterances(utterances: list[np.ndarray]) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def measure_difference(path: Path, model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor) -> float:
-    """Compare a padded batch in ONNX with single utterances in PyTorch.
+    """Compare a padded batch in ONNX Runtime with single utterances in PyTorch.
 
     Returns:
         the largest difference in logits, frame logits and frame weights; infinite if the numbers of frames differ.
@@ -283,7 +283,7 @@ def measure_difference(path: Path, model: SERAlignForAudioClassification, extrac
 
 @contextmanager
 def silence_exporter() -> Iterator[None]:
-    """Hide the messages of the exporter and of the quantisation about their own code."""
+    """Hide the messages of the exporter and the quantizer about their own code."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The command line of export_onnx.py. Imports nothing slow, so that --help answers at once."""
+"""The command line of export_onnx.py. Imports nothing slow, to keep --help fast."""
 
 import argparse
 from importlib.util import find_spec
@@ -13,26 +13,26 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     """Parse the command line.
 
     Raises:
-        InputError: --output has no valid name, or the packages for ONNX are not installed.
+        InputError: --output is not a valid file name, or the packages for ONNX are not installed.
     """
     parser = argparse.ArgumentParser(
         description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--model", required=True, metavar="DIR_OR_HUB_ID", help="folder that train.py wrote, or model on the Hub"
+        "--model", required=True, metavar="DIR_OR_HUB_ID", help="model folder written by train.py, or model on the Hub"
     )
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("model.onnx"),
         metavar="FILE",
-        help="file to write, ending in .onnx (default: model.onnx)",
+        help="ONNX file to write; the name must end in .onnx (default: model.onnx)",
     )
-    parser.add_argument("--int8", action="store_true", help="also write a smaller file with 8-bit weights")
+    parser.add_argument("--int8", action="store_true", help="also write a smaller ONNX file with 8-bit weights")
     options = parser.parse_args(argv)
     if options.output.suffix != ".onnx" or options.output.is_dir():
-        raise InputError(f"--output {options.output} is not a file name that ends in .onnx")
+        raise InputError(f"--output {options.output} is not a file name ending in .onnx")
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise InputError(f"{', '.join(missing)} not installed: pip install -r {REQUIREMENTS}")
+        raise InputError(f"ONNX export needs {', '.join(missing)}, not installed here: pip install -r {REQUIREMENTS}")
     return options

@@ -1,4 +1,4 @@
-"""The command line of predict.py. Imports nothing slow, so that --help answers at once."""
+"""The command line of predict.py. Imports nothing slow, to keep --help fast."""
 
 import argparse
 
@@ -16,7 +16,7 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
         "recordings",
         nargs="+",
         metavar="RECORDING",
-        help="files, folders or patterns such as 'calls/**/*.wav'; - reads standard input: a WAV stream, "
+        help="audio files, folders, or patterns such as 'calls/**/*.wav'; - reads from standard input: a WAV stream, "
         "raw 16-bit samples at 16 kHz, or a compressed file",
     )
     model = parser.add_argument_group("model")
@@ -32,13 +32,13 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
         "--batch_size",
         type=int,
         metavar="INT",
-        help="phrases scored together; changes the speed, not the scores (default: chosen for the model and device)",
+        help="number of phrases scored together; affects speed, not scores (default: depends on model and device)",
     )
     model.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="number format of the model; bfloat16 is about twice as fast for large models on hardware that "
+        help="data type of the model; bfloat16 is about twice as fast for large models on hardware that "
         "supports it, and changes scores in the third digit (default: float32)",
     )
     audio = parser.add_argument_group("audio")
@@ -46,45 +46,48 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
         "--channels",
         choices=("mix", "each"),
         default="mix",
-        help="average the channels of a file, or answer for each of them (default: mix)",
+        help="mix averages the channels of a file; each scores every channel separately (default: mix)",
     )
     timeline = parser.add_argument_group("timeline")
     timeline.add_argument(
-        "--pause", type=float, metavar="SECONDS", help="length of a silence that ends a phrase (default: 0.25)"
+        "--pause", type=float, metavar="SECONDS", help="shortest silence that ends a phrase (default: 0.25)"
     )
     timeline.add_argument(
-        "--window", type=float, metavar="SECONDS", help="length of the windows that cover a longer phrase (default: 2)"
+        "--window",
+        type=float,
+        metavar="SECONDS",
+        help="duration of the overlapping windows that longer phrases are split into (default: 2)",
     )
     timeline.add_argument(
         "--smoothing",
         type=float,
         metavar="SECONDS",
-        help="width of the window that averages probabilities over time; 0 disables it (default: 0)",
+        help="width of the window that smooths the timeline's probabilities; 0 disables smoothing (default: 0)",
     )
     timeline.add_argument(
         "--min_duration",
         type=float,
         metavar="SECONDS",
-        help="shortest segment; shorter ones join their neighbour (default: 0.3)",
+        help="shortest segment in the timeline; shorter ones are merged with a neighbour (default: 0.3)",
     )
-    answer = parser.add_argument_group("answer")
+    answer = parser.add_argument_group("output")
     answer.add_argument(
         "--output",
         metavar="PATH",
-        help="write the answers to one .jsonl or .csv file, the timeline of one recording to a .TextGrid (Praat), "
-        ".txt (Audacity) or .vtt (WebVTT) file, or with --format one timeline per recording to a folder",
+        help="write all results to one .jsonl or .csv file, or the timeline of one recording to a .TextGrid (Praat), "
+        ".txt (Audacity) or .vtt (WebVTT) file; with --format, write one timeline per recording to a folder",
     )
-    answer.add_argument("--format", choices=FORMATS, help="format of --output (default: by its file name)")
-    answer.add_argument("--overwrite", action="store_true", help="replace an existing --output file")
+    answer.add_argument("--format", choices=FORMATS, help="format of --output (default: inferred from its suffix)")
+    answer.add_argument("--overwrite", action="store_true", help="overwrite an existing --output file")
     answer.add_argument(
         "--plot",
         metavar="PATH",
-        help="draw waveform and timeline: a .png, .svg or .pdf file for one recording, a folder for several",
+        help="plot the waveform and timeline to a .png, .svg or .pdf file, or for several recordings to a folder",
     )
     answer.add_argument(
         "--explain",
         action="store_true",
-        help="show which stretches carried the decision, and how the voice differs there",
+        help="show which parts of a recording have the highest weights, and how the voice differs there",
     )
-    answer.add_argument("--quiet", action="store_true", help="do not print the answers")
+    answer.add_argument("--quiet", action="store_true", help="do not print results")
     return parser.parse_args(argv)

@@ -1,6 +1,6 @@
-"""Answers as files: JSON Lines, CSV, Praat TextGrid, Audacity labels and WebVTT.
+"""Writes results to files: JSON Lines, CSV, Praat TextGrid, Audacity labels and WebVTT.
 
-A record is the answer to one recording: `file`, `channel` (None is the mean of all), then `duration` in seconds,
+A record is the result for one recording: `file`, `channel` (None is the mean of all), then `duration` in seconds,
 `label`, `score`, `scores` (label: probability) and `timeline` (dicts of start, end, label, score), or `error`.
 """
 
@@ -16,7 +16,7 @@ from core.errors import InputError
 from core.escaping import csv_cell, printable
 
 Record = dict[str, Any]
-# One file for all recordings; one file for each; figures.
+# Formats with one file for all recordings, formats with one file per recording, and formats of figures.
 TABLES = {".jsonl": "jsonl", ".csv": "csv"}
 TRACKS = {"textgrid": ".TextGrid", "audacity": ".txt", "webvtt": ".vtt"}
 FIGURES = (".png", ".svg", ".pdf", ".jpg")
@@ -24,7 +24,7 @@ FORMATS = (*TABLES.values(), *TRACKS)
 
 
 def write_table(records: list[Record], path: Path) -> None:
-    """Write all records to a .jsonl or .csv file, in one step."""
+    """Write all records to a .jsonl or .csv file, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = format_csv(records) if path.suffix.lower() == ".csv" else format_jsonl(records)
     unfinished = path.with_name(f"{path.name}.unfinished")
@@ -40,10 +40,10 @@ def write_track(record: Record, path: Path, track_format: str) -> None:
 
 
 def name_tracks(answers: Iterable[tuple[str, int | None]], folder: Path, suffix: str) -> list[Path]:
-    """A file in the folder for each answer, called like its recording.
+    """Choose a file in the folder for each result, named after its recording.
 
     Args:
-        answers: file and channel of each; the channel becomes part of the name, and so does a number if two are alike.
+        answers: file and channel of each result; the channel is added to the name, and so is a number if two collide.
     """
     paths: list[Path] = []
     taken: set[str] = set()
@@ -58,7 +58,7 @@ def name_tracks(answers: Iterable[tuple[str, int | None]], folder: Path, suffix:
 
 
 def name_plots(answers: list[Any], plot: str) -> dict[Any, Path]:
-    """The figure of each answer, a pair of file and channel: --plot itself, or a file in that folder."""
+    """Choose the figure for each result, a pair of file and channel: --plot itself, or a file in that folder."""
     target = Path(plot)
     paths = [target] if target.suffix else name_tracks(answers, target, ".png")
     return dict(zip(answers, paths))
@@ -164,24 +164,22 @@ def _escape(text: str) -> str:
 
 
 def choose_format(path: str, given: str | None, num_recordings: int) -> str:
-    """The format of --output, from its suffix or from --format.
+    """Choose the format of --output from its suffix or from --format.
 
     Raises:
-        InputError: neither determines it, the two contradict each other, or several timelines would go to one file.
+        InputError: neither determines it, they contradict each other, or several timelines would go to one file.
     """
     suffix = Path(path).suffix.lower()
     by_suffix = {**TABLES, **{value.lower(): key for key, value in TRACKS.items()}}.get(suffix)
     if given is None and by_suffix is None:
         raise InputError(
-            f"--output {path} has no known suffix; valid are {', '.join((*TABLES, *TRACKS.values()))}. For a folder of "
-            f"timelines add --format, one of {', '.join(TRACKS)}"
+            f"--output {path} has an unknown suffix; use one of {', '.join((*TABLES, *TRACKS.values()))}. For a folder "
+            f"of timelines, add --format with one of {', '.join(TRACKS)}"
         )
     if given is not None and by_suffix not in (None, given):
-        raise InputError(
-            f"--output {path} is the name of a {by_suffix} file, but --format is {given}: drop one of them"
-        )
+        raise InputError(f"--output {path} is a {by_suffix} file, but --format is {given}: change one of them")
     if given in TABLES.values() and by_suffix is None:
-        raise InputError(f"--output {path} is not a name for --format {given}: end it in .{given}")
+        raise InputError(f"--output {path} does not fit --format {given}: use a name ending in .{given}")
     chosen = given or by_suffix or ""
     if chosen in TRACKS and by_suffix is not None and num_recordings > 1:
         raise InputError(
@@ -194,13 +192,13 @@ def choose_format(path: str, given: str | None, num_recordings: int) -> str:
 def check_targets(output: str | None, may_overwrite: bool, plot: str | None, num_recordings: int) -> None:
     """Raise InputError if --output or --plot could not be written, before any work is done."""
     if output is not None and Path(output).is_file() and not may_overwrite:
-        raise InputError(f"--output {output} already exists: give another name, or add --overwrite")
+        raise InputError(f"--output {output} already exists: choose another name, or add --overwrite")
     suffix = "" if plot is None else Path(plot).suffix.lower()
     if suffix and suffix not in FIGURES:
-        raise InputError(f"--plot {plot} has no known suffix; valid are {', '.join(FIGURES)}, or a folder")
+        raise InputError(f"--plot {plot} has an unknown suffix; use one of {', '.join(FIGURES)}, or a folder")
     if suffix and num_recordings > 1:
         raise InputError(f"--plot {plot} is one file, but there are {num_recordings} recordings: give a folder")
     for path in filter(None, (output, plot)):
         above = next(folder for folder in Path(path).resolve().parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):
-            raise InputError(f"{path} cannot be written: {above} is not a folder that you may write to")
+            raise InputError(f"{path} cannot be written: {above} is not a writable folder")

@@ -1,4 +1,4 @@
-"""The folder beside --output that keeps records until all are there, so that an interrupted run can continue."""
+"""Keeps records in a folder next to --output until all are complete, so that an interrupted run can resume."""
 
 import argparse
 import contextlib
@@ -11,15 +11,15 @@ from core.errors import InputError
 from inference.answers import Job
 from inference.outputs import Record
 
-# These may differ between a run and the one that continues it.
+# Options that may change when a run is resumed.
 NOT_RECORDED = ("recordings", "device", "batch_size", "overwrite", "quiet", "format")
 
 
 def open_parts(options: argparse.Namespace) -> Path:
-    """Create the folder, or open the one of an interrupted run.
+    """Create the folder, or open that of an interrupted run.
 
     Raises:
-        InputError: the interrupted run had other options.
+        InputError: the interrupted run had different options.
     """
     parts = Path(f"{options.output.rstrip('/')}.parts")
     settings = {name: value for name, value in sorted(vars(options).items()) if name not in NOT_RECORDED}
@@ -32,7 +32,7 @@ def open_parts(options: argparse.Namespace) -> Path:
     changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:
         command = _describe_option(changed[0], before.get(changed[0]))
-        raise InputError(f"{parts} holds the answers of a run {command}: give the same options again, or remove it")
+        raise InputError(f"{parts} contains the results of a run {command}: use the same options again, or remove it")
     for cut_short in parts.glob("part*.jsonl"):  # so that the next record starts a new line
         with cut_short.open("a", encoding="utf-8") as file:
             file.write("\n")
@@ -53,7 +53,7 @@ def keep_record(parts: Path | None, process: int, record: Record) -> None:
 
 
 def read_parts(parts: Path | None) -> dict[Job, Record]:
-    """All records so far, of this run and of interrupted ones; a line that a kill cut short is ignored."""
+    """Read all records so far, of this run and of interrupted ones; a truncated line is ignored."""
     records: dict[Job, Record] = {}
     for path in sorted(parts.glob("part*.jsonl")) if parts else ():
         for line in path.read_text(encoding="utf-8").split("\n"):

@@ -1,4 +1,4 @@
-"""What predict.py prints: answers on standard output; errors, warnings and the summary on standard error."""
+"""Prints the results of predict.py to standard output, and errors, warnings and the summary to standard error."""
 
 import argparse
 import json
@@ -22,19 +22,19 @@ WIDEST_NAME = 48
 
 
 class Table:
-    """Answers as a table: a row for each recording, or one recording in full, with its timeline.
+    """Prints results as a table with one row per recording, or one recording in full, with its timeline.
 
     Args:
-        jobs: all rows; names are shown relative to the folder that all files share.
+        jobs: all rows; file names are shown relative to their common folder.
         is_quiet: print nothing.
-        in_full: print the timeline below the answer.
+        in_full: print the scores and the timeline of a recording instead of a row.
     """
 
     def __init__(self, jobs: list[Job], is_quiet: bool, in_full: bool):
         self.is_quiet, self.in_full = is_quiet, in_full
         folders = {os.path.dirname(os.path.abspath(job.file)) for job in jobs}
         shared = os.path.commonpath(folders) if folders and not in_full else os.sep
-        self.folder = "" if shared == os.path.dirname(shared) else shared  # the root is no shorter name
+        self.folder = "" if shared == os.path.dirname(shared) else shared  # the root folder does not shorten names
         self.width = min(WIDEST_NAME, max((len(self._name(job)) for job in jobs), default=0))
         self.has_header = False
 
@@ -90,9 +90,9 @@ def _format_evidence(record: Record) -> list[str]:
 def print_stream(
     recognize: SpeechEmotionRecognitionPipeline, seconds: Iterator[np.ndarray], options: argparse.Namespace
 ) -> int:
-    """Print a JSON line for each second of a stream, as long as it flows. Returns the exit status."""
+    """Print a JSON line for each second of a stream until it ends. Returns the exit status."""
     if options.output or options.plot or options.explain or options.channels == "each":
-        raise InputError("--output, --plot, --explain and --channels each need a file: a stream has no end")
+        raise InputError("--output, --plot, --explain and --channels each do not work on a stream: remove them")
     for line in answer_live(recognize, seconds):
         print(json.dumps(line), flush=True)
     return 0
@@ -104,11 +104,11 @@ def print_error(text: str) -> None:
 
 
 def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """In place of `warnings.showwarning`."""
+    """Replacement for `warnings.showwarning`."""
     _warn_once(str(message))
 
 
-@cache  # with --channels each, a recording is read once for each channel
+@cache  # with --channels each, a recording is read once per channel
 def _warn_once(text: str) -> None:
     tqdm.write(f"warning: {printable(text)}", file=sys.stderr)
 

@@ -74,7 +74,7 @@ The training data are studio recordings of twenty actors with one accent, who sp
 the door", "Dogs are sitting by the door") with instructed emotions. The model learns how acted emotion sounds: pitch,
 tempo, voice quality and loudness contour. It has not been trained on spontaneous emotion, other words or languages,
 children, older people, music, telephone speech or overlapping speakers. Acted emotion is also more exaggerated than
-everyday speech.
+emotion in everyday speech.
 
 """
 
@@ -82,10 +82,10 @@ everyday speech.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data_dir", required=True, metavar="RAVDESS", help="directory that holds Actor_01 to Actor_24"
+        "--data_dir", required=True, metavar="RAVDESS", help="directory that contains Actor_01 to Actor_24"
     )
     own, rest = parser.parse_known_args()
-    torch.set_num_threads(1)  # with more threads, sums have another order and the weights differ in the last digits
+    torch.set_num_threads(1)  # more threads change the order of summation, and so the last digits of the weights
     config = ["--config", str(ROOT / "run_configs" / "ravdess" / "mini.yaml"), "--use_cpu"]
     options = [*config, *SPLIT, "--data_dir", own.data_dir, "--output_dir", OUTPUT, *rest]
     arguments = parse_arguments(options, description="")
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def build_notes() -> str:
-    """The sections of the model card beyond the scores of this one split."""
+    """Write the sections of the model card beyond the scores on this split."""
     rows = read_score_rows()
     lines = [
         "## Evaluation on six folds",
@@ -129,7 +129,7 @@ def build_notes() -> str:
 
 
 def read_score_rows() -> dict[str, dict[str, str]]:
-    """The six-fold scores by system."""
+    """Read the six-fold scores by system."""
     return {row["system"]: row for row in csv.DictReader(SCORES.open(encoding="utf-8"))}
 
 
@@ -152,7 +152,7 @@ two correctly, close to its average ([how this file was made](examples/README.md
 
 
 def build_shipped_block() -> list[str]:
-    """The README's first prediction, with the real output of predict.py and of the pipeline."""
+    """Build the README's first prediction, with the real output of predict.py and of the pipeline."""
     command = "python predict.py examples/speech.flac"
     answer = subprocess.run(
         [sys.executable, *command.split()[1:]], cwd=ROOT, capture_output=True, text=True, check=True
@@ -162,7 +162,7 @@ def build_shipped_block() -> list[str]:
 
 
 def draw_timeline(data_dir: str) -> None:
-    """Write docs/timeline.png: six emotions of an unseen actor, of which about UA times six are recognised."""
+    """Write docs/timeline.png: six emotions of an unseen actor, with about as many correct as the UA suggests."""
     ids = choose_typical_six(float(read_score_rows()[PROPOSED]["best_pooled_ua"]))
     with tempfile.TemporaryDirectory() as folder:
         conversation, truth = concatenate_six(Path(data_dir), ids, Path(folder) / "six.wav")
@@ -170,7 +170,7 @@ def draw_timeline(data_dir: str) -> None:
 
 
 def choose_typical_six(ua: float) -> list[str]:
-    """Ids of six emotions of one test actor, sentence and repetition, of which about UA times six are recognised."""
+    """Choose six emotions of one test actor, sentence and repetition, with about as many correct as the UA suggests."""
     lines = [json.loads(line) for line in (MODEL / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     right = {line["id"]: line["label"] == line["prediction"] for line in lines if line["split"] == "test"}
     actors = sorted({name[-2:] for name in right})
@@ -182,7 +182,7 @@ def choose_typical_six(ua: float) -> list[str]:
 
 
 def concatenate_six(data_dir: Path, ids: list[str], target: Path) -> tuple[Path, list[tuple[float, float, str]]]:
-    """Write a recording of these utterances; returns its path, and start, end (seconds) and label of each utterance."""
+    """Write a recording of these utterances; return its path, and start, end (seconds) and label of each utterance."""
     pieces, truth, position = [], [], 0.0
     for name, (_, _, label) in zip(ids, SIX):
         (path,) = data_dir.glob(f"Actor_{name[-2:]}/{name}.*")
@@ -207,7 +207,7 @@ def draw_six(recording: Path, truth: list[tuple[float, float, str]], target: Pat
 
 
 def generate_buzzes() -> dict[str, np.ndarray]:
-    """Three buzzes with the pitch and syllable rate of a voice, 16 kHz: not speech, but reproducible everywhere."""
+    """Generate three 16 kHz buzzes with the pitch and syllable rate of a voice: reproducible everywhere, not speech."""
     times = np.arange(2 * 16000) / 16000
     return {
         f"{pitch} Hz": (
@@ -218,7 +218,7 @@ def generate_buzzes() -> dict[str, np.ndarray]:
 
 
 def predict_buzzes(folder: Path) -> dict[str, dict[str, float]]:
-    """Probabilities for the generated audio; a test compares them."""
+    """Compute the probabilities for the generated audio, which a test compares."""
     classify = pipeline("audio-classification", str(folder), trust_remote_code=True)
     return {
         name: {answer["label"]: round(answer["score"], 6) for answer in classify(waveform, top_k=None)}

@@ -3,7 +3,7 @@
     python -m studies.first_start --rounds 5
 
 In each round, three processes start within three seconds with an empty numba cache and use librosa; a fourth follows.
-The rounds run with a plain `import librosa` and with this project's import. Writes
+The study runs with a plain `import librosa` and with this project's import. Writes
 docs/results/reliability/first_start.json.
 """
 
@@ -37,14 +37,14 @@ ORDERS = (("trim", "yin"), ("yin", "trim"), ("shift", "trim", "yin"), ("trim", "
 
 
 def start_process(how: str, order: tuple[str, ...], folder: str) -> subprocess.Popen[bytes]:
-    """Start a process that uses librosa in this order; the folder holds its numba cache."""
+    """Start a process that uses librosa in this order, with its numba cache in the folder."""
     script = IMPORTS[how] + USES + "".join(f"uses[{name!r}]()\n" for name in order)
     environment = {**os.environ, "NUMBA_CACHE_DIR": folder, "HF_HOME": folder}
     return subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
 
 
 def count_crashes(how: str, pauses: random.Random) -> tuple[int, int]:
-    """How many of three first processes crash, and whether the later one crashes."""
+    """Count how many of the first three processes crash, and whether the later one crashes."""
     with tempfile.TemporaryDirectory() as folder:
         processes = []
         for order in ORDERS[:3]:

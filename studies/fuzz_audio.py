@@ -64,7 +64,7 @@ def damage_file(number: int) -> tuple[str, bytes]:
 
 
 def write_intact(form: str, rng: np.random.Generator) -> bytes:
-    """An intact file of up to a second."""
+    """Generate an intact file of up to a second."""
     rate, channels = int(rng.choice(RATES)), int(rng.choice((1, 1, 2, 3, 8)))
     times = np.arange(int(rng.uniform(0.1, 1) * rate)) / rate
     voice = 0.3 * np.sin(2 * np.pi * rng.uniform(80, 300) * times)[:, None] + rng.normal(
@@ -142,7 +142,7 @@ READERS: dict[str, Callable[[Path], np.ndarray]] = {"inference": inference, "tra
 
 
 def try_reader(read: Callable[[Path], np.ndarray], path: Path) -> str:
-    """`audio`, `refused`, or a description of any other outcome."""
+    """Read a file; return `audio`, `refused`, or a description of any other outcome."""
     try:
         waveform = read(path)
     except ValueError as error:
@@ -157,7 +157,7 @@ def try_reader(read: Callable[[Path], np.ndarray], path: Path) -> str:
 
 
 def outcomes(numbers: range, folder: Path) -> Iterator[dict[str, Any]]:
-    """A record per file: the outcome of each reader, the seconds, and the peak memory so far."""
+    """Create a record per file: the outcome of each reader, the seconds, and the peak memory so far."""
     for number in numbers:
         name, content = damage_file(number)
         path = folder / name
@@ -169,7 +169,7 @@ def outcomes(numbers: range, folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_in_processes(numbers: range) -> Iterator[dict[str, Any]]:
-    """The same records from separate processes; a file that ends its process gets a record too."""
+    """Create the same records in separate processes; a file that ends its process gets a record too."""
     first = numbers.start
     while first < numbers.stop:
         command = [sys.executable, "-m", "studies.fuzz_audio", "--range", str(first), str(numbers.stop)]
@@ -189,7 +189,7 @@ def read_in_processes(numbers: range) -> Iterator[dict[str, Any]]:
 def read_in_this_process(numbers: range) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEGABYTES * 2**20,) * 2)
     with tempfile.TemporaryDirectory() as folder:
-        for warm in (0, 1, 2):  # import and allocate everything that is needed once
+        for warm in (0, 1, 2):  # import and allocate everything once
             for read in READERS.values():
                 path = Path(folder) / "warm.wav"
                 soundfile.write(path, np.full(8000 * (warm + 1), 0.1), 8000 * (warm + 1))
@@ -211,7 +211,7 @@ def write_files(numbers: range, folder: Path) -> list[Path]:
 
 
 def run_command(numbers: range) -> dict[str, int]:
-    """Counts of the outcomes of one predict.py run on a folder of these files."""
+    """Count the outcomes of one predict.py run on a folder of these files."""
     with tempfile.TemporaryDirectory() as name:
         folder, output = Path(name) / "files", Path(name) / "out.jsonl"
         folder.mkdir()
@@ -238,7 +238,7 @@ def run_command(numbers: range) -> dict[str, int]:
 
 
 def upload_files(numbers: range) -> Counter[str]:
-    """Counts of the demo page's answers to uploads of these files."""
+    """Count the demo page's responses to uploads of these files."""
     from core.loading import load_pipeline
     from demo.answers import answer_upload
 

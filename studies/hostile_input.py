@@ -1,4 +1,4 @@
-"""Count the attacks on what the project reads, writes and serves; each attack is a test.
+"""Count the attacks on everything that the project reads, writes and serves; each attack is a test.
 
     python -m studies.hostile_input
 
@@ -15,7 +15,7 @@ from studies.reporting import RELIABILITY, write_study
 
 ROOT = Path(__file__).parent.parent
 RESULTS = RELIABILITY / "security.json"
-# What is attacked, and the tests that attack it: a file and a pytest -k expression.
+# The target of each attack, and its tests: a file and a pytest -k expression.
 ATTACKS = {
     "Code in a downloaded model, encoder or checkpoint: pickles, Python files, attention kernels": (
         "tests/core/test_untrusted_files.py",
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def count_passed(path: str, words: str) -> str:
-    """How many of these tests pass."""
+    """Count how many of these tests pass."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-n", "0", "-q", path, "-k", words, f"--junitxml={report}"]

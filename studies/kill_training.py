@@ -2,11 +2,11 @@
 
     python -m studies.kill_training
 
-Trains both stages of a tiny waveform encoder on part of the demo corpus, first undisturbed, then with repeated kill -9
-of all processes, each time restarted with the same command; with one process and with two. Some kills come at a random
-moment, others target a phase that random kills rarely hit. The call stack just before the kill shows the phase. Then
-the newest checkpoint is truncated, once in each of its files, and the disk is made too small. Takes about fifteen
-minutes on two CPU cores.
+Trains both stages of a tiny waveform encoder on part of the demo corpus, with one process and with two: first
+undisturbed, then with repeated kill -9 of all processes, each time restarted with the same command. Some kills come at
+a random moment; others target a phase that random kills rarely hit. The call stack just before the kill shows the
+phase. The study also truncates the newest checkpoint, once in each of its files, and makes the disk too small. It takes
+about fifteen minutes on two CPU cores.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def run_study(processes: list[int], seed: int, output: Path) -> None:
 
 
 class Run:
-    """The command of one run, with this number of processes."""
+    """Build the command of one run with this number of processes."""
 
     def __init__(self, folder: Path, processes: int):
         self.folder = folder
@@ -128,7 +128,7 @@ class Run:
         return subprocess.Popen(command, stdout=output, stderr=output, **options)
 
     def finish(self, name: str) -> str:
-        """Run it to the end; returns what it printed."""
+        """Run it to the end; return its output."""
         process = self.start(name, subprocess.PIPE)
         printed, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors[-3000:]
@@ -162,7 +162,7 @@ class Run:
         return phase
 
     def _read_stack(self) -> list[str]:
-        """Call stack of the first process, innermost function first; empty before training."""
+        """Read the call stack of the first process, innermost function first; empty before training."""
         path = self.stacks / "0"
         return path.read_text().splitlines() if path.is_file() else []
 
@@ -178,7 +178,7 @@ def kill_all(process: subprocess.Popen) -> None:
 
 
 def find_difference(expected: Path, found: Path) -> str | None:
-    """The first file or value in which two runs differ, except for times; None if they are equal."""
+    """Find the first file or value in which two runs differ, except for times; None if they are equal."""
     for stage in ("stage1", "stage2"):
         for name in ("model.safetensors", "predictions.jsonl"):
             for part in (name, f"last/{name}"):

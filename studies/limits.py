@@ -2,8 +2,8 @@
 
     python -m studies.limits --data_dir RAVDESS
 
-The utterances are those of its test actors, in three versions: trimmed as in training, trimmed and resampled to 8 kHz
-and back as over a telephone, and with the silence of the recording around the speech.
+The utterances of its test actors are scored in three versions: trimmed as in training; trimmed, then resampled to 8 kHz
+and back to simulate a telephone; and untrimmed, with the silence around the speech.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def measure_limits(data_dir: Path) -> None:
     actors = read_json(MODEL / "results.json")["speakers"]["test"]
     files = sorted(path for actor in actors for path in data_dir.glob(f"Actor_{actor}/03-01-*"))
     if not files:
-        sys.exit(f"error: {data_dir} does not hold Actor_{actors[0]}; give the directory of Actor_01 to Actor_24")
+        sys.exit(f"error: {data_dir} has no Actor_{actors[0]}; give the directory of Actor_01 to Actor_24")
     labels = [EMOTIONS[int(path.name[6:8]) - 1] for path in files]
     recordings = [load_librosa().load(path, sr=SAMPLING_RATE)[0] for path in files]
     trimmed = [load_librosa().effects.trim(recording, top_db=30)[0] for recording in recordings]
@@ -61,7 +61,9 @@ def measure_ua(waveforms: list[np.ndarray], labels: list[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", required=True, type=Path, metavar="RAVDESS", help="holds Actor_01 to Actor_24")
+    parser.add_argument(
+        "--data_dir", required=True, type=Path, metavar="RAVDESS", help="directory that contains Actor_01 to Actor_24"
+    )
     measure_limits(parser.parse_args().data_dir)
 
 

@@ -2,10 +2,10 @@
 
     python -m studies.loss_gradients --config run_configs/ravdess/table3.yaml --data_dir RAVDESS
 
-For the first fold and seed of a finished experiment: the gradient norm of each loss, times its weight in the paper
-(0.05 each), relative to the gradient norm of CE, on training utterances without dropout and augmentation; the spread of
-the frame logits and of the utterance logits; and the share of frames that agree with their utterance. Writes a Markdown
-table into the experiment's report folder.
+For the first fold and seed of a finished experiment, computes the gradient norm of each loss, multiplied by its weight
+in the paper (0.05 each), relative to the gradient norm of CE, on training utterances without dropout or augmentation.
+Also computes the spread of the frame logits and of the utterance logits, and the share of frames that agree with their
+utterance. Writes a Markdown table to the experiment's report folder.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def run_study(experiment: Experiment) -> None:
 
 
 def measure_model(model: SERAlignForAudioClassification, utterances: Dataset, input_name: str) -> list[str]:
-    """The cells of one table row, averaged over batches."""
+    """Compute the cells of one table row, averaged over batches."""
     model.eval()
     model.config.calibration_temperature = 1.0
     model.config.eal_weight = model.config.fual_weight = WEIGHT  # so that both are computed
@@ -98,7 +98,7 @@ def compute_gradient_norm(module: torch.nn.Module) -> float:
 
 
 def _measure_frames(output: SERAlignOutput) -> list[float]:
-    """Standard deviation of the logits over frames and over utterances; share of frames with the utterance's class."""
+    """Compute the spread of logits over frames and over utterances, and the share of frames that agree."""
     weights = output.frame_weights.unsqueeze(-1)
     mean = (weights * output.frame_logits).sum(dim=1, keepdim=True)
     spread = (weights * (output.frame_logits - mean).square()).sum(dim=1).mean().sqrt()

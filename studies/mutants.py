@@ -67,7 +67,7 @@ KINDS = (
     *("True", "False", "Number", "Break", "Continue", "ZeroIteration"),
 )
 ANNOTATIONS = "BitOr"  # `str | None`: any replacement fails at import, which is not informative
-DETECTED = "detected by"  # prefix of the review of a survivor that a new test detects
+DETECTED = "detected by"  # prefix in the review of survivors that a new test detects
 PATIENCE = 600  # seconds for the tests of one mutant; without a mistake they take less than two minutes
 
 
@@ -97,7 +97,7 @@ class Mutant:
 
 
 def draw_mutants(file: str, count: int) -> list[Mutant]:
-    """Mutants of a file, each with one change in a different place."""
+    """Generate mutants of a file, each with one change in a different place."""
     from cosmic_ray.mutating import mutate_code  # not a dependency of the project: pip install cosmic-ray
     from cosmic_ray.plugins import get_operator, operator_names
 

@@ -1,4 +1,4 @@
-"""The oldest library versions that the Hub files support, and what the releases before them report.
+"""Find the oldest library versions that the Hub files support, and what earlier releases report.
 
     python -m studies.oldest_versions
 
@@ -65,7 +65,7 @@ def format_versions(versions: dict[str, str]) -> str:
 
 
 def try_versions(versions: dict[str, str], expected: list[list[float]]) -> str:
-    """The result of running the model in an environment with these versions."""
+    """Run the model in an environment with these versions and return the result."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = str(Path(folder) / "bin" / "python")
@@ -79,7 +79,7 @@ def try_versions(versions: dict[str, str], expected: list[list[float]]) -> str:
 
 
 def probe(python: str) -> tuple[list[list[float]] | None, str]:
-    """The model's scores for one waveform in this Python, or None and the last line of the error."""
+    """Return the model's scores for one waveform in this Python, or None and the last line of the error."""
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(MODEL, Path(folder) / "model")
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

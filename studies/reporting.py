@@ -1,4 +1,4 @@
-"""The JSON file that each study writes, which becomes a section of docs/RELIABILITY.md."""
+"""Writes the JSON file of a study, which becomes a section of docs/RELIABILITY.md."""
 
 from pathlib import Path
 from typing import Any

@@ -25,6 +25,6 @@ def replace_block(path: Path, name: str, lines: list[str]) -> None:
 
 
 def run_snippet(snippet: str) -> list[str]:
-    """Run a Python snippet in the project root; returns the lines that it prints."""
+    """Run a Python snippet in the project root; return the lines that it prints."""
     run = subprocess.run([sys.executable, "-c", snippet], cwd=ROOT, capture_output=True, text=True, check=True)
     return run.stdout.splitlines()

@@ -1,8 +1,9 @@
-"""The options of the SER-Align model: each is declared here once, with its default, range, meaning and source.
+"""The options of the SER-Align model. Each is declared once, with its default, range, meaning and source.
 
-`SERAlignConfig` inherits them, and so does the command line of train.py. The sampling rate and `printable` are here
-too, since the model code and the rest of the project both need them. Part of the model code on the Hugging Face Hub;
-imports only the standard library, so that `--help` is fast.
+`SERAlignConfig` and the command line of train.py inherit them. The sampling rate and `printable` are also defined here,
+because the model code and the rest of the project both need them.
+
+Part of the model code on the Hugging Face Hub; imports only the standard library, so that `--help` is fast.
 """
 
 import math
@@ -11,13 +12,13 @@ import typing
 from dataclasses import Field, dataclass, field
 from typing import Any, Literal
 
-SAMPLING_RATE = 16_000  # Hz, of everything that the model reads
+SAMPLING_RATE = 16_000  # Hz, of all audio that the model reads
 
 Source = Literal["paper", "ours"]
 
 
 def printable(text: str) -> str:
-    """Text on one line, with control characters written out: a line break becomes \\n, an escape \\x1b."""
+    """Escape control characters, so that the text fits on one line: a line break becomes \\n, an escape \\x1b."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
@@ -40,17 +41,18 @@ def option(
     """A dataclass field with all the metadata of an option.
 
     Args:
-        default: its value where none is given; a list or dict is copied.
+        default: value if none is given; lists and dicts are copied.
         help: a phrase that makes sense on its own.
-        source: who chose the default: `"paper"` states it, `"ours"` fills a gap or adds to the paper; None where
-            there is nothing to choose, such as a folder.
-        minimum, maximum: smallest and largest valid number; above, below: the same, without the number itself.
-        choices: what the command line offers, where that is less than the field's type allows.
-        formerly: its name in earlier releases.
-        is_path: a path on the user's machine, so it is never published.
-        may_change: does not change the outcome, so an interrupted run may resume with another value.
-        both_stages: holds for the whole run, so no stage can have its own.
-        per_cell: set by an experiment for each of its runs.
+        source: where the default comes from: `"paper"` if the paper states it, `"ours"` if we chose it; None if this
+            does not apply, as for a folder.
+        minimum, maximum: smallest and largest valid number.
+        above, below: exclusive bounds.
+        choices: choices on the command line, if they are fewer than the type of the field allows.
+        formerly: name in earlier releases.
+        is_path: whether it is a path on the user's machine; such values are never published.
+        may_change: whether an interrupted run may resume with another value, because it does not affect the result.
+        both_stages: whether it applies to the whole run and cannot be set for a single stage.
+        per_cell: whether an experiment sets it for each of its runs.
     """
     metadata = {name: value for name, value in locals().items() if name != "default"}
     if isinstance(default, dict | list):
@@ -59,7 +61,7 @@ def option(
 
 
 def split_hint(hint: Any) -> tuple[Any, bool]:
-    """A type hint without its None, and whether None was in it."""
+    """Return a type hint without None, and whether it included None."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         members = [member for member in typing.get_args(hint) if member is not type(None)]
         return members[0], True
@@ -67,7 +69,7 @@ def split_hint(hint: Any) -> tuple[Any, bool]:
 
 
 def find_choices(option: Field) -> tuple[str, ...]:
-    """The words that an option takes; empty where it takes something else."""
+    """The allowed words of an option; empty if its type is not Literal."""
     hint, _ = split_hint(option.type)
     return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
 
@@ -84,7 +86,7 @@ def is_in_range(option: Field, number: float) -> bool:
 
 
 def describe_range(option: Field) -> str:
-    """` from 0 to 1`, ` of at least 0 and below 1`, ` above 0`; nothing where any number is valid."""
+    """` from 0 to 1`, ` of at least 0 and below 1`, ` above 0`; empty if any number is valid."""
     facts = option.metadata
     if facts["minimum"] is not None and facts["maximum"] is not None:
         return f" from {facts['minimum']:g} to {facts['maximum']:g}"
@@ -94,7 +96,7 @@ def describe_range(option: Field) -> str:
 
 
 def check_field(option: Field, value: Any) -> None:
-    """Raise ValueError, naming what is valid, unless this is a value of a field of a configuration."""
+    """Raise ValueError if the value is not valid for this field; the message says what is."""
     hint, is_optional = split_hint(option.type)
     if value is None and is_optional:
         return
@@ -116,75 +118,99 @@ class SERAlignFields:
     """model: the pooling of stage 2 and the losses
 
     Source: Byun and Lee, "Frame and Utterance Emotional Alignment for Speech Emotion Recognition", Future Internet
-    2025, 17(11), 509. "paper" marks what it states; "ours" marks our interpretation where it is ambiguous, and our
-    additions. EAL and FUAL need the CLS output, so they require pooling="cls".
+    2025, 17(11), 509. "paper" marks what the paper states; "ours" marks our interpretation where it is ambiguous, and
+    our additions. EAL and FUAL need the CLS output, so they require pooling="cls".
     """
 
     pooling: Literal["attentive", "self_attention", "cls"] = option(
         "cls",
-        "pooling of stage 2: CLS self-attention, or the paper's baseline without CLS; stage 1 is always attentive",
+        "pooling of stage 2: cls, or self_attention, the paper's baseline without CLS; stage 1 always uses "
+        "attentive pooling",
         "paper",
         choices=("self_attention", "cls"),
     )
-    pooling_num_heads: int = option(4, "attention heads of the pooling encoder", "paper", minimum=1)
-    pooling_num_layers: int = option(1, "layers of the pooling encoder", "paper", minimum=1)
-    pooling_dropout: float = option(0.0, "dropout of the pooling encoder", "paper", minimum=0, maximum=1)
+    pooling_num_heads: int = option(4, "number of attention heads in the pooling encoder", "paper", minimum=1)
+    pooling_num_layers: int = option(1, "number of layers in the pooling encoder", "paper", minimum=1)
+    pooling_dropout: float = option(0.0, "dropout in the pooling encoder", "paper", minimum=0, maximum=1)
     pooling_intermediate_size: int | None = option(
         None,
-        "feed-forward width of the pooling encoder; none is 4 x hidden size (Vaswani et al. 2017)",
+        "feed-forward size of the pooling encoder; none means 4 x hidden size (Vaswani et al. 2017)",
         "ours",
         minimum=1,
     )
     pooling_norm: Literal["post", "pre"] = option(
-        "post", "layer norm of the pooling encoder after (Vaswani et al. 2017) or before each block", "ours"
+        "post",
+        "position of the layer norm in the pooling encoder: after each block (Vaswani et al. 2017), or before it",
+        "ours",
     )
     pooling_activation: Literal["relu", "gelu"] = option(
-        "relu", "activation of the pooling encoder's feed-forward layers", "ours"
+        "relu", "activation function in the feed-forward layers of the pooling encoder", "ours"
     )
     attentive_scorer: Literal["tanh", "linear"] = option(
-        "tanh", "scorer of attentive pooling: v^T tanh(W h + b) (Okabe et al. 2018) or v^T h", "ours"
+        "tanh", "frame scorer of attentive pooling: v^T tanh(W h + b) (Okabe et al. 2018), or v^T h", "ours"
     )
     attentive_hidden_size: int | None = option(
-        None, "hidden width of the tanh scorer of attentive pooling; none is the hidden size", "ours", minimum=1
+        None,
+        "hidden size of the tanh scorer of attentive pooling; none means the encoder's hidden size",
+        "ours",
+        minimum=1,
     )
     self_attention_readout: Literal["attentive", "mean"] = option(
-        "attentive", "frame weights of the baseline without CLS: the attentive scorer of stage 1, or uniform", "ours"
+        "attentive",
+        "frame weights of the baseline without CLS: from the attentive scorer of stage 1, or uniform",
+        "ours",
     )
     cls_init_std: float = option(
-        0.02, "standard deviation of the CLS vector's normal initialisation; 0 starts at zero", "ours", minimum=0
+        0.02,
+        "standard deviation for the normal initialisation of the CLS vector; 0 initialises it with zeros",
+        "ours",
+        minimum=0,
     )
     frame_similarity: Literal["dot", "cosine"] = option(
-        "dot", "similarity of the CLS output to a frame, which becomes the frame's weight", "ours"
+        "dot", "similarity between the CLS output and a frame, which determines the weight of the frame", "ours"
     )
     frame_temperature: float | None = option(
         None,
-        "temperature of the softmax over frames; none is sqrt(hidden size) for dot and 0.1 for cosine",
+        "temperature of the softmax over frames; none means sqrt(hidden size) for dot and 0.1 for cosine",
         "ours",
         above=0,
     )
     cls_in_embedding: Literal["none", "add", "concat"] = option(
-        "none", "how the CLS output joins the weighted sum of the frames", "ours"
+        "none", "how to combine the CLS output with the weighted sum of the frames", "ours"
     )
     frame_classifier: Literal["shared", "separate"] = option(
-        "shared", "classifier of the frames: that of the utterance, or one of their own", "ours"
+        "shared", "classifier for the frames: shared with the utterance, or a separate one", "ours"
     )
     eal_margin: float = option(
-        0.8, "cosine margin of the EAL loss (the paper's best of 0.4, 0.6, 0.8)", "paper", minimum=-1, maximum=2
+        0.8,
+        "cosine margin of the EAL loss (the best of 0.4, 0.6 and 0.8 in the paper)",
+        "paper",
+        minimum=-1,
+        maximum=2,
     )
     eal_weight: float = option(
-        0.05, "weight of the EAL loss (the paper's best of 0.05, 0.10, 0.15); 0 is off", "paper", minimum=0
+        0.05,
+        "weight of the EAL loss (the best of 0.05, 0.10 and 0.15 in the paper); 0 disables it",
+        "paper",
+        minimum=0,
     )
-    fual_weight: float = option(0.05, "weight of the FUAL loss (the paper's best); 0 is off", "paper", minimum=0)
+    fual_weight: float = option(
+        0.05, "weight of the FUAL loss (the best value in the paper); 0 disables it", "paper", minimum=0
+    )
     fual_direction: Literal["utterance_to_frames", "frames_to_utterance"] = option(
-        "utterance_to_frames", "divergence of the FUAL loss: KL(utterance || frames) or KL(frames || utterance)", "ours"
+        "utterance_to_frames",
+        "direction of the KL divergence in the FUAL loss: KL(utterance || frames) or KL(frames || utterance)",
+        "ours",
     )
     fual_gradient: Literal["both", "frames", "utterance"] = option(
-        "both", "side that the FUAL loss trains; the other one is held constant", "ours"
+        "both", "side of the FUAL loss that receives its gradient; the other one is detached", "ours"
     )
-    label_smoothing: float = option(0.0, "label smoothing of the cross-entropy; 0 is off", "ours", minimum=0, maximum=1)
+    label_smoothing: float = option(
+        0.0, "label smoothing of the cross-entropy; 0 disables it", "ours", minimum=0, maximum=1
+    )
     freeze_feature_encoder: bool = option(True, "freeze the convolutional feature encoder in both stages", "paper")
     log_mel_layer_norm: bool = option(
         True,
-        "normalise each log-mel frame of wav2vec2-bert, as its pretrained checkpoints do; false keeps its level",
+        "layer norm on each log-mel frame of wav2vec2-bert, as in its pretrained checkpoints; false keeps frame levels",
         "ours",
     )

@@ -1,4 +1,4 @@
-"""The poolings of SER-Align: frames of an encoder to one utterance vector and one weight per frame.
+"""The pooling layers of SER-Align, which turn frames into an utterance vector and one weight per frame.
 
 Part of the model code on the Hugging Face Hub; requires only torch and transformers.
 """
@@ -14,13 +14,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 try:
     from .configuration_ser_align import SERAlignConfig
 except ImportError:
-    if __package__:  # inside a package the relative import must work: do not hide its error
+    if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from configuration_ser_align import SERAlignConfig
 
 
 class Pooled(NamedTuple):
-    """What a pooling returns: utterance vector, frames it weighed, their log-weights, the CLS output if any."""
+    """Output of a pooling layer: utterance vector, weighted frames, their log-weights, and the CLS output, if any."""
 
     embedding: Tensor  # (batch, hidden)
     frames: Tensor  # (batch, frames, hidden)
@@ -29,13 +29,13 @@ class Pooled(NamedTuple):
 
 
 def masked_log_softmax(scores: Tensor, frame_mask: Tensor) -> Tensor:
-    """log softmax over the frames of each utterance in float32, (batch, frames); padding gets weight 0."""
+    """Log-softmax over the frames of each utterance in float32, (batch, frames); padding gets weight 0."""
     scores = scores.float().masked_fill(~frame_mask, torch.finfo(torch.float32).min)
     return F.log_softmax(scores, dim=-1)
 
 
 def weighted_sum(log_frame_weights: Tensor, frames: Tensor) -> Tensor:
-    """Sum of the frames by their weights: (batch, frames) and (batch, frames, hidden) to (batch, hidden)."""
+    """Weighted sum of the frames: (batch, frames) and (batch, frames, hidden) to (batch, hidden)."""
     return (log_frame_weights.exp().to(frames.dtype).unsqueeze(-1) * frames).sum(dim=1)
 
 
@@ -56,7 +56,7 @@ class FrameScorer(nn.Module):
 
 
 class AttentivePooling(nn.Module):
-    """Stage 1: softmax of a learned score over the frames, then the weighted sum."""
+    """Stage 1: softmax over learned frame scores, then the weighted sum of the frames."""
 
     def __init__(self, config: SERAlignConfig):
         super().__init__()
@@ -68,7 +68,7 @@ class AttentivePooling(nn.Module):
 
 
 class SelfAttentionLayer(GradientCheckpointingLayer):
-    """One Transformer encoder layer (Vaswani et al. 2017), norm after or before each block."""
+    """One Transformer encoder layer (Vaswani et al. 2017), with layer norm after or before each block."""
 
     def __init__(self, config: SERAlignConfig):
         super().__init__()
@@ -116,7 +116,7 @@ class SelfAttentionLayer(GradientCheckpointingLayer):
 
 
 class SelfAttentionPooling(nn.Module):
-    """Baseline: self-attention over the frames without CLS, then the scorer of stage 1 or the mean."""
+    """Baseline: self-attention over the frames without CLS, then the attentive scorer of stage 1, or the mean."""
 
     def __init__(self, config: SERAlignConfig):
         super().__init__()
@@ -132,7 +132,7 @@ class SelfAttentionPooling(nn.Module):
 
 
 class CLSPooling(nn.Module):
-    """Stage 2: self-attention over [CLS; frames], then frames weighted by their similarity to the CLS output."""
+    """Stage 2: self-attention over [CLS; frames], then frames weighted by similarity to the CLS output."""
 
     def __init__(self, config: SERAlignConfig):
         super().__init__()

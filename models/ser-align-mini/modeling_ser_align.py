@@ -1,9 +1,9 @@
 """SER-Align: speech emotion recognition that aligns the frames of an utterance with the utterance.
 
-A speech encoder gives frames, a pooling gives the utterance vector and one weight per frame, and one
-classifier labels both the utterance and each frame. Two losses align the frames with the utterance
-(Byun and Lee, Future Internet 2025, 17(11), 509). Padding never changes a score: an utterance gets the
-same logits alone and in a batch, for every supported encoder.
+A speech encoder outputs frames. A pooling layer turns them into an utterance vector and one weight per
+frame. One classifier labels both the utterance and each frame, and two losses align the frames with the
+utterance (Byun and Lee, Future Internet 2025, 17(11), 509). Padding never changes a score: an utterance
+gets the same logits alone and in a batch, for every supported encoder.
 
 Part of the model code on the Hugging Face Hub; requires only torch and transformers.
 """
@@ -27,7 +27,7 @@ try:
     from .heads_ser_align import POOLINGS, CLSPooling, Pooled
     from .losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
 except ImportError:
-    if __package__:  # inside a package the relative import must work: do not hide its error
+    if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from configuration_ser_align import SERAlignConfig, refuse_attention_code
     from encoders_ser_align import make_length_mask
@@ -38,18 +38,18 @@ except ImportError:
 
 @dataclass
 class SERAlignOutput(ModelOutput):
-    """What [`SERAlignForAudioClassification`] returns. B utterances, T frames, D hidden size, C classes.
+    """Output of [`SERAlignForAudioClassification`]. B utterances, T frames, D hidden size, C classes.
 
     Args:
         loss: scalar, CE + eal_weight * EAL + fual_weight * FUAL; None without labels.
         logits: (B, C), utterance scores before the softmax.
         frame_logits: (B, T, C), frame scores before the softmax; meaningless where `frame_mask` is False.
-        frame_weights: (B, T), attention of the pooling, sums to 1 over an utterance's frames, 0 at padding.
-        frame_mask: (B, T), True on frames of the utterance, `config.frame_seconds` apart.
-        embedding: (B, D), or (B, 2D) with `cls_in_embedding="concat"`: what the classifier sees.
+        frame_weights: (B, T), pooling weights, which sum to 1 over the frames of an utterance; 0 at padding.
+        frame_mask: (B, T), True for frames of the utterance, which are `config.frame_seconds` apart.
+        embedding: (B, D), or (B, 2D) with `cls_in_embedding="concat"`: the input of the classifier.
         ce_loss: scalar, cross-entropy; None without labels.
-        eal_loss: scalar, emotional attention loss before weighting; None when switched off.
-        fual_loss: scalar, frame-to-utterance alignment loss before weighting; None when switched off.
+        eal_loss: scalar, emotional attention loss before weighting; None if disabled.
+        fual_loss: scalar, frame-to-utterance alignment loss before weighting; None if disabled.
     """
 
     loss: Tensor | None = None
@@ -64,11 +64,11 @@ class SERAlignOutput(ModelOutput):
 
 
 class SERAlignForAudioClassification(PreTrainedModel):
-    """Speech emotion recognition by frame and utterance alignment, on any supported speech encoder.
+    """Speech emotion recognition by frame and utterance alignment, on top of any supported speech encoder.
 
     Args:
         config: the configuration.
-        encoder: a speech encoder that already has its weights; None builds `config.encoder_config` new.
+        encoder: a speech encoder with its weights loaded; None builds a new one from `config.encoder_config`.
     """
 
     config: SERAlignConfig
@@ -87,8 +87,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         if encoder is None:
             encoder = AutoModel.from_config(config.encoder_config)
         elif encoder.config._attn_implementation is None:
-            # A configuration that SERAlignConfig took over has forgotten its attention: without one, transformers
-            # drops the padding mask in silence.
+            # SERAlignConfig resets the attention implementation of an encoder's configuration. Without one,
+            # transformers silently ignores the padding mask.
             encoder.set_attn_implementation("sdpa" if encoder._supports_sdpa else "eager")
         self.encoder = encoder
         self.main_input_name = config.family.input_name
@@ -99,10 +99,10 @@ class SERAlignForAudioClassification(PreTrainedModel):
         embedding_size = hidden_size * (2 if config.pooling == "cls" and config.cls_in_embedding == "concat" else 1)
         self.pooling = POOLINGS[config.pooling](config)
         self.classifier = nn.Linear(embedding_size, config.num_labels)
-        # Only FUAL teaches a frame classifier of its own, and FUAL needs the CLS output.
+        # Only FUAL trains a separate frame classifier, and FUAL needs the CLS output.
         separate = config.pooling == "cls" and config.frame_classifier == "separate"
         self.frame_classifier = nn.Linear(hidden_size, config.num_labels) if separate else None
-        # One class serves both names; registration alone can hold only one of them.
+        # One class serves AutoModel and AutoModelForAudioClassification; registration can set only one of them.
         auto_map = getattr(config, "auto_map", None) or {}
         config.auto_map = {**auto_map, "AutoModel": "modeling_ser_align.SERAlignForAudioClassification"}
         self.post_init()
@@ -111,7 +111,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers, of safetensors alone; freezes the feature encoder again, which loading undoes."""
+        """Same as in transformers, but reads only safetensors; freezes the feature encoder, which loading unfreezes."""
         loaded = super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if model.config.freeze_feature_encoder:
@@ -122,25 +122,25 @@ class SERAlignForAudioClassification(PreTrainedModel):
     def from_pretrained_encoder(
         cls, name_or_path: str, encoder_config: dict[str, Any] | None = None, **config_overrides: Any
     ) -> "SERAlignForAudioClassification":
-        """A new pooling and classifier on a pretrained speech encoder.
+        """Add a new pooling layer and classifier to a pretrained speech encoder.
 
-        Reads bare, pre-training and CTC checkpoints alike (keys with a prefix, old weight-norm names).
+        Reads bare, pre-training and CTC checkpoints, including prefixed keys and old weight-norm names.
 
         Args:
-            name_or_path: Hub name or folder, such as `"facebook/wav2vec2-base"`.
-            encoder_config: values of the encoder's own configuration to override, such as `{"layerdrop": 0.0}`.
+            name_or_path: name on the Hub, such as `"facebook/wav2vec2-base"`, or folder.
+            encoder_config: values that override the encoder's own configuration, such as `{"layerdrop": 0.0}`.
             config_overrides: fields of [`SERAlignConfig`], such as `num_labels` or `id2label`.
 
         Raises:
-            ValueError: the encoder is of an unsupported kind, or weights of it are missing in the checkpoint.
+            ValueError: the encoder is not supported, or the checkpoint is missing weights of it.
         """
         pretrained_config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **(encoder_config or {}))
         refuse_attention_code({"attn_implementation": pretrained_config._attn_implementation})
-        # Old configurations carry this switch, which would turn checkpointing on for good: it belongs to the Trainer.
+        # Old configurations contain this switch, which would enable checkpointing permanently; the Trainer controls it.
         vars(pretrained_config).pop("gradient_checkpointing", None)
         config = SERAlignConfig(encoder_config=pretrained_config, **config_overrides)
         verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # the unused heads of the checkpoint are no news; missing keys are checked below
+        logging.set_verbosity_error()  # unused heads in the checkpoint are expected; missing keys are checked below
         try:
             encoder, info = AutoModel.from_pretrained(
                 name_or_path,
@@ -152,28 +152,28 @@ class SERAlignForAudioClassification(PreTrainedModel):
             )
         finally:
             logging.set_verbosity(verbosity)
-        # SpecAugment's mask vector is absent from some published checkpoints and then starts new.
+        # Some published checkpoints lack SpecAugment's mask vector, which is then newly initialised.
         missing = sorted(set(info["missing_keys"]) - {"masked_spec_embed"})
         if missing:
-            raise ValueError(f"{name_or_path} lacks {len(missing)} weights of its encoder, among them {missing[0]}")
+            raise ValueError(f"{name_or_path} is missing {len(missing)} encoder weights, for example {missing[0]}")
         return cls(config, encoder=encoder)
 
     def __reduce__(self) -> tuple:
-        """Pickled as configuration and weights: torch refuses to pickle the encoders' weight norm."""
+        """Pickle the configuration and the weights: torch cannot pickle the weight norm of the encoders."""
         trained = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
         return rebuild, (type(self), copy.deepcopy(self.config), self.state_dict(), trained, self.training)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SERAlignForAudioClassification":
-        """As of any module; without it, copying would go through pickling and lose hooks and adapters."""
+        """Copy like any module. Without this method, copying would use pickling and lose hooks and adapters."""
         copied = self.__class__.__new__(self.__class__)
         memo[id(self)] = copied
         copied.__dict__ = copy.deepcopy(self.__dict__, memo)
         return copied
 
     def freeze_feature_encoder(self) -> None:
-        """Stop training the convolutional feature encoder (stated by the paper for both stages).
+        """Freeze the convolutional feature encoder, as the paper does in both stages.
 
-        A log-mel encoder has none: nothing happens.
+        Does nothing for log-mel encoders, which have none.
         """
         self.config.family.freeze_feature_encoder(self.encoder)
 
@@ -194,16 +194,16 @@ class SERAlignForAudioClassification(PreTrainedModel):
         """Score utterances and their frames.
 
         Args:
-            input_values: (batch, samples), 16 kHz waveform, each utterance normalised on its own; or
-                (batch, frames, channels), what [`~SERAlignForAudioClassification.extract_features`] made of it.
-            attention_mask: (batch, samples or frames, as the input), 1 on the utterance, 0 on the padding to its
-                right; None means that nothing is padded.
+            input_values: (batch, samples), 16 kHz waveforms, each utterance normalised separately; or
+                (batch, frames, channels), the output of [`~SERAlignForAudioClassification.extract_features`].
+            attention_mask: (batch, samples) or (batch, frames), as the input; 1 for the utterance, 0 for the padding
+                on its right. None means that nothing is padded.
             labels: (batch,) class indices, or (batch, classes) label distributions.
             input_features: (batch, frames, features), log-mel frames, for Wav2Vec2-BERT instead of `input_values`.
 
         Raises:
-            ValueError: no input, the other kind of input, an utterance too short for one frame, or padding
-                on the left.
+            ValueError: the input is missing or of the wrong kind, an utterance is too short for one frame, or the
+                batch is padded on the left.
         """
         inputs = self._checked_inputs(input_values, input_features)
         frame_mask = self._frame_mask(inputs, attention_mask)
@@ -225,18 +225,18 @@ class SERAlignForAudioClassification(PreTrainedModel):
         given, other = (input_features, input_values) if self.config.takes_log_mel else (input_values, input_features)
         if given is None or other is not None:
             model_type = self.config.encoder_config.model_type
-            raise ValueError(f"a {model_type} encoder takes {self.main_input_name} and nothing else as audio")
+            raise ValueError(f"a {model_type} encoder takes only {self.main_input_name} as audio input")
         return given.to(self.dtype)
 
     def _frame_mask(self, inputs: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """(batch, frames) mask of the encoder's frames; checks the lengths on the way."""
+        """Check the lengths and compute the (batch, frames) mask of the encoder's frames."""
         if attention_mask is None:
             lengths = torch.full((inputs.shape[0],), inputs.shape[1], device=inputs.device)
         else:
             lengths = attention_mask.sum(dim=-1).long()
         if not torch.compiler.is_compiling():
             self._check_lengths(lengths, attention_mask, 1 if inputs.ndim == 3 else self.config.receptive_field)
-        if inputs.ndim == 3:  # log-mel frames, or what the convolutions have made
+        if inputs.ndim == 3:  # log-mel frames, or the output of the convolutions
             return make_length_mask(lengths, inputs.shape[1])
         family, encoder_config = self.config.family, self.config.encoder_config
         num_frames = family.count_frames(encoder_config, inputs.shape[1])
@@ -244,7 +244,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
 
     def _check_lengths(self, lengths: Tensor, attention_mask: Tensor | None, needed: int) -> None:
         if lengths.numel() == 0:
-            raise ValueError("the batch holds no utterance; give at least one")
+            raise ValueError("the batch is empty; it needs at least one utterance")
         shortest, index = (value.item() for value in lengths.min(dim=0))
         if shortest < needed:
             given = f"{shortest} {self.config.family.frame_unit}; at least {needed} is needed"
@@ -253,7 +253,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
                     f"{shortest} samples ({shortest / SAMPLING_RATE:.4f} s at 16 kHz); one frame needs at least "
                     f"{needed} ({needed / SAMPLING_RATE:.4f} s)"
                 )
-            raise ValueError(f"utterance {index} of the batch has {given}: leave it out or pad it")
+            raise ValueError(f"utterance {index} of the batch has {given}: remove it or pad it")
         if attention_mask is not None and not bool(attention_mask[:, 0].all()):
             raise ValueError("attention_mask is 0 at the first position: pad on the right (padding_side='right')")
 
@@ -271,7 +271,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
             and encoder_config.mask_time_prob > 0
             and frame_mask.shape[1] < encoder_config.mask_time_length
         ):
-            # SpecAugment refuses batches shorter than one of its spans: mask no time step there.
+            # SpecAugment fails on batches shorter than one of its spans: mask no time steps in them.
             arguments["mask_time_indices"] = torch.zeros_like(frame_mask)
         frames = self.encoder(**arguments).last_hidden_state
         return frames.masked_fill(~frame_mask.unsqueeze(-1), 0.0)
@@ -283,16 +283,16 @@ class SERAlignForAudioClassification(PreTrainedModel):
 
     @torch.no_grad()
     def extract_features(self, input_values: Tensor) -> Tensor:
-        """What the convolutional feature encoder makes of one utterance: (1, samples) to (1, frames, channels).
+        """Run the convolutional feature encoder on one utterance: (1, samples) to (1, frames, channels).
 
-        It stays as it is while that encoder is frozen, so that training can keep it.
+        The output does not change while that encoder is frozen, so training can cache it.
         """
         return self.encoder.feature_extractor(input_values.to(self.dtype)).transpose(1, 2)
 
     def _losses(
         self, pooled: Pooled, logits: Tensor, frame_logits: Tensor, frame_mask: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
-        """The parts that are switched on, and `loss`, their weighted sum."""
+        """Compute the enabled losses, and `loss`, their weighted sum."""
         config = self.config
         weighted = {"ce_loss": (1.0, F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing))}
         if pooled.cls_output is not None and config.eal_weight > 0:
@@ -314,8 +314,8 @@ def rebuild(
     trained: list[str],
     training: bool,
 ) -> SERAlignForAudioClassification:
-    """The model that was pickled."""
-    with torch.random.fork_rng():  # its first weights are replaced: nothing may be drawn for them
+    """Rebuild a pickled model."""
+    with torch.random.fork_rng():  # its initial weights are replaced, so they must not advance the random state
         model = cls(config)
     model.load_state_dict(weights, assign=True)
     for name, parameter in model.named_parameters():

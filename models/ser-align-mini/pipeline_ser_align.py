@@ -1,11 +1,11 @@
-"""pipeline("speech-emotion-recognition"): the emotion of a recording, and when it changes.
+"""pipeline("speech-emotion-recognition"): recognizes the emotions in a recording and when they occur.
 
     recognize = pipeline("speech-emotion-recognition", "models/ser-align-mini", trust_remote_code=True)
     recognize("call.wav")                        # [{"label": ..., "score": ...}, ...], best first
     recognize("call.wav", return_timeline=True)  # {"scores": [...], "timeline": [{"start": ..., "end": ..., ...}]}
 
-Recordings may have any format, rate and length. WAV, FLAC, OGG and MP3 need no ffmpeg, and memory does not grow with
-the recording.
+Recordings can have any format, sampling rate and length. WAV, FLAC, OGG and MP3 do not need ffmpeg, and memory use does
+not grow with the length of a recording.
 
 Part of the model code on the Hugging Face Hub; requires only torch, transformers, soundfile and soxr.
 """
@@ -27,7 +27,7 @@ try:
     from .speech_ser_align import SHORTEST_PHRASE, cut_phrases, cut_windows, trim
     from .timeline_ser_align import build_timeline
 except ImportError:
-    if __package__:  # inside a package the relative import must work: do not hide its error
+    if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
     from speech_ser_align import SHORTEST_PHRASE, cut_phrases, cut_windows, trim
@@ -41,7 +41,7 @@ MIN_DURATION = 0.3  # seconds; ours
 BATCH_SIZE = 16
 POOL = 4  # batches that are read ahead and sorted by duration, to keep padding small
 PEAK_SAMPLES = SAMPLING_RATE // 100  # one point of the outline
-# The parameters of a call, by the method that takes them.
+# The parameters of a call, grouped by the method that takes them.
 PREPROCESS_PARAMETERS = ("return_timeline", "return_frames", "return_outline", "channel", "pause", "window", "on_error")
 POSTPROCESS_PARAMETERS = ("return_timeline", "return_frames", "return_outline", "top_k", "smoothing", "min_duration")
 PARAMETERS = tuple(dict.fromkeys(PREPROCESS_PARAMETERS + POSTPROCESS_PARAMETERS))
@@ -49,36 +49,36 @@ SECONDS = ("pause", "window", "smoothing", "min_duration")
 
 
 class SpeechEmotionRecognitionPipeline(ChunkPipeline):
-    """Scores of a recording, and its emotion timeline.
+    """Scores recordings and computes their emotion timelines.
 
-    The model was trained on utterances, so each phrase, the speech between two pauses, is scored as an utterance. A
-    phrase longer than `window` is covered by windows that overlap by half and are cross-faded. A recording of up to 15
-    seconds is also scored as one utterance, which gives its scores; the scores of a longer one are the mean over its
-    phrases, weighted by duration.
+    The model was trained on utterances, so each phrase (the speech between two pauses) is scored as an utterance. A
+    phrase longer than `window` is split into windows that overlap by half and are cross-faded. A recording of up to 15
+    seconds is also scored as one utterance, which gives its scores; the scores of a longer recording are the mean over
+    its phrases, weighted by duration.
 
-    Args of a call:
+    Call arguments:
         inputs: a recording as [`read_blocks`] takes it (path, bytes, file, waveform, dict), or a list of them.
-        return_timeline: also return when; see [`build_timeline`].
-        return_frames: also return the piece that decided, with the weight of each frame: the whole recording if it
+        return_timeline: also return the emotion timeline; see [`build_timeline`].
+        return_frames: also return the most influential piece with the weight of each frame: the whole recording if it
             was scored as one utterance, otherwise the window with the largest product of top score and duration.
-        return_outline: also return the largest magnitude of every 10 ms, for drawing the waveform.
+        return_outline: also return the peak magnitude of every 10 ms, for plotting the waveform.
         top_k: number of labels in the scores; None returns all.
-        channel: the channel to take, counted from 0; None averages all channels.
-        pause: seconds of silence that end a phrase.
-        window: seconds of the windows that cover a longer phrase.
-        smoothing: seconds; width of the Hann window that averages the timeline's probabilities. 0 disables it.
-        min_duration: seconds; shorter segments of the timeline join their neighbour, or are dropped.
-        on_error: "raise" stops at a recording that cannot be read; "return" puts the exception in its place.
-        batch_size: phrases, of any recording, that are scored together. Changes the speed, not the scores; the default
-            is 1 for a waveform encoder on a CPU, otherwise 16.
+        channel: the channel to read, counted from 0; None averages all channels.
+        pause: duration in seconds of a silence that ends a phrase.
+        window: duration in seconds of the windows that a longer phrase is split into.
+        smoothing: width in seconds of the Hann window that smooths the timeline's probabilities; 0 disables it.
+        min_duration: shortest segment of the timeline in seconds; shorter ones are merged with a neighbour or dropped.
+        on_error: "raise" stops at a recording that cannot be read; "return" returns the exception in its place.
+        batch_size: number of phrases, from any recordings, scored together. Changes the speed, not the scores; the
+            default is 1 for a waveform encoder on a CPU, otherwise 16.
 
     Returns:
-        a list of {label, score}, best first. With one of the `return_` parameters a dict of `scores` and `duration`
-        (seconds), and of what was asked for: `timeline`; `frames`, a dict of `label`, `start` and `end` (seconds),
+        a list of {label, score}, best first. With any of the `return_` arguments, a dict with `scores`, `duration`
+        (seconds), and what was requested: `timeline`; `frames`, a dict with `label`, `start` and `end` (seconds),
         `waveform` (samples,), `weights` (frames,) and `frame_seconds`; `outline` (points,).
 
     Raises:
-        ValueError: a recording cannot be read or holds no speech, or a parameter is out of range.
+        ValueError: a recording cannot be read or contains no speech, or an argument is out of range.
     """
 
     _load_feature_extractor = True  # type: ignore[assignment]
@@ -89,7 +89,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self._batch_size is None:
-            # On a CPU the convolutions over the waveform of one phrase keep all cores busy.
+            # On a CPU, the convolutions over the waveform of one phrase keep all cores busy.
             is_busy = self.device.type == "cpu" and not self.model.config.takes_log_mel
             self._batch_size = 1 if is_busy else BATCH_SIZE
 
@@ -98,7 +98,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         for name, value in given.items():
             if name not in PARAMETERS:
-                raise ValueError(f"{name} is not a parameter; valid are {', '.join(PARAMETERS)}")
+                raise ValueError(f"{name} is not a parameter; valid parameters are {', '.join(PARAMETERS)}")
             smallest = 2 * SHORTEST_PHRASE if name == "window" else 0
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if name in SECONDS and not (is_number and smallest <= value <= 60):
@@ -112,16 +112,16 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         )
 
     def set_parameters(self, **given: Any) -> None:
-        """Set defaults for the parameters of a call. Raises ValueError."""
+        """Set defaults for the call arguments. Raises ValueError if one is not valid."""
         preprocess, _, postprocess = self._sanitize_parameters(**given)
         self._preprocess_params |= preprocess
         self._postprocess_params |= postprocess
 
     def score_waveforms(self, waveforms: list[np.ndarray]) -> dict[str, torch.Tensor]:
-        """Run the model on waveforms as they are, without looking for speech.
+        """Run the model on complete waveforms, without speech detection.
 
         Args:
-            waveforms: 16 kHz, each (samples,); they are padded to one batch.
+            waveforms: 16 kHz, each (samples,); they are padded into one batch.
 
         Returns:
             on the CPU: `probabilities` (batch, classes), `frame_logits` (batch, frames, classes), and `frame_weights`
@@ -145,7 +145,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
     ) -> Iterator[Any]:
-        """Yield answers in the order of the recordings; a thread reads ahead while the model computes."""
+        """Yield results in the order of the recordings; a thread reads ahead while the model computes."""
         pieces = self._read_pieces(inputs, **preprocess_params)
         outputs: list[dict[str, Any]] = []
         deciding: dict[str, Any] = {}
@@ -164,7 +164,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
     def _read_pieces(
         self, recordings: Iterable[Any], on_error: str = "raise", **options: Any
     ) -> Iterator[dict[str, Any]]:
-        """Yield the pieces of each recording in turn; with `on_error="return"` an `error` may end them."""
+        """Yield the pieces of each recording in turn; with `on_error="return"`, the last one may be an `error`."""
         for recording in recordings:
             try:
                 yield from self.preprocess(recording, **options)
@@ -174,9 +174,9 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                 yield {"error": error, "is_last": True}
 
     def _score_pieces(self, pool: list[dict[str, Any]], batch_size: int) -> list[dict[str, Any]]:
-        """Add `probabilities` to each piece, and `frame_weights` if it kept its waveform; the order stays.
+        """Add `probabilities` to each piece, and `frame_weights` if it kept its waveform; the order does not change.
 
-        Batches hold pieces of similar duration.
+        Batches contain pieces of similar duration.
         """
         by_duration = sorted((piece for piece in pool if "inputs" in piece), key=lambda piece: piece["duration"])
         for start in range(0, len(by_duration), batch_size):
@@ -199,12 +199,12 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         pause: float = PAUSE,
         window: float = WINDOW,
     ) -> Iterator[dict[str, Any]]:
-        """Yield the whole recording if it is an utterance, and its phrases if they are needed, each with its `inputs`.
+        """Yield the whole recording if it is one utterance, and its phrases if needed, each with its `inputs`.
 
         Raises:
-            ValueError: the recording cannot be read, or holds no speech.
+            ValueError: the recording cannot be read, or contains no speech.
         """
-        heard = [0]  # samples so far; all of them once the last piece comes
+        heard = [0]  # samples read so far; the total once the last piece is yielded
         peaks: list[np.ndarray] = []
         blocks = _count_samples(read_blocks(recording, channel), heard)
         if return_outline:
@@ -212,7 +212,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         pieces = cut_recording(blocks, return_timeline, pause, window, self.model.config.trim_db)
         piece = next(pieces, None)
         if piece is None:
-            raise ValueError(f"{describe_recording(recording)} holds no speech: it is empty or silent")
+            raise ValueError(f"{describe_recording(recording)} contains no speech: it is empty or silent")
         while piece is not None:
             following = next(pieces, None)
             waveform = piece["waveform"] if return_frames else piece.pop("waveform")
@@ -245,7 +245,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         smoothing: float = 0.0,
         min_duration: float = MIN_DURATION,
     ) -> list[dict[str, Any]] | dict[str, Any]:
-        """The answer to one recording, from the outputs of all its pieces."""
+        """Build the result for one recording from the outputs of all its pieces."""
         probabilities = np.stack([output["probabilities"] for output in outputs])
         starts, ends, phrase = (np.array([output[name] for output in outputs]) for name in ("start", "end", "phrase"))
         labels = [self.model.config.id2label[index] for index in range(probabilities.shape[1])]
@@ -286,9 +286,9 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
 
 
 def pad_batch(inputs: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Pad the inputs of several pieces, each (samples,) or (frames, features), to one batch with zeros on the right.
+    """Zero-pad the inputs of several pieces, each (samples,) or (frames, features), on the right into one batch.
 
-    A batch without padding has no attention mask: the model is faster without one.
+    A batch without padding has no attention mask, because the model is faster without one.
     """
     batch = {name: pad_sequence([each[name] for each in inputs], batch_first=True) for name in inputs[0]}
     if bool(batch["attention_mask"].all()):
@@ -301,7 +301,7 @@ def _take(pieces: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 
 
 def _choose_deciding(best: dict[str, Any], piece: dict[str, Any]) -> dict[str, Any]:
-    """The piece that weighs more in the scores; the other one drops its frames, so that memory stays constant."""
+    """Return the more influential piece; the other one drops its frames, so that memory use stays constant."""
     chosen, other = (piece, best) if not best or _measure_weight(piece) > _measure_weight(best) else (best, piece)
     for name in ("waveform", "frame_weights"):
         other.pop(name, None)
@@ -315,14 +315,14 @@ def _measure_weight(piece: dict[str, Any]) -> float:
 
 
 def _count_samples(blocks: Iterator[np.ndarray], heard: list[int]) -> Iterator[np.ndarray]:
-    """Pass blocks on and add their lengths to `heard[0]`."""
+    """Pass blocks through and add their lengths to `heard[0]`."""
     for block in blocks:
         heard[0] += len(block)
         yield block
 
 
 def collect_peaks(blocks: Iterator[np.ndarray], peaks: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Pass blocks on and append the largest magnitude of every 10 ms to `peaks`."""
+    """Pass blocks through and append the largest magnitude of every 10 ms to `peaks`."""
     rest = np.zeros(0, np.float32)
     for block in blocks:
         magnitudes = np.concatenate([rest, np.abs(block)])
@@ -347,11 +347,11 @@ def cut_recording(
         blocks: 16 kHz mono, each (samples,).
         with_phrases: also yield the phrases of a recording that is short enough to be one utterance.
         pause, window: as in a call of the pipeline.
-        trim_db: trim the utterance at this level below its peak.
+        trim_db: threshold for trimming the utterance, in dB below its peak.
 
     Yields:
-        dicts of `waveform`, its `start` and `end` in samples, and the number of its `phrase`. Phrase -1, the first, is
-        the whole recording as one utterance; there is none in a silent or a longer one.
+        dicts with `waveform`, its `start` and `end` in samples, and the number of its `phrase`. Phrase -1 comes first
+        and is the whole recording as one utterance; silent and longer recordings have none.
     """
     held, seconds = [], 0.0
     for block in blocks:

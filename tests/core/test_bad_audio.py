@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 RATE = 16000
 VOICE = generate_buzzes()["180 Hz"]
-NO_SPEECH = "holds no speech: it is empty or silent"
+NO_SPEECH = "contains no speech: it is empty or silent"
 
 
 def write(path, samples, rate=RATE, subtype=None):
@@ -80,12 +80,12 @@ REFUSED = {
     ),
     "headerless.raw": (lambda path: path.write_bytes(bytes(99)), "cannot be read as audio"),
     "six days.flac": (write_flac_of_six_days, "is damaged"),
-    "nan.wav": (lambda path: write(path, [0.1, np.nan] * RATE, subtype="FLOAT"), "holds samples that are not finite"),
+    "nan.wav": (lambda path: write(path, [0.1, np.nan] * RATE, subtype="FLOAT"), "samples that are not finite"),
     "inf.wav": (lambda path: write(path, [0.1, -np.inf] * RATE, subtype="DOUBLE"), "samples that are not finite"),
-    "huge.wav": (lambda path: write(path, [0.1, -1e30] * RATE, subtype="FLOAT"), "holds samples of 1e+30; valid are"),
+    "huge.wav": (lambda path: write(path, [0.1, -1e30] * RATE, subtype="FLOAT"), "contains a sample of 1e+30, but"),
     "0 Hz.wav": (lambda path: write_header(path, rate=0), "cannot be read as audio"),
-    "1 Hz.wav": (lambda path: write_header(path, rate=1), "has a sample rate of 1 Hz; valid are 4000 to 400000 Hz"),
-    "2147483647 Hz.wav": (lambda path: write_header(path, rate=2**31 - 1), "has a sample rate of 2147483647 Hz"),
+    "1 Hz.wav": (lambda path: write_header(path, rate=1), "of 1 Hz, outside the valid range of 4000 to 400000 Hz"),
+    "2147483647 Hz.wav": (lambda path: write_header(path, rate=2**31 - 1), "has a sampling rate of 2147483647 Hz"),
     "4294967295 Hz.wav": (lambda path: write_header(path, rate=2**32 - 1), "cannot be read as audio"),
     "folder.wav": (lambda path: path.mkdir(), "is not a file"),
     "broken link.wav": (lambda path: path.symlink_to("nowhere"), "no such audio file"),
@@ -143,19 +143,19 @@ def test_what_is_no_audio_is_one_line_that_names_it_for_inference_and_for_traini
 def test_a_header_alone_holds_no_audio(tmp_path):
     write(tmp_path / "header.wav", [])
     assert len(blocks_of(tmp_path / "header.wav")) == 0
-    with pytest.raises(InputError, match="holds no audio \\(0 samples\\); remove it or record it again"):
+    with pytest.raises(InputError, match="contains no audio \\(0 samples\\); remove it or record it again"):
         read_audio(tmp_path / "header.wav")
 
 
 @pytest.mark.parametrize("rate", [0, 1, 2**31])
 def test_the_rate_of_an_array_is_checked_as_that_of_a_file(rate):
-    with pytest.raises(ValueError, match=r"sampling_rate in Hz|sample rate of"):
+    with pytest.raises(ValueError, match=r"sampling_rate in Hz|sampling rate of"):
         blocks_of({"array": VOICE, "sampling_rate": rate})
 
 
 @pytest.mark.parametrize(
     ("at", "value", "message"),
-    [(24, 2**31 - 1, "has a sample rate of 2147483647 Hz"), (34, 64, "has 64-bit samples"), (22, 0, "bad # of")],
+    [(24, 2**31 - 1, "has a sampling rate of 2147483647 Hz"), (34, 64, "has 64-bit samples"), (22, 0, "bad # of")],
 )
 def test_the_header_of_a_stream_is_checked_as_that_of_a_file(tmp_path, at, value, message):
     write(tmp_path / "a.wav", VOICE)

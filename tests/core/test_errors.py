@@ -35,7 +35,7 @@ def small_files():
 def test_a_full_disk_is_one_line(small_files, tmp_path, write):
     with pytest.raises(InputError, match="could not be written") as error, writing(tmp_path / "file"):
         write(tmp_path / "file")
-    assert "make room on the disk" in str(error.value) and "\n" not in str(error.value)
+    assert "free up disk space" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_missing_folder_is_one_line(tmp_path):

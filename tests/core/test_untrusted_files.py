@@ -93,7 +93,7 @@ def with_attention_code_of_the_encoder(folder, trap):
         (with_pickled_weights, "no file named model.safetensors"),
         (with_code, "has model_type 'evil'"),
         (with_an_extractor, "custom code"),
-        (with_attention_code, "attn_implementation='somebody/kernel' is code from the Hub, which is not run"),
+        (with_attention_code, "attn_implementation='somebody/kernel' refers to code on the Hub, which is never run"),
         (with_attention_code_of_the_encoder, "_attn_implementation='somebody/kernel' is code from the Hub"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_model_that_would_run_code_is_refused_in_one_line(folder, trap, capfd,
             "contains more than weights, so it was not loaded: choose an encoder with model.safetensors",
         ),
         (with_code, "custom code"),
-        (with_attention_code, "attn_implementation='somebody/kernel' is code from the Hub, which is not run"),
+        (with_attention_code, "attn_implementation='somebody/kernel' refers to code on the Hub, which is never run"),
     ],
 )
 def test_an_encoder_that_would_run_code_is_refused_in_one_line(folder, trap, capfd, hostile, message):

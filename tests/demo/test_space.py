@@ -48,7 +48,7 @@ def test_it_holds_the_page_and_the_model_alone(space):
 
 
 def test_a_folder_that_exists_is_refused(tmp_path):
-    with pytest.raises(InputError, match="already exists; give a new folder"):
+    with pytest.raises(InputError, match="already exists; choose a new folder"):
         write_space(tmp_path)
 
 

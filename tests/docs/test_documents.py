@@ -61,7 +61,7 @@ def test_the_readme_gives_the_measured_timeline():
     error = {row["method"]: 100 * float(row["error"]) for row in rows if row["condition"] == "pauses"}
     windows = [value for method, value in error.items() if "sliding" in method]
     assert len(windows) == 6
-    assert f"{error['timeline']:.0f} %, against {min(windows):.0f} % for the best of six sliding" in read_readme()
+    assert f"{error['timeline']:.0f} %, compared with {min(windows):.0f} % for the best of six sliding" in read_readme()
 
 
 # ------------------------------------------------------------------------------------------ the example recording

@@ -31,13 +31,13 @@ def test_a_wrong_choice_lists_the_valid_ones(name):
         ({"trim_db": -30.0}, "trim_db=-30.0 is not a number above 0, or None"),
         ({"pooling_num_layers": True}, "pooling_num_layers=True is not a whole number"),
         ({"pooling_num_heads": 5}, "pooling_num_heads=5 does not divide the encoder's hidden size 768"),
-        ({"frame_classifier": "separate", "fual_weight": 0}, "learns from FUAL alone"),
-        ({"id2label": {1: "sad", 2: "angry"}}, r"id2label has the indices \[1, 2\], which are not 0 to 1"),
+        ({"frame_classifier": "separate", "fual_weight": 0}, "is trained only by FUAL"),
+        ({"id2label": {1: "sad", 2: "angry"}}, r"id2label has the indices \[1, 2\]; they must be 0 to 1"),
         ({"cls_in_embedding": "concat"}, "set frame_classifier='separate'"),
         ({"freeze_feature_encoder": "yes"}, "freeze_feature_encoder='yes' is not true or false"),
         ({"encoder_config": {"model_type": "bert"}}, "model_type='bert', which is not one of wav2vec2, hubert"),
         ({"encoder_config": {"add_adapter": True}}, "add_adapter=True"),
-        ({"id2label": {0: "sad", 1: "angry"}, "num_labels": 4}, "num_labels=4 contradicts id2label, which has 2"),
+        ({"id2label": {0: "sad", 1: "angry"}, "num_labels": 4}, "num_labels=4 does not match id2label, which has 2"),
     ],
 )
 def test_a_wrong_value_says_what_is_valid(fields, message):

@@ -248,7 +248,7 @@ def test_parameters_are_checked_and_those_of_the_pipeline_are_defaults(recognize
     assert len(set_once(waveform)["scores"]) == 2
     assert len(set_once(waveform, top_k=3)["scores"]) == 3
     for silent in (np.zeros(RATE, np.float32), np.zeros(0, np.float32)):
-        with pytest.raises(ValueError, match="holds no speech: it is empty or silent"):
+        with pytest.raises(ValueError, match="contains no speech: it is empty or silent"):
             recognize(silent)
 
 

@@ -62,10 +62,10 @@ def test_words_say_what_is_clearly_different_and_nothing_else():
     }
     stretches = [{"start": 2.0, "end": 2.4, "weight": 0.2}, {"start": 0.5, "end": 1.0, "weight": 0.3}]
     assert _write_words("sad", stretches, differences) == (
-        "sad: most weight on 0.50-1.00 s, 2.00-2.40 s; compared with the rest, the voice there is "
+        "sad: highest weights at 0.50-1.00 s, 2.00-2.40 s; compared with the rest, the voice there is "
         "higher (+4.0 semitones), darker (-2.5 dB/octave)"
     )
-    assert "much like the rest" in _write_words("sad", stretches, dict.fromkeys(MEASURES))
+    assert "similar to the rest of the recording" in _write_words("sad", stretches, dict.fromkeys(MEASURES))
 
 
 def test_the_fifth_with_the_highest_weights_is_taken():
@@ -95,5 +95,5 @@ def test_stretches_hold_the_weight_of_the_pieces_that_was_scored(seconds, recogn
     assert covered[chosen].all()
     if seconds == 2:
         assert evidence["label"] == recognize(waveform)[0]["label"]
-    with pytest.raises(ValueError, match="holds no speech"):
+    with pytest.raises(ValueError, match="contains no speech"):
         explain(recognize, np.zeros(RATE, "f4"))

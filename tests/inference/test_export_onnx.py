@@ -236,7 +236,7 @@ def test_a_file_that_differs_from_pytorch_is_not_left(mini, tmp_path, monkeypatc
     bias = next(value for value in wrong.graph.initializer if value.name == "model.classifier.bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(2e-4), bias.name))
     monkeypatch.setattr(onnx_export, "_trace", lambda *_: wrong)
-    with pytest.raises(InputError, match=r"differ from PyTorch's by .*: .*model.onnx is not written"):
+    with pytest.raises(InputError, match=r"differ from PyTorch's by .*: .*model.onnx was not written"):
         onnx_export.export(mini.model, mini.extractor, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -308,21 +308,21 @@ def test_a_mistake_is_one_line(tmp_path):
 
 def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}', encoding="utf-8")
-    with pytest.raises(InputError, match=r"has model_type 'wav2vec2', valid is ser_align: give a model that train\.py"):
+    with pytest.raises(InputError, match=r"has model_type 'wav2vec2', not 'ser_align': use a model trained with"):
         load_model(str(tmp_path))
     model = tiny_model("wav2vec2-bert")
     with pytest.raises(
-        InputError, match="SeamlessM4TFeatureExtractor cannot be exported; valid are Wav2Vec2FeatureExtractor and"
+        InputError, match="SeamlessM4TFeatureExtractor cannot be exported; only Wav2Vec2FeatureExtractor and"
     ):
         WaveformModel(model, SeamlessM4TFeatureExtractor())
     monkeypatch.setattr(onnx_export, "LARGEST_BYTES", 1000)
-    with pytest.raises(InputError, match="one ONNX file holds 2 GB"):
+    with pytest.raises(InputError, match="an ONNX file holds at most 2 GB"):
         onnx_export.export(model, SERAlignFeatureExtractor(stride=2), tmp_path / "model.onnx")
 
 
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr(onnx_options, "find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(InputError, match=r"onnxscript not installed: pip install -r requirements-onnx\.txt"):
+    with pytest.raises(InputError, match=r"onnxscript, not installed here: pip install -r requirements-onnx\.txt"):
         onnx_options.read_options(["--model", "x"], "")
 
 

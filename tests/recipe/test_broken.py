@@ -39,9 +39,9 @@ BROKEN = {
 REASONS = {
     "no audio": "cannot be read as audio",
     "damaged": "is damaged",
-    "not finite": "holds samples that are not finite",
+    "not finite": "contains samples that are not finite",
     "silent": "is silent",
-    "no samples": "holds no audio (0 samples)",
+    "no samples": "contains no audio (0 samples)",
     "lost": "no such audio file",
 }
 

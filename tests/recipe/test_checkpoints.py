@@ -84,7 +84,7 @@ def test_a_full_disk_is_one_line_and_the_run_then_ends_as_if_it_had_not_been(who
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (checkpoints_in(whole)[-1] / name).stat().st_size - 1
     try:
-        with pytest.raises(InputError, match=r"checkpoint-8 could not be written \(.*\): make room on the disk"):
+        with pytest.raises(InputError, match=r"checkpoint-8 could not be written \(.*\): free up disk space"):
             trained(tmp_path, callback=Full(size))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -20,7 +20,7 @@ TINY = ["--use_cpu", "--encoder", "none", "--encoder_config", json.dumps(TINY_EN
         (["--pooling_num_heads", "5"], "stage 2 cannot be built: pooling_num_heads=5 does not divide"),
         (
             ["--frame_classifier", "separate", "--fual_weight", "0"],
-            "frame_classifier='separate' learns from FUAL alone",
+            "frame_classifier='separate' is trained only by FUAL",
         ),
         (["--cls_in_embedding", "concat"], "set frame_classifier='separate'"),
         (["--encoder_config", '{"hidden_act": "gelo"}'], "the model of stage 1 cannot be built: "),

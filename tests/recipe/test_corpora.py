@@ -55,7 +55,7 @@ def test_a_damaged_file_is_named(tmp_path):
 
 def test_audio_that_is_empty_or_not_finite_is_refused(tmp_path):
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
-    with pytest.raises(InputError, match="holds no audio"):
+    with pytest.raises(InputError, match="contains no audio"):
         read_audio(tmp_path / "empty.wav")
     soundfile.write(tmp_path / "nan.wav", np.full(1000, np.nan), 16000, subtype="FLOAT")
     with pytest.raises(InputError, match="not finite"):

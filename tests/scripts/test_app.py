@@ -37,7 +37,7 @@ def test_help_and_a_mistake_answer_in_one_line_before_the_slow_imports():
         (["--port", "99999"], "--port 99999 is not a port number; give one from 1 to 65535"),
         (
             ["--host", "203.0.113.1"],
-            "--host 203.0.113.1 --port 7860: Cannot assign requested address; give another one",
+            "--host 203.0.113.1 --port 7860: Cannot assign requested address; choose another address or port",
         ),
     ):
         found, _ = run("app.py", *argv)

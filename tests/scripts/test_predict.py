@@ -109,7 +109,7 @@ def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_
         file.write('{"file": "cut sho')  # as a kill leaves it
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
     message = predict(copies, "--output", output, "--window", "3", expect=1).stderr
-    assert "out.jsonl.parts holds the answers of a run without --window: give the same options again" in message
+    assert "out.jsonl.parts contains the results of a run without --window: use the same options again" in message
     predict(copies, "--output", output, "--device", "cpu", launcher=launcher)
     records = lines_of(output)
     assert [os.path.basename(record["file"]) for record in records] == sorted(f"{n}.flac" for n in range(200))
@@ -117,9 +117,7 @@ def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_
         assert record["scores"] == pytest.approx(answers[1]["b.flac"]["scores"], abs=2e-6)
     assert [json.dumps(record) for record in records if json.dumps(record) in before]  # kept, not answered again
     assert not part.parent.exists()
-    assert (
-        "already exists: give another name, or add --overwrite" in predict(copies, "--output", output, expect=1).stderr
-    )
+    assert "exists: choose another name, or add --overwrite" in predict(copies, "--output", output, expect=1).stderr
 
 
 def test_a_stream_gives_one_line_a_second(folder):
@@ -164,7 +162,7 @@ def test_channels_plot_and_explanation(folder, tmp_path):
         assert (tmp_path / "plots" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         start, end, label = (tmp_path / "tracks" / f"{name}.txt").read_text().split("\n")[0].split("\t")
         assert 0 <= float(start) < float(end) <= 2.0 and label
-    assert run.stdout.count("most weight on") == 2
+    assert run.stdout.count("highest weights at") == 2
     mix = predict(stereo).stdout
     assert mix.splitlines()[0] not in run.stdout
 
@@ -173,14 +171,14 @@ def test_channels_plot_and_explanation(folder, tmp_path):
     "argv, message",
     [
         (["nothing.wav"], "nothing.wav: no such file or folder"),
-        (["docs"], "docs holds no audio files"),
+        (["docs"], "docs contains no audio files"),
         (["README.md", "--model", "docs"], "--model docs is neither a folder"),
         (["README.md", "--window", "0"], "--window=0.0 is not a number of seconds from 0.2 to 60"),
-        (["README.md", "--output", "x"], "--output x has no known suffix"),
+        (["README.md", "--output", "x"], "--output x has an unknown suffix"),
         (["README.md", "LICENSE", "--output", "x.vtt"], "is one file, but there are 2 recordings"),
-        (["README.md", "--output", "README.md/x.csv"], "is not a folder that you may write to"),
+        (["README.md", "--output", "README.md/x.csv"], "is not a writable folder"),
         (["README.md", "LICENSE", "--plot", "x.png"], "--plot x.png is one file, but there are 2 recordings"),
-        (["README.md", "--plot", "x.gif"], "--plot x.gif has no known suffix"),
+        (["README.md", "--plot", "x.gif"], "--plot x.gif has an unknown suffix"),
         (["README.md", "--batch_size", "0"], "--batch_size 0 is not"),
         (["README.md", "--device", "moon"], "--device moon cannot be used"),
     ],
@@ -296,8 +294,8 @@ def test_the_format_comes_from_the_name_or_the_option():
         "csv", "textgrid", "webvtt",
     ]  # fmt: skip
     for case, message in {
-        ("a.csv", "webvtt", 1): "is the name of a csv file, but --format is webvtt",
-        ("a", "csv", 1): "is not a name for --format csv: end it in .csv",
+        ("a.csv", "webvtt", 1): "is a csv file, but --format is webvtt",
+        ("a", "csv", 1): "does not fit --format csv: use a name ending in .csv",
     }.items():
         with pytest.raises(InputError, match=message):
             choose_format(*case)
