@@ -152,7 +152,7 @@ def score_methods(
     """`count_errors` of each method, followed by the seconds of audio that it encodes.
 
     Args:
-        windows: lengths of the sliding windows in seconds, each a method of its own.
+        windows: lengths of the sliding windows in seconds; each is a separate method.
     """
     methods = Methods(recognize, recording)
     functions: dict[str, Callable[[], np.ndarray]] = {
@@ -173,7 +173,7 @@ def score_methods(
 
 @contextmanager
 def count_encoded_frames(recognize: SpeechEmotionRecognitionPipeline) -> Iterator[list[int]]:
-    """Count the frames that the encoder processes inside the block; yields a list that holds the count."""
+    """Count the frames that the encoder processes inside the block; yields a list that contains the count."""
     count = [0]
 
     def add(module: Any, inputs: Any, output: Any) -> None:

@@ -157,7 +157,7 @@ def run_study(workers: int) -> None:
 
 
 def write_report(outcomes: list[dict[str, str]], looked_at: dict[str, str], **more: Any) -> None:
-    """Write the results; `looked_at` holds the review of each survivor, written by hand."""
+    """Write the results; `looked_at` contains the review of each survivor, written by hand."""
 
     def share(file: str) -> str:
         found = [one["outcome"] for one in outcomes if file in ("", one["file"])]

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 OUTPUT = RELIABILITY / "page_load.json"
 BEHAVIOURS = ("short",) * 6 + ("slow", "hangs up", "leaves", "large")  # of every ten visitors
 TOO_LARGE = 31_000_000  # bytes
-PATIENCE = 180.0  # seconds until a request counts as unanswered
+PATIENCE = 180.0  # seconds until a request is counted as unanswered
 PAUSE = 2.0  # seconds between a visitor's answer and the next recording
 ANSWERED_IN = re.compile(r"answered in [\d.]+")
 

@@ -68,7 +68,7 @@ def load_corpus(
     if csv is not None:
         return folder.load_csv(csv, data_dir or Path(csv).parent, allow_outside)
     if data_dir is None:
-        what = "a name on the Hub or a folder" if corpus == "hub" else "the directory that holds it"
+        what = "a name on the Hub or a folder" if corpus == "hub" else "the directory that contains it"
         raise InputError(f"--corpus {corpus} needs --data_dir, {what}")
     if corpus == "folder":
         return folder.load(data_dir, allow_outside)

@@ -91,10 +91,10 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Read the directory that holds AudioWAV; `intensity` is low, medium, high or unspecified.
+    """Read the directory that contains AudioWAV; `intensity` is low, medium, high or unspecified.
 
     Raises:
-        InputError: the directory holds no CREMA-D audio, or git-lfs pointers instead of it, a table cannot be read,
+        InputError: the directory contains no CREMA-D audio, or git-lfs pointers instead of it, a table cannot be read,
             or utterances are missing and `partial` is not set.
     """
     root = _root(Path(data_dir))
@@ -127,8 +127,8 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
 
 def _no_audio(data_dir: str | Path) -> InputError:
     return InputError(
-        f"{data_dir} holds no CREMA-D audio; looked for files such as AudioWAV/1001_DFA_ANG_XX.wav: "
-        "give the directory that holds AudioWAV"
+        f"{data_dir} contains no CREMA-D audio; looked for files such as AudioWAV/1001_DFA_ANG_XX.wav: "
+        "give the directory that contains AudioWAV"
     )
 
 

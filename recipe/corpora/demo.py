@@ -55,7 +55,7 @@ def load(data_dir: str | Path) -> Dataset:
     directory = Path(data_dir)
     version = directory / VERSION_FILE
     if directory.is_dir() and any(directory.iterdir()) and not version.is_file():
-        raise InputError(f"{data_dir} holds files that are not the demo corpus; give an empty or new directory")
+        raise InputError(f"{data_dir} contains files that are not the demo corpus; give an empty or new directory")
     if not version.is_file() or version.read_text() != VERSION:
         generate(directory)
     rows = []

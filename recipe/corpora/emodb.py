@@ -60,10 +60,10 @@ NAME = re.compile(rf"({'|'.join(GENDERS)})({'|'.join(SENTENCES)})([{''.join(EMOT
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Read the directory that holds wav/, or wav/ itself.
+    """Read the directory that contains wav/, or wav/ itself.
 
     Raises:
-        InputError: the directory is missing or holds no EmoDB file, or utterances are missing and `partial` is not
+        InputError: the directory is missing or contains no EmoDB file, or utterances are missing and `partial` is not
             set.
     """
     rows: dict[str, dict] = {}
@@ -83,8 +83,8 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
         rows.setdefault(path.stem, row)
     if not rows:
         raise InputError(
-            f"{data_dir} holds no EmoDB speech; looked for files such as wav/03a01Wa.wav below it: "
-            "give the directory that holds wav/"
+            f"{data_dir} contains no EmoDB speech; looked for files such as wav/03a01Wa.wav below it: "
+            "give the directory that contains wav/"
         )
     report_differences("EmoDB", data_dir, _differences(list(rows.values())), partial)
     return make_rows(list(rows.values()), LABELS)

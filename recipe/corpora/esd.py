@@ -51,10 +51,10 @@ NOT_ENGLISH = re.compile("[\u3400-\u9fff\ue000-\uf8ff\ufffd]")
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Read the directory that holds 0001 to 0020, or one above it.
+    """Read the directory that contains 0001 to 0020, or one above it.
 
     Raises:
-        InputError: the directory is missing or holds no ESD file, or utterances or transcripts are missing and
+        InputError: the directory is missing or contains no ESD file, or utterances or transcripts are missing and
             `partial` is not set.
     """
     rows: dict[str, dict] = {}
@@ -83,8 +83,8 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
         rows[path.stem] = row
     if not rows:
         raise InputError(
-            f"{data_dir} holds no ESD speech; looked for files such as 0001/Angry/0001_000351.wav below it: "
-            "give the directory that holds 0001 to 0020"
+            f"{data_dir} contains no ESD speech; looked for files such as 0001/Angry/0001_000351.wav below it: "
+            "give the directory that contains 0001 to 0020"
         )
     lost = [f"{path.stem}/{path.name} is missing" for path in transcripts if not path.is_file()]
     report_differences("ESD", data_dir, lost + _differences(list(rows.values())), partial)

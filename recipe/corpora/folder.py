@@ -30,12 +30,12 @@ def load(data_dir: str | Path, allow_outside: bool = False) -> Dataset:
     """Read a directory with one folder for each label.
 
     Raises:
-        InputError: the directory is missing, holds audio in fewer than two folders, or links to audio elsewhere
+        InputError: the directory is missing, contains audio in fewer than two folders, or links to audio elsewhere
             and `allow_outside` is not set.
     """
     root = Path(data_dir)
     if not root.is_dir():
-        raise InputError(f"{data_dir} is not a directory; give one that holds a folder of audio for each label")
+        raise InputError(f"{data_dir} is not a directory; give one that contains one folder of audio per label")
     rows = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for path in find_audio_files(folder, AUDIO_SUFFIXES):
@@ -99,7 +99,9 @@ def _make_rows(rows: list[dict], source: str) -> Dataset:
     labels = sorted({row["label"] for row in rows})
     if len(labels) < 2:
         found = f"only the label {labels[0]!r}" if labels else "no audio"
-        raise InputError(f"{source} holds {found}; at least two labels are needed, with a folder of audio for each")
+        raise InputError(
+            f"{source} contains {found}; at least two labels are needed, with one folder of audio per label"
+        )
     if "speaker" not in rows[0]:
         warn(
             f"{source} names no speakers. The same voice can be in the training and the test data, so scores may be "

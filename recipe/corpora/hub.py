@@ -1,8 +1,8 @@
 """Any dataset on the Hugging Face Hub or on disk, given the names of its audio, label and speaker columns.
 
 Give a Hub name (`owner/name`), a directory written by `save_to_disk`, or a directory of parquet or CSV files. The
-audio column holds encoded audio (the Audio feature, or bytes) or file paths, absolute or relative to the directory.
-The label column holds class names, as ClassLabel, words or numbers. Audio embedded in the dataset is written once,
+audio column contains encoded audio (the Audio feature, or bytes) or file paths, absolute or relative to the directory.
+The label column contains class names, as ClassLabel, words or numbers. Audio embedded in the dataset is written once,
 without re-encoding, to `CACHE_DIR/audio/`; each file is named by the SHA-256 of its content. Rows without a label
 (empty or -1) are dropped.
 
@@ -101,11 +101,10 @@ def load(
         streaming: read the rows one by one and store only the audio, instead of downloading the whole dataset first.
             A dataset written by `save_to_disk` is on disk already and is not streamed.
         limit: read at most this many rows of each part, from its beginning.
-        allow_outside: rows may name audio anywhere on this machine or on a server, not only in the dataset or beside
-            it.
+        allow_outside: accept audio anywhere on this machine or on a server, not only in the dataset and its directory.
 
     Raises:
-        InputError: the dataset cannot be opened or read, a column is missing, a row holds no audio or names audio
+        InputError: the dataset cannot be opened or read, a column is missing, a row contains no audio or names audio
             outside while `allow_outside` is not set, or there are fewer than two labels.
     """
     if limit is not None and limit < 1:
@@ -268,7 +267,7 @@ def _audio_path(part: _Part, value: Any, where: str) -> str:
         value = {"path" if isinstance(value, str) else "bytes": value}
     if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
         raise InputError(
-            f"{where}: column {part.audio_column!r} holds neither encoded audio nor a path; choose another column"
+            f"{where}: column {part.audio_column!r} contains neither encoded audio nor a path; choose another column"
         )
     path, content = value.get("path") or "", value.get("bytes")
     if content is None and "://" in path:  # in an archive or on a server
@@ -287,7 +286,7 @@ def _audio_path(part: _Part, value: Any, where: str) -> str:
 
 
 def _directories(part: _Part) -> list[Path]:
-    """Where a row may name a file: beside the dataset, or in the caches of the library."""
+    """The directories in which a row may name a file: that of the dataset, or the caches of the library."""
     fetched = [Path(HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
     return [Path(part.source), *fetched] if Path(part.source).is_dir() else fetched
 

@@ -86,10 +86,10 @@ TRANSCRIPT_LINE = re.compile(r"(\S+)\s*\[[^\]]*\]:\s*(.*)")
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Read the directory that holds Session1 to Session5; `speaker` is session and gender, such as 1M.
+    """Read the directory that contains Session1 to Session5; `speaker` is session and gender, such as 1M.
 
     Raises:
-        InputError: the directory holds no IEMOCAP labels, a label line cannot be read, or utterances are missing
+        InputError: the directory contains no IEMOCAP labels, a label line cannot be read, or utterances are missing
             and `partial` is not set.
     """
     root = _root(Path(data_dir))
@@ -109,13 +109,13 @@ def _root(data_dir: Path) -> Path:
         if _label_files(root):
             return root
     raise InputError(
-        f"{data_dir} holds no IEMOCAP labels; looked for Session*/dialog/EmoEvaluation/Ses*.txt: "
-        "give the directory that holds Session1 to Session5"
+        f"{data_dir} contains no IEMOCAP labels; looked for Session*/dialog/EmoEvaluation/Ses*.txt: "
+        "give the directory that contains Session1 to Session5"
     )
 
 
 def _label_files(root: Path) -> list[Path]:
-    """One for each dialogue. The folders beside them hold the same judgements annotator by annotator."""
+    """The label files, one per dialogue. The subfolders next to them contain the same labels for each annotator."""
     return sorted(root.glob("Session[1-5]/dialog/EmoEvaluation/Ses*.txt"))
 
 

@@ -72,7 +72,7 @@ AUDIO = (".wav", ".flac", ".mp3")
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Read the directory that holds the three label files and the three folders of clips.
+    """Read the directory that contains the three label files and the three folders of clips.
 
     `id` looks like train_dia0_utt3 (each part numbers its dialogues from 0), `session` is season and episode, such as
     8-21, and `official_split` is train, validation or test.
@@ -110,7 +110,7 @@ def _find(root: Path, name: str) -> Path:
         if found:
             return found[0]
     raise InputError(
-        f"{root} holds no {name}; give the directory that holds train_sent_emo.csv, dev_sent_emo.csv, "
+        f"{root} contains no {name}; give the directory that contains train_sent_emo.csv, dev_sent_emo.csv, "
         "test_sent_emo.csv, train_splits, dev_splits_complete and output_repeated_splits_test"
     )
 
@@ -160,7 +160,7 @@ def _describe_missing_audio(root: Path, folder: Path) -> str:
     if not find_audio_files(folder, (".mp4",)):
         return f"{folder} is empty; unpack the archive of its clips there"
     return (
-        f"{folder} holds videos only, which cannot be read here; extract their audio once: "
+        f"{folder} contains videos only, which cannot be read here; extract their audio once: "
         f"find {shlex.quote(str(root))} -name 'dia*_utt*.mp4' -exec sh -c "
         "'ffmpeg -nostdin -loglevel error -i \"$1\" -vn -ac 1 -ar 16000 \"${1%.mp4}.wav\"' sh {} ';'"
     )

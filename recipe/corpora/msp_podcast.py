@@ -1,7 +1,7 @@
 """MSP-Podcast: 264,705 speaking turns, about 409 hours (release 2.0), 10 classes, natural English from podcasts.
 
 Classes: angry, sad, happy, surprised, fearful, disgust, contempt, neutral, other, and no_agreement if no class has
-the most votes. At least five crowd annotators rated each turn. `label_distribution` holds their votes; `valence`,
+the most votes. At least five crowd annotators rated each turn. `label_distribution` contains their votes; `valence`,
 `activation` and `dominance` are their mean ratings from 1 to 7. Each release adds, removes and relabels turns (1.11:
 151,654 turns, 1.12: 207,136), so the reader does not check counts; instead, every turn in the label list must have a
 file.
@@ -74,7 +74,7 @@ VOTES_FILE = "labels_detailed.csv"
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Read the parts Train, Development and Test1 from the directory that holds Labels and Audios.
+    """Read the parts Train, Development and Test1 from the directory that contains Labels and Audios.
 
     Raises:
         InputError: the label list or the audio is missing, a line of a list cannot be read, or files of turns are
@@ -85,7 +85,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
     folder = root / "Audios" if (root / "Audios").is_dir() else root / "Audio"
     files = {path.stem: path for path in find_audio_files(folder, (".wav", ".flac"))}
     if not files:
-        raise InputError(f"{folder} holds no audio; unpack Audios there")
+        raise InputError(f"{folder} contains no audio; unpack Audios there")
     missing = [f"{folder.name}/{row['id']}.wav is missing" for row in listed if row["id"] not in files]
     report_differences("MSP-Podcast", data_dir, missing, partial)
     votes = _read_votes(table.parent / VOTES_FILE)
@@ -110,7 +110,7 @@ def _find(data_dir: Path) -> tuple[Path, Path]:
             if (root / "Labels" / name).is_file():
                 return root, root / "Labels" / name
     raise InputError(
-        f"{data_dir} holds no MSP-Podcast; looked for Labels/{CONSENSUS[0]} in it: give the directory that holds "
+        f"{data_dir} contains no MSP-Podcast; looked for Labels/{CONSENSUS[0]} in it: give the directory that contains "
         "Labels and Audios, both unpacked"
     )
 

@@ -37,10 +37,10 @@ AUDIO_ONLY = "03"
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Read the directory that holds Actor_01 to Actor_24; `intensity` is normal or strong.
+    """Read the directory that contains Actor_01 to Actor_24; `intensity` is normal or strong.
 
     Raises:
-        InputError: the directory is missing or holds no RAVDESS speech file, or utterances are missing and `partial`
+        InputError: the directory is missing or contains no RAVDESS speech file, or utterances are missing and `partial`
             is not set.
     """
     rows = []
@@ -61,8 +61,8 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
         )
     if not rows:
         raise InputError(
-            f"{data_dir} holds no RAVDESS speech; looked for Actor_*/03-01-*.wav or .flac below it: "
-            "give the directory that holds Actor_01 to Actor_24"
+            f"{data_dir} contains no RAVDESS speech; looked for Actor_*/03-01-*.wav or .flac below it: "
+            "give the directory that contains Actor_01 to Actor_24"
         )
     rows = _drop_repeats(rows)
     report_differences("RAVDESS", data_dir, _differences(rows), partial)

@@ -47,7 +47,7 @@ def make_rows(rows: list[dict[str, Any]], labels: list[str]) -> Dataset:
     columns["audio"] = [str(path) for path in columns["audio"]]
     try:
         dataset = Dataset.from_dict(columns)
-    except UnicodeEncodeError as error:  # a table holds only valid Unicode
+    except UnicodeEncodeError as error:  # a table contains only valid Unicode
         raise InputError(f"{printable(error.object)} has a name that is not UTF-8: rename it") from None
     return dataset.cast_column("audio", Audio(decode=False)).cast_column("label", ClassLabel(names=labels))
 
@@ -66,7 +66,7 @@ def refuse_outside(path: Path, directories: Iterable[Path], where: str) -> None:
     """
     if not any(path.resolve().is_relative_to(directory.resolve()) for directory in directories):
         raise InputError(
-            f"{where}: {path} lies outside the corpus: move it there, give a --data_dir that holds all recordings, or "
+            f"{where}: {path} is outside the corpus: move it there, give a --data_dir that contains all recordings, or "
             "add --allow_outside_paths if you trust the list"
         )
 

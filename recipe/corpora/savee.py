@@ -2,7 +2,7 @@
 
 Acted British English at 44.1 kHz by four men (DC, JE, JK, KL), researchers and postgraduates of the University of
 Surrey, aged 27 to 31. Each speaks 15 TIMIT sentences in each emotion (3 common to all emotions, 2 specific to the
-emotion, 10 generic) and 30 neutral ones. The corpus does not say which file holds which sentence, so there is no text.
+emotion, 10 generic) and 30 neutral ones. The corpus does not map files to sentences, so there is no text.
 Classes: neutral (120 utterances), happy, sad, angry, fearful, disgust, surprised (60 each).
 
 Where: http://kahlan.eps.surrey.ac.uk/savee/, after registration. Unpack AudioData and give the directory that contains
@@ -47,10 +47,10 @@ NAME = re.compile(rf"(?:({'|'.join(SPEAKERS)})_)?({'|'.join(EMOTIONS)})(\d\d)")
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Read the directory that holds AudioData/, AudioData/ itself, or a flat folder.
+    """Read the directory that contains AudioData/, AudioData/ itself, or a flat folder.
 
     Raises:
-        InputError: the directory is missing or holds no SAVEE file, or utterances are missing and `partial` is not
+        InputError: the directory is missing or contains no SAVEE file, or utterances are missing and `partial` is not
             set.
     """
     rows: dict[str, dict] = {}
@@ -71,8 +71,8 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
         rows.setdefault(utterance, row)
     if not rows:
         raise InputError(
-            f"{data_dir} holds no SAVEE speech; looked for files such as AudioData/DC/a01.wav or ALL/DC_a01.wav "
-            "below it: give the directory that holds AudioData, or the flat folder"
+            f"{data_dir} contains no SAVEE speech; looked for files such as AudioData/DC/a01.wav or ALL/DC_a01.wav "
+            "below it: give the directory that contains AudioData, or the flat folder"
         )
     report_differences("SAVEE", data_dir, _differences(list(rows.values())), partial)
     return make_rows(list(rows.values()), LABELS)

@@ -50,10 +50,10 @@ NAME = re.compile(rf"(OAF?|YAF)_([A-Za-z]+)_({'|'.join(EMOTIONS)})")
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Read the directory that holds the files, with or without folders.
+    """Read the directory that contains the files, with or without folders.
 
     Raises:
-        InputError: the directory is missing or holds no TESS file, or utterances are missing and `partial` is not
+        InputError: the directory is missing or contains no TESS file, or utterances are missing and `partial` is not
             set.
     """
     rows: dict[str, dict] = {}
@@ -76,8 +76,8 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
         rows.setdefault(utterance, row)
     if not rows:
         raise InputError(
-            f"{data_dir} holds no TESS speech; looked for files such as OAF_back_angry.wav below it: "
-            "give the directory that holds the files or the folders OAF_angry to YAF_sad"
+            f"{data_dir} contains no TESS speech; looked for files such as OAF_back_angry.wav below it: "
+            "give the directory that contains the files or the folders OAF_angry to YAF_sad"
         )
     report_differences("TESS", data_dir, _differences(list(rows.values())), partial)
     return make_rows(list(rows.values()), LABELS)

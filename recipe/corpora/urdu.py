@@ -39,10 +39,10 @@ GENDERS = {"M": "male", "F": "female"}
 
 
 def load(data_dir: str | Path, partial: bool = False) -> Dataset:
-    """Read the directory that holds Angry, Happy, Neutral and Sad.
+    """Read the directory that contains Angry, Happy, Neutral and Sad.
 
     Raises:
-        InputError: the directory is missing or holds no utterance of URDU, a file is in the folder of another
+        InputError: the directory is missing or contains no utterance of URDU, a file is in the folder of another
             emotion, or utterances are missing and `partial` is not set.
     """
     rows: list[dict[str, Any]] = []
@@ -57,8 +57,8 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
         rows.append({"id": path.stem, "audio": path, "label": label, "speaker": name[1], "gender": GENDERS[name[2]]})
     if not rows:
         raise InputError(
-            f"{data_dir} holds no utterance of URDU; looked for files such as Angry/SM1_F1_A01.wav below it: give "
-            "the directory that holds Angry, Happy, Neutral and Sad"
+            f"{data_dir} contains no utterance of URDU; looked for files such as Angry/SM1_F1_A01.wav below it: give "
+            "the directory that contains Angry, Happy, Neutral and Sad"
         )
     differences = compare_counts(Counter(row["label"] for row in rows), PUBLISHED_COUNTS) + _missing(numbers)
     report_differences("URDU", data_dir, differences, partial)

@@ -69,5 +69,7 @@ def test_a_complete_emodb_passes_and_a_missing_file_is_counted(tmp_path, capsys)
 @pytest.mark.parametrize("name", ["empty", "missing"])
 def test_a_wrong_directory_says_what_was_looked_for(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no EmoDB speech; looked for .*wav/03a01Wa\.wav.*give the directory"):
+    with pytest.raises(
+        InputError, match=r"contains no EmoDB speech; looked for .*wav/03a01Wa\.wav.*give the directory"
+    ):
         emodb.load(tmp_path / name, partial=True)

@@ -143,5 +143,5 @@ def test_absent_speakers_are_named(root):
 
 
 def test_a_wrong_directory_says_what_was_looked_for(tmp_path):
-    with pytest.raises(InputError, match=r"holds no ESD speech; looked for .*0001/Angry/0001_000351\.wav"):
+    with pytest.raises(InputError, match=r"contains no ESD speech; looked for .*0001/Angry/0001_000351\.wav"):
         esd.load(tmp_path, partial=True)

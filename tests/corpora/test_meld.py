@@ -119,7 +119,7 @@ def test_videos_alone_give_the_one_command_that_takes_the_sound_out(root, tmp_pa
     folder = root / "output_repeated_splits_test"
     for path in folder.glob("*.wav"):
         path.rename(path.with_suffix(".mp4"))
-    with pytest.raises(InputError, match="holds videos only") as caught:
+    with pytest.raises(InputError, match="contains videos only") as caught:
         meld.load(root)
     command = str(caught.value).partition("once: ")[2]
     program = tmp_path / "bin" / "ffmpeg"
@@ -132,7 +132,7 @@ def test_videos_alone_give_the_one_command_that_takes_the_sound_out(root, tmp_pa
 
 
 def test_a_wrong_directory_says_what_is_needed(tmp_path, root):
-    with pytest.raises(InputError, match=r"holds no train_sent_emo.csv; give the directory that holds"):
+    with pytest.raises(InputError, match=r"contains no train_sent_emo.csv; give the directory that contains"):
         meld.load(tmp_path / "nowhere")
     for path in (root / "dev_splits_complete").iterdir():
         path.unlink()

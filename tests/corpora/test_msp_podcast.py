@@ -119,11 +119,11 @@ def test_a_malformed_vote_is_named(root):
 
 def test_a_wrong_directory_or_table_says_what_was_looked_for(root, tmp_path):
     for directory in (tmp_path / "nowhere", root / "Labels" / "deeper"):
-        with pytest.raises(InputError, match=r"holds no MSP-Podcast; looked for Labels/labels_consensus.csv"):
+        with pytest.raises(InputError, match=r"contains no MSP-Podcast; looked for Labels/labels_consensus.csv"):
             msp_podcast.load(directory)
     for path in (root / "Audios").iterdir():
         path.unlink()
-    with pytest.raises(InputError, match="Audios holds no audio; unpack Audios there"):
+    with pytest.raises(InputError, match="Audios contains no audio; unpack Audios there"):
         msp_podcast.load(root, partial=True)
     write(root / "Labels" / "labels_consensus.csv", ["FileName,EmoClass"])
     with pytest.raises(InputError, match="has no column 'EmoVal'; it has FileName, EmoClass"):

@@ -79,5 +79,5 @@ def test_an_absent_speaker_is_named_once(tmp_path):
 
 
 def test_a_wrong_directory_says_what_was_looked_for(tmp_path):
-    with pytest.raises(InputError, match=r"holds no SAVEE speech; looked for files such as AudioData/DC/a01\.wav"):
+    with pytest.raises(InputError, match=r"contains no SAVEE speech; looked for files such as AudioData/DC/a01\.wav"):
         savee.load(tmp_path, partial=True)

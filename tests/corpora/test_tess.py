@@ -82,5 +82,5 @@ def test_an_absent_speaker_is_named(tmp_path):
 
 
 def test_a_wrong_directory_says_what_was_looked_for(tmp_path):
-    with pytest.raises(InputError, match=r"holds no TESS speech; looked for .*OAF_back_angry\.wav"):
+    with pytest.raises(InputError, match=r"contains no TESS speech; looked for .*OAF_back_angry\.wav"):
         tess.load(tmp_path, partial=True)

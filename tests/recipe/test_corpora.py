@@ -91,7 +91,7 @@ def test_ravdess_in_its_official_layout(ravdess_dir, capsys):
 
 
 def test_a_wrong_ravdess_directory_says_what_was_looked_for(tmp_path):
-    with pytest.raises(InputError, match=r"holds no RAVDESS speech; looked for Actor_\*/03-01-\*.wav"):
+    with pytest.raises(InputError, match=r"contains no RAVDESS speech; looked for Actor_\*/03-01-\*.wav"):
         load_corpus("ravdess", str(tmp_path))
     with pytest.raises(InputError, match="--corpus ravdess needs --data_dir"):
         load_corpus("ravdess")
@@ -135,7 +135,7 @@ def test_a_csv_with_speakers_and_split_even_with_a_byte_order_mark_and_windows_l
         ("file,label\na.wav,sad", "has no column 'path'; it has file, label"),
         ("path,label\na.wav,", "line 2: label is empty"),
         ("path,label,split\na.wav,sad,dev", "line 2: split='dev' is not one of train, validation, test"),
-        ("path,label\na.wav,sad", "holds only the label 'sad'; at least two labels"),
+        ("path,label\na.wav,sad", "contains only the label 'sad'; at least two labels"),
         ("path,label\na.wav,sad\na.wav,angry", "utterance id 'a.wav' occurs more than once"),
     ],
 )
@@ -164,9 +164,7 @@ def test_a_path_that_leads_out_of_the_corpus_is_refused_unless_it_is_allowed(tmp
     (root / "linked").symlink_to(outside.parent)
     paths = {"above": "../private/x.wav", "absolute": outside, "link": "link.wav", "linked folder": "linked/x.wav"}
     (root / "my.csv").write_text(f"path,label,speaker\na.wav,sad,anna\n{paths[kind]},angry,ben")
-    with pytest.raises(
-        InputError, match=r"my\.csv, line 3: .*x?\.wav lies outside the corpus: .*--allow_outside_paths"
-    ):
+    with pytest.raises(InputError, match=r"my\.csv, line 3: .*x?\.wav is outside the corpus: .*--allow_outside_paths"):
         load_corpus("folder", csv=str(root / "my.csv"))
     rows = load_corpus("folder", csv=str(root / "my.csv"), allow_outside=True)
     assert len(rows) == 2
@@ -176,7 +174,7 @@ def test_a_folder_with_a_link_to_recordings_elsewhere_is_refused_unless_it_is_al
     outside = write_wav(tmp_path / "private" / "x.wav")
     write_wav(tmp_path / "corpus" / "sad" / "a.wav")
     (tmp_path / "corpus" / "angry").symlink_to(outside.parent)
-    with pytest.raises(InputError, match=r"angry/x\.wav lies outside the corpus"):
+    with pytest.raises(InputError, match=r"angry/x\.wav is outside the corpus"):
         load_corpus("folder", str(tmp_path / "corpus"))
     assert len(load_corpus("folder", str(tmp_path / "corpus"), allow_outside=True)) == 2
     (tmp_path / "way").symlink_to(tmp_path / "corpus")  # the corpus itself may be named by a link
@@ -204,7 +202,7 @@ def test_the_demo_corpus_is_deterministic_and_complete(tmp_path):
 
 def test_the_demo_corpus_touches_no_directory_of_the_user(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="holds files that are not the demo corpus"):
+    with pytest.raises(InputError, match="contains files that are not the demo corpus"):
         load_corpus("demo", str(tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 

@@ -181,7 +181,7 @@ def assert_predictions_are_those_of_the_folder(stage_dir, data_dir):
         (["--averaging", "0.9"], "--averaging is not an option any more; it is now called --ema_decay"),
         (["--lerning_rate", "1"], "--lerning_rate is not an option; did you mean --learning_rate?"),
         (["--config", "run_configs/nope.yaml"], "no such file; available files: run_configs/"),
-        ([*SHORT, "--corpus", "ravdess", "--data_dir", "nowhere"], "nowhere holds no RAVDESS speech"),
+        ([*SHORT, "--corpus", "ravdess", "--data_dir", "nowhere"], "nowhere contains no RAVDESS speech"),
         ([*SHORT, "--eal_margin", "3"], "--eal_margin: '3' is not valid; give a number from -1 to 2"),
         (["--encoder", "none", "--encoder_config", '{"model_type": "bert"}'], "model_type='bert', which is not one of"),
         (["--encoder", "no/such-encoder"], "the model of stage 1 cannot be built"),
