@@ -1,4 +1,4 @@
-"""What the documents say is so: links, numbers, lengths, and the example recording."""
+"""The documentation is correct: links, numbers, file lengths and the example recording."""
 
 import csv
 import json

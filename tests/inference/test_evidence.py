@@ -1,4 +1,4 @@
-"""Why: voice measures on sounds whose pitch, noise, slope and rate are known, and what is said about them."""
+"""Explanations: voice measures on sounds of known pitch, noise, slope and rate, and the sentence about them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Broken files of a corpus: found, named, left out and counted, or too many; alike in every process and run."""
+"""Broken files in a corpus are found, listed, dropped and counted, or are too many; as in every process and run."""
 
 import json
 import os
