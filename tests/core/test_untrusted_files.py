@@ -94,7 +94,7 @@ def with_attention_code_of_the_encoder(folder, trap):
         (with_code, "has model_type 'evil'"),
         (with_an_extractor, "custom code"),
         (with_attention_code, "attn_implementation='somebody/kernel' refers to code on the Hub, which is never run"),
-        (with_attention_code_of_the_encoder, "_attn_implementation='somebody/kernel' is code from the Hub"),
+        (with_attention_code_of_the_encoder, "_attn_implementation='somebody/kernel' refers to code on the Hub"),
     ],
 )
 def test_a_model_that_would_run_code_is_refused_in_one_line(folder, trap, capfd, hostile, message):

@@ -1,4 +1,4 @@
-"""Broken files in a corpus are found, listed, dropped and counted, or are too many; as in every process and run."""
+"""Broken files in a corpus: found, listed, dropped and counted, or too many, in every process and run alike."""
 
 import json
 import os
