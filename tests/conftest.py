@@ -69,7 +69,7 @@ def batch(model: SERAlignForAudioClassification, inputs: list[torch.Tensor], pad
 
 
 def assert_same_encoder(found: torch.nn.Module, expected: torch.nn.Module) -> None:
-    """Every weight of the expected encoder is in the other one, bit for bit."""
+    """Assert that every weight of the expected encoder is in the other one, bit for bit."""
     expected_state, state = expected.state_dict(), found.state_dict()
     assert state.keys() == expected_state.keys()
     for name, value in expected_state.items():
@@ -77,13 +77,13 @@ def assert_same_encoder(found: torch.nn.Module, expected: torch.nn.Module) -> No
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that at the end no process works alone."""
+    """Run the longest files first, so that no process is left working alone at the end."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture
 def corpora() -> Path:
-    """Directory of real corpora; a test that needs it is skipped, and says so, where the variable is not set."""
+    """Directory of real corpora; tests that need it are skipped with a reason if the variable is not set."""
     directory = os.environ.get(CORPORA)
     if not directory or not Path(directory).is_dir():
         pytest.skip(f"real speech: set {CORPORA} to the directory that holds ravdess/")
@@ -112,7 +112,7 @@ HOSTILE_LABELS = ("<img src=x onerror=alert(1)>|\x1b[31m", "=cmd|' /C calc'!A0",
 
 @pytest.fixture(scope="session")
 def hostile_csv(tmp_path_factory):
-    """A list of 27 short recordings whose labels and speakers would be more than text in many places."""
+    """A CSV of 27 short recordings whose labels and speakers contain markup, formulas and control characters."""
     folder = tmp_path_factory.mktemp("hostile")
     lines = ["path,label,speaker"]
     for index in range(27):
@@ -124,7 +124,7 @@ def hostile_csv(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def short_run(demo, tmp_path_factory):
-    """Output folder and terminal output of both stages, a few updates each."""
+    """Output folder and terminal output of a run with both stages, trained for a few updates each."""
     from running import SHORT, train
 
     output = tmp_path_factory.mktemp("short")

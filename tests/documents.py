@@ -1,4 +1,4 @@
-"""Reads the commands, snippets and links of the hand-written documents."""
+"""Finds the commands, snippets and links in the hand-written documents."""
 
 import re
 import shlex

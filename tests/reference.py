@@ -1,4 +1,4 @@
-"""The method once more, in NumPy and float64, one utterance and one frame at a time: no padding, no batch."""
+"""Reference implementation of the method in float64 NumPy, one utterance and frame at a time, without batches."""
 
 import numpy as np
 

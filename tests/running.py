@@ -1,4 +1,4 @@
-"""Runs the project's scripts in processes of their own, as their users do."""
+"""Runs the project's scripts in separate processes, as users do."""
 
 import ctypes
 import json
@@ -40,7 +40,7 @@ def run_anew(script, *argv, launcher=(), online=False, expect=0):
 
 
 def run_script(script, *argv, launcher=(), stdin=b"", expect=0):
-    """The same, sooner: without a launcher in a process that is forked from one which has imported the libraries."""
+    """The same, but faster: without a launcher, forks a process that has already imported the libraries."""
     if launcher:
         return run_anew(script, *argv, launcher=launcher, expect=expect)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Arrows between layers go one way: each layer is imported where the layers above it cannot be."""
+"""Imports between layers go one way: each layer is imported in a process where the layers above it cannot be."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Visits the demo page as any client of its API can, and makes recordings that it refuses."""
+"""Calls the demo page's API as any client can, and generates recordings that it refuses."""
 
 import json
 import os

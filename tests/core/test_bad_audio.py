@@ -1,4 +1,4 @@
-"""A zoo of bad and odd files, before the readers, predict.py and the page: one clear line each, or an answer."""
+"""Damaged and unusual audio files: the readers, predict.py and the page give a one-line error or a result."""
 
 import io
 import os
@@ -34,7 +34,7 @@ def write(path, samples, rate=RATE, subtype=None):
 
 
 def write_header(path, rate=RATE, promised=None):
-    """A 16-bit WAV file of the voice whose header says what it is told to."""
+    """A 16-bit WAV file of the voice with the given header fields."""
     data = (20000 * VOICE).astype("<i2").tobytes()
     promised = len(data) if promised is None else promised
     start = struct.pack("<4sI4s4sI", b"RIFF", min(36 + promised, 2**32 - 1), b"WAVE", b"fmt ", 16)
@@ -43,7 +43,7 @@ def write_header(path, rate=RATE, promised=None):
 
 
 def write_flac_of_six_days(path):
-    """Its header promises 2^33 samples, 34 GB of floats; it holds two seconds."""
+    """A file whose header declares 2^33 samples (34 GB as floats) but that contains two seconds."""
     write(path, VOICE)
     content = bytearray(path.read_bytes())
     content[21] |= 0x02  # of the 36 bits that count the samples, the 34th
@@ -179,7 +179,7 @@ def test_one_percent_of_the_samples_at_full_scale_is_clipped(share):
 
 @pytest.mark.filterwarnings("ignore:.*is clipped")
 def test_damaged_files_are_read_or_refused(tmp_path):
-    """The first of the thousands of studies/fuzz_audio.py."""
+    """The first few of the thousands of files in studies/fuzz_audio.py."""
     found = list(outcomes(range(120), tmp_path))
     for reader in READERS:
         counts = Counter(line[reader] for line in found)
@@ -247,7 +247,7 @@ def test_what_ffmpeg_finds_damaged_is_read_or_refused_in_one_line(ffmpeg, tmp_pa
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory):
-    """All of it in one folder, and two files between them that nothing is wrong with."""
+    """All bad files in one folder, with two intact files among them."""
     folder = tmp_path_factory.mktemp("zoo")
     for name in (*READ, *SILENT, *REFUSED):
         made(folder, name)

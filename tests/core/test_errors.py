@@ -1,4 +1,4 @@
-"""writing(): a file that cannot be written is one line; every other error keeps its name."""
+"""writing(): a file that cannot be written gives a one-line error; other errors pass through unchanged."""
 
 import resource
 import signal
@@ -14,7 +14,7 @@ TENSORS = {"a": torch.zeros(100_000)}
 
 @pytest.fixture
 def small_files():
-    """No file of this process grows above 100 kB, as if the disk were full."""
+    """Limit the files of this process to 100 kB, as if the disk were full."""
     limit, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
     yield

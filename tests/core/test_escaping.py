@@ -1,4 +1,4 @@
-"""Names and labels that terminals, spreadsheets, Markdown, HTML, Praat and players would take for more than text."""
+"""Names and labels that terminals, spreadsheets, Markdown, HTML, Praat or players would interpret as more than text."""
 
 import csv
 import io
@@ -99,7 +99,7 @@ def test_a_report_and_its_tables_hold_names_as_text(tmp_path):
 
 
 def test_hostile_labels_and_speakers_go_through_a_whole_run(hostile_csv, tmp_path, capfd):
-    """From a CSV to scores and card, in this process: the card has them as text, and the terminal nothing to obey."""
+    """From a CSV to scores and model card, in this process: names stay text in the card and in the terminal."""
     from recipe.arguments import parse_arguments
     from recipe.run import run
 

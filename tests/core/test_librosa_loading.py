@@ -1,4 +1,4 @@
-"""One process at a time compiles what librosa keeps; together they would spoil it for good."""
+"""Only one process at a time compiles librosa's functions; several at once would corrupt numba's cache."""
 
 import ast
 import subprocess

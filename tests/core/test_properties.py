@@ -1,4 +1,4 @@
-"""What must not change a result does not, and what must change it does: on cases that hypothesis makes up."""
+"""Invariances of the model, losses, splits and timeline, on cases that hypothesis generates."""
 
 import copy
 from itertools import pairwise

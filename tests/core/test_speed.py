@@ -1,4 +1,4 @@
-"""core/speed.py: faster, and the same answers."""
+"""core/speed.py: optimized models give the same scores."""
 
 import re
 

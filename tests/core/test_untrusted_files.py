@@ -1,4 +1,4 @@
-"""Models, encoders and checkpoints of others: what lies in them is read as numbers and text, never run."""
+"""Untrusted models, encoders and checkpoints: their files are read as data and never executed."""
 
 import ast
 import json
@@ -21,7 +21,7 @@ SOURCES = sorted(path for path in ROOT.rglob("*.py") if not {"tests", "outputs"}
 
 
 class Payload:
-    """Unpickled, it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -32,7 +32,7 @@ class Payload:
 
 @pytest.fixture
 def trap(tmp_path):
-    """A file that is not there as long as nothing has been run."""
+    """A file that exists only if a payload was executed."""
     torch.save(Payload(tmp_path / "sprung"), tmp_path / "pickle")
     torch.load(tmp_path / "pickle", weights_only=False)
     (tmp_path / "sprung").unlink()  # it works; from now on it must not
@@ -41,14 +41,14 @@ def trap(tmp_path):
 
 
 def poison(path, trap):
-    """A file in the place of another one that runs the payload when it is unpickled."""
+    """Replace a file with one that runs the payload when it is unpickled."""
     path.unlink(missing_ok=True)
     torch.save({"state": Payload(trap)}, path)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A model as train.py leaves it, but for what each test puts into it."""
+    """A model folder as written by train.py, into which each test puts its payload."""
     model, extractor = tiny_model(), Wav2Vec2FeatureExtractor(return_attention_mask=True)
     model.save_pretrained(tmp_path / "model")
     extractor.save_pretrained(tmp_path / "model")
@@ -94,7 +94,7 @@ def with_attention_code_of_the_encoder(folder, trap):
         (with_code, "has model_type 'evil'"),
         (with_an_extractor, "custom code"),
         (with_attention_code, "attn_implementation='somebody/kernel' refers to code on the Hub, which is never run"),
-        (with_attention_code_of_the_encoder, "_attn_implementation='somebody/kernel' is code from the Hub"),
+        (with_attention_code_of_the_encoder, "_attn_implementation='somebody/kernel' refers to code on the Hub"),
     ],
 )
 def test_a_model_that_would_run_code_is_refused_in_one_line(folder, trap, capfd, hostile, message):
@@ -206,7 +206,7 @@ def test_the_saved_arguments_of_a_checkpoint_are_never_read(interrupted, tmp_pat
 
 
 def list_again(checkpoint):
-    """Whoever changes a checkpoint can change the list of its files, too."""
+    """An attacker who changes a checkpoint can also change its list of files."""
     (checkpoint / FILES).unlink()
     mark_complete(checkpoint)
 
@@ -225,7 +225,7 @@ def resumable(interrupted, tmp_path):
 
 
 def dangers(source):
-    """Calls and imports in Python source that would run what data says, by line."""
+    """Find calls and imports in Python source that could execute data, by line."""
     found = []
     for node in ast.walk(ast.parse(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []

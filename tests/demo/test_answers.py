@@ -1,4 +1,4 @@
-"""demo/answers.py and demo/uploads.py: what a visitor's recording is answered with, and that it is deleted."""
+"""demo/answers.py and demo/uploads.py: the result for a visitor's recording, and its deletion."""
 
 import html
 import os

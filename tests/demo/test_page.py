@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def open_page(browser, url, width=1280, height=900, scheme="light"):
-    """A visitor's page, and what it asked for and complained about."""
+    """A visitor's page, with its requests and console errors."""
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     page, seen = context.new_page(), []
     page.set_default_timeout(30_000)

@@ -1,4 +1,4 @@
-"""The page's server through its API, which is open to any client: what it gives out, fetches and keeps."""
+"""The API of the page's server, which any client can call: what it serves, fetches and stores."""
 
 import io
 import json
@@ -49,7 +49,7 @@ def elsewhere():
 
 
 def test_a_recording_is_what_was_uploaded_and_no_file_or_address_that_a_visitor_names(server, elsewhere, tmp_path):
-    """Through the API, which is open to any client: what the page itself would never send."""
+    """Requests through the API, open to any client, that the page itself would never send."""
     url, folder = server
     address, asked = elsewhere
     secret = write_wav(tmp_path / "secret.wav", seconds=1.0)
@@ -80,7 +80,7 @@ def test_a_recording_is_what_was_uploaded_and_no_file_or_address_that_a_visitor_
 
 
 def test_what_was_uploaded_is_answered_through_the_api_too(server, tmp_path):
-    """So that the refusals above are not those of a wrong call."""
+    """Shows that the requests above are refused for their content and not because the call is wrong."""
     url, folder = server
     with httpx.Client(base_url=url, timeout=60) as http:
         file = upload(http, "api.wav", write_wav(tmp_path / "noise.wav", seconds=1.0).read_bytes())

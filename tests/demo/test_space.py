@@ -1,4 +1,4 @@
-"""demo/space.py: a Space has what the page needs, and nothing of what training needs."""
+"""demo/space.py: a Space contains everything that the page needs and nothing that only training needs."""
 
 import re
 

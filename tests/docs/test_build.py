@@ -1,4 +1,4 @@
-"""The generated documents: blocks in Markdown files, and pages that are up to date with the results they show."""
+"""The generated documents: blocks in Markdown files, and pages that match the results they show."""
 
 import subprocess
 import sys

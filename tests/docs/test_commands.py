@@ -1,4 +1,4 @@
-"""Every command and snippet of the documents: options and files exist, quick ones run and print what is written."""
+"""Every command and snippet in the documentation: options and files exist; fast ones print the stated output."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""What the documents say is so: links, numbers, lengths, and the example recording."""
+"""The documentation is correct: links, numbers, file lengths and the example recording."""
 
 import csv
 import json
@@ -53,7 +53,7 @@ def test_the_readme_gives_the_measured_limits():
     ua = json.loads((RESULTS / "reliability" / "limits.json").read_text(encoding="utf-8"))["ua"]
     trimmed, telephone, silence = (100 * value for value in ua.values())
     assert f"falls from {trimmed:.1f} to {telephone:.1f} %" in read_readme()
-    assert f"silence costs it {trimmed - silence:.0f} points" in read_readme()
+    assert f"silence lowers UA by {trimmed - silence:.0f} points" in read_readme()
 
 
 def test_the_readme_gives_the_measured_timeline():

@@ -1,4 +1,4 @@
-"""Experiments: which cells there are, and that each is a valid command line of train.py."""
+"""The cells of an experiment, each of which must be a valid command line of train.py."""
 
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def test_variants_of_stage_1_are_trained_by_themselves(tmp_path):
 
 
 def test_every_experiment_reads_and_shares_its_cells_with_the_others():
-    """A folder means one command line, whichever table asks for it."""
+    """The same output folder always means the same command line, in every table."""
     assert len(TABLES) >= 12
     seen = {}
     for path, run_config in TABLES:

@@ -1,4 +1,4 @@
-"""Emotion diarization error by hand-made timelines, and joined recordings whose boundaries are known."""
+"""Emotion diarization error on hand-made timelines, and on concatenated recordings with known boundaries."""
 
 from itertools import pairwise
 

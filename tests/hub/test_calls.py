@@ -1,4 +1,4 @@
-"""A batch's lengths belong to its call: threads, recomputed activations and copies of a model do not meet."""
+"""The lengths of a batch belong to its call: threads, recomputation and copies of a model do not interfere."""
 
 import copy
 import pickle
@@ -149,7 +149,7 @@ def test_a_pickled_and_a_copied_model_are_exact_in_a_batch_too(encoder):
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_a_compiled_model_is_one_graph(encoder):
-    """Nothing of a call's state breaks the graph, and its answers are the same."""
+    """The state of a call does not break the compiled graph, and the outputs are the same."""
     model = tiny_model(encoder)
     inputs = make_batches(model, 1)[0]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""SERAlignConfig: every wrong value is one clear error that lists the valid ones."""
+"""SERAlignConfig: every invalid value raises a clear error that lists the valid ones."""
 
 import json
 from dataclasses import fields

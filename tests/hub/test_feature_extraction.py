@@ -18,7 +18,7 @@ def speech_like(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def reference(waveform: np.ndarray, stride: int = 4) -> np.ndarray:
-    """The docstring in float64 NumPy, one window at a time, triangles drawn by hand."""
+    """The feature extractor's docstring in float64 NumPy, one window at a time, with hand-made mel filters."""
 
     def mel(hertz):
         return 1127 * np.log(1 + hertz / 700)

@@ -1,4 +1,4 @@
-"""A checkpoint that the first release wrote: it loads, and gives what it gave."""
+"""A checkpoint written by the first release still loads and gives the same scores."""
 
 import numpy as np
 import pytest

@@ -170,6 +170,6 @@ def test_the_gradient_of_the_whole_head_agrees_with_numpy(head, monkeypatch):
 
 
 def test_every_loss_of_the_output_has_a_name_in_the_logs():
-    """A part without one would neither be logged nor kept out of the Trainer's evaluation loop."""
+    """A loss without a name would be neither logged nor kept out of the Trainer's evaluation loop."""
     parts = [field.name for field in dataclasses.fields(SERAlignOutput) if field.name.endswith("_loss")]
     assert parts == list(LOSS_NAMES) and set(parts) <= set(SERAlignConfig.keys_to_ignore_at_inference)

@@ -64,7 +64,7 @@ def test_every_encoder_trains_saves_loads_and_is_exact_in_a_batch(encoder, tmp_p
 
 @pytest.mark.parametrize("encoder", ["wav2vec2-group", "data2vec-audio", "wav2vec2-conformer-layer"])
 def test_as_shipped_these_encoders_change_their_frames_in_a_batch(encoder):
-    """The reason for ExactFeatureEncoder and its kind: if this fails, the library mended it and our rewiring can go."""
+    """The reason for ExactFeatureEncoder and similar: if this fails, the library is fixed, so remove them."""
     from transformers import AutoModel
 
     model = tiny_model(encoder)
@@ -82,7 +82,7 @@ def test_as_shipped_these_encoders_change_their_frames_in_a_batch(encoder):
 
 
 def test_full_size_first_convolution_is_exact_in_a_batch():
-    """The real shape of facebook/wav2vec2-base in its convolutions, two layers deep."""
+    """The real convolutions of facebook/wav2vec2-base, with only two Transformer layers."""
     torch.manual_seed(0)
     config = SERAlignConfig(encoder_config={"model_type": "wav2vec2", "num_hidden_layers": 2}, num_labels=4)
     assert config.encoder_config.hidden_size == 768 and config.encoder_config.feat_extract_norm == "group"

@@ -1,4 +1,4 @@
-"""pipeline("speech-emotion-recognition"): scores, timeline and the folder that brings it, in a fresh process too."""
+"""pipeline("speech-emotion-recognition"): scores, timeline, and loading from a model folder in a new process."""
 
 import textwrap
 import tracemalloc
@@ -79,7 +79,7 @@ def test_a_short_segment_joins_its_longer_neighbour_or_goes():
 
 
 def test_smoothing_is_an_average_over_speech_alone():
-    """A phrase of 0.3 s among surer ones takes over; a pause, however long, lends nothing."""
+    """A short phrase is smoothed with its more confident neighbours; pauses of any length have no weight."""
     starts, ends = np.array([0.0, 1.0, 1.3]), np.array([1.0, 1.3, 2.3])
     probabilities = np.array([[1.0, 0.0], [0.45, 0.55], [1.0, 0.0]])
     assert [s["label"] for s in build_timeline(starts, ends, np.arange(3), probabilities)] == [0, 1, 0]

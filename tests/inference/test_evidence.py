@@ -1,4 +1,4 @@
-"""Why: voice measures on sounds whose pitch, noise, slope and rate are known, and what is said about them."""
+"""Explanations: voice measures on sounds of known pitch, noise, slope and rate, and the sentence about them."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_words_say_what_is_clearly_different_and_nothing_else():
     stretches = [{"start": 2.0, "end": 2.4, "weight": 0.2}, {"start": 0.5, "end": 1.0, "weight": 0.3}]
     assert _write_words("sad", stretches, differences) == (
         "sad: highest weights at 0.50-1.00 s, 2.00-2.40 s; compared with the rest, the voice there is "
-        "higher (+4.0 semitones), darker (-2.5 dB/octave)"
+        "higher in pitch (+4.0 semitones), darker (-2.5 dB/octave)"
     )
     assert "similar to the rest of the recording" in _write_words("sad", stretches, dict.fromkeys(MEASURES))
 

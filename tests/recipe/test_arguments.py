@@ -1,4 +1,4 @@
-"""Arguments: defaults < YAML < stage section < command line; every mistake is one line that helps."""
+"""Arguments: defaults < YAML < stage section < command line; every mistake gives a helpful one-line error."""
 
 import re
 import subprocess
@@ -126,7 +126,7 @@ def test_values_have_their_types():
 
 
 def test_the_options_of_the_model_are_the_fields_of_its_configuration():
-    """Each of them stands once, so that a new loss weight reaches the command line and the configuration at once."""
+    """Each option is declared once, so a new loss weight is on the command line and in the configuration."""
     own = {f.name: f.default for f in fields(SERAlignFields)}
     assert own.items() <= {f.name: f.default for f in fields(SERAlignConfig)}.items()
     assert own.items() <= {f.name: f.default for f in fields(ModelArguments)}.items()
@@ -139,7 +139,7 @@ def test_the_options_of_the_model_are_the_fields_of_its_configuration():
 
 
 def test_facts_of_options():
-    """Some of each kind, so that a fact that is lost on its way to those who ask for it is noticed."""
+    """Checks some options of each kind, to detect metadata that gets lost."""
     assert {"output_dir", "csv", "feature_cache_dir"} <= set(PATHS) and "push_to_hub" not in PATHS
     assert {"num_workers", "watch_test", "data_dir"} <= set(FREE_TO_CHANGE)
     assert not {"learning_rate", "ema_decay", "seed", "encoder", "training_arguments"} & set(FREE_TO_CHANGE)
@@ -212,7 +212,7 @@ def test_help_and_a_mistake_import_no_heavy_library():
 
 
 def test_every_option_says_in_one_phrase_what_it_is():
-    """A reader may see one line of --help: a phrase such as "of the encoder" needs the line above it."""
+    """A user may read a single line of --help, so "of the encoder" must not depend on the line above."""
     for name, option in OPTIONS.items():
         words = option.metadata["help"].split()
         assert len(words) >= 4 and words[0].lower() not in ("of", "its", "their", "it", "which", "that"), name

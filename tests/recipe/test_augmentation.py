@@ -1,4 +1,4 @@
-"""Variants of training utterances, on the waveform."""
+"""Augmentation of the waveforms of training utterances."""
 
 import numpy as np
 import pytest

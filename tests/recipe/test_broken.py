@@ -1,4 +1,4 @@
-"""Broken files of a corpus: found, named, left out and counted, or too many; alike in every process and run."""
+"""Broken files in a corpus: found, listed, dropped and counted, or too many, in every process and run alike."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Calibration: the fitted temperature against a grid, the error by hand, and the temperature in the model."""
+"""Calibration: the fitted temperature against a grid search, ECE by hand, and the temperature in the model."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A complete checkpoint is left whatever happens, and a run goes on from it to the same weights."""
+"""Whatever happens, a complete checkpoint remains, and a resumed run ends with the same weights."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""Refusals before the corpus is read: each of these runs has a corpus that cannot be read."""
+"""Errors before the corpus is read: each of these runs has a corpus that cannot be read."""
 
 import json
 import shutil

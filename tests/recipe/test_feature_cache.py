@@ -1,4 +1,4 @@
-"""The frozen convolutions run once: what is kept is what they would give again, and training does not notice."""
+"""The feature cache: frozen convolutions run once, their cached output is exact, and training is unchanged."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The model card: what was measured, snippets that run, and how little few speakers say."""
+"""The model card: measured scores, snippets that run, and a warning if there are few speakers."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Preparing utterances: the same input whatever the cache, in variants, mixed, and refused where it is too short."""
+"""Preparing utterances: same input with and without the cache, augmentation, mixing, and errors if too short."""
 
 import pickle
 

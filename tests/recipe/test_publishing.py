@@ -238,7 +238,7 @@ def test_a_pushed_model_is_complete_private_and_loads_at_its_revision(trained, d
 
 
 def assert_no_token(run, folder, files):
-    """Nothing that a run has printed, written or pushed holds the token that it was given."""
+    """Nothing that a run printed, wrote or pushed contains its token."""
     assert TOKEN not in run.stdout + run.stderr
     written = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert written and not [path for path, content in {**written, **files}.items() if TOKEN.encode() in content]
@@ -264,7 +264,7 @@ def test_a_run_that_is_given_a_token_keeps_it_to_itself(hostile_csv, hub, tmp_pa
 
 
 def assert_names_no_place(files, *places):
-    """No file names a directory of this machine, and no text that the run wrote its user."""
+    """No file contains a directory of this machine, and no text written by the run contains the user name."""
     for name, content in files.items():
         for place in (*places, ROOT, Path.home()):
             assert str(place).encode() not in content, (name, place)

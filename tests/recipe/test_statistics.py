@@ -1,4 +1,4 @@
-"""Statistics against scikit-learn, statistics known in closed form, and loops written out by hand."""
+"""Statistics against scikit-learn, closed-form results and hand-written loops."""
 
 import itertools
 import tracemalloc

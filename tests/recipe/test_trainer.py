@@ -1,4 +1,4 @@
-"""SERAlignTrainer: learning rates by part, and loss parts that are true under gradient accumulation."""
+"""SERAlignTrainer: learning rates per part of the model, and correct loss logs under gradient accumulation."""
 
 import math
 

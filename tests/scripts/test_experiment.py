@@ -1,4 +1,4 @@
-"""experiment.py in processes of its own: resuming, sharing cells, damaged files, and a report that adds up."""
+"""experiment.py in separate processes: resuming, sharing cells, damaged files, and a correct report."""
 
 import csv
 import json
@@ -87,7 +87,7 @@ def test_several_processes_train_one_cell_together(experiment, demo, tmp_path):
 
 
 def test_help_and_list_import_nothing_heavy(experiment):
-    """They answer at once: no torch, transformers or datasets."""
+    """They are fast because they do not import torch, transformers or datasets."""
     config, output, _ = experiment
     for argv in (["--help"], ["--config", config, "--output_dir", output, "--list"]):
         script = f"import runpy, sys; sys.argv = {['experiment.py', *map(str, argv)]!r}\n"

@@ -1,4 +1,4 @@
-"""predict.py as its users run it: files, folders, streams, several processes, kills and bad input."""
+"""predict.py as users run it: files, folders, streams, several processes, kills and bad input."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ RATE = 16000
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three recordings of known content, one of them stereo at 44.1 kHz, and four that cannot be answered."""
+    """Three recordings of known content, one of them stereo at 44.1 kHz, and four that cannot be scored."""
     folder = tmp_path_factory.mktemp("recordings")
     low, middle, high = generate_buzzes().values()
     silence = np.zeros(RATE, np.float32)

@@ -1,4 +1,4 @@
-"""train.py as its users run it: two stages, complete folders, interruption, two processes, mistakes."""
+"""train.py as users run it: two stages, complete folders, interruption, two processes, mistakes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""train.py on corpora that are selected, relabelled, crossed, or come from a dataset in `datasets` format."""
+"""train.py on filtered, relabelled and cross-corpus data, and on a dataset in `datasets` format."""
 
 import json
 from pathlib import Path
