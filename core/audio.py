@@ -6,8 +6,10 @@ Decoding, resampling and trimming use the model's own code, so that training and
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import soundfile
 
 from core.errors import InputError
 from recording_ser_align import (
@@ -21,10 +23,26 @@ from recording_ser_align import (
 )
 from speech_ser_align import trim
 
-__all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "measure_peak", "read_audio", "read_duration"]
+__all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "Excerpt", "measure_peak", "read_audio", "read_duration"]
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
 EMPTY = "contains no audio (0 samples); remove it or record it again"
+
+
+class Excerpt(NamedTuple):
+    """A file, or a part of it between two times in seconds; `end` None is the end of the file."""
+
+    path: str
+    start: float = 0.0
+    end: float | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.start == 0 and self.end is None
+
+    def __str__(self) -> str:
+        end = "its end" if self.end is None else f"{self.end:g} s"
+        return self.path if self.is_whole else f"{self.path} from {self.start:g} s to {end}"
 
 
 def read_duration(path: str | Path) -> float:
@@ -41,11 +59,11 @@ def read_duration(path: str | Path) -> float:
     return duration
 
 
-def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
-    """Read a file as a 16 kHz mono waveform.
+def read_audio(recording: str | Path | Excerpt, trim_db: float | None = None) -> np.ndarray:
+    """Read a file, or an excerpt of it, as a 16 kHz mono waveform.
 
     Args:
-        path: any format in `AUDIO_SUFFIXES`, at any sampling rate; channels are averaged.
+        recording: any format in `AUDIO_SUFFIXES`, at any sampling rate; channels are averaged.
         trim_db: trim leading and trailing audio that is more than this many dB below the loudest frame; None disables
             trimming.
 
@@ -56,26 +74,49 @@ def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
         InputError: the file is missing, empty, damaged or not audio, or contains values that are not finite.
     """
     with _name_refusals():
-        blocks, rate = read_samples(path, allow_ffmpeg=False)
+        blocks, rate = _read_samples(recording)
         parts = list(resample(mix_down(blocks), rate))
     if not any(map(len, parts)):
-        raise InputError(f"{describe_recording(path)} {EMPTY}")
+        raise InputError(f"{describe_recording(str(recording))} {EMPTY}")
     _, waveform = trim(np.concatenate(parts), trim_db)
     return np.ascontiguousarray(waveform)
 
 
-def measure_peak(path: str | Path) -> float:
-    """Decode a whole file at its own sampling rate, and return the largest magnitude of its mono mix.
+def measure_peak(recording: str | Path | Excerpt) -> float:
+    """Decode a file or an excerpt, at its own sampling rate, and return the largest magnitude of its mono mix.
 
     Raises:
         InputError: as in `read_audio`.
     """
     with _name_refusals():
-        blocks, _ = read_samples(path, allow_ffmpeg=False)
+        blocks, _ = _read_samples(recording)
         peaks = [np.abs(block).max() for block in mix_down(blocks) if len(block)]
     if not peaks:
-        raise InputError(f"{describe_recording(path)} {EMPTY}")
+        raise InputError(f"{describe_recording(str(recording))} {EMPTY}")
     return float(max(peaks))
+
+
+def _read_samples(recording: str | Path | Excerpt) -> tuple[Iterator[np.ndarray], int]:
+    """As `read_samples`; an excerpt is sought out, so that a long file is not decoded for each of its utterances."""
+    if not isinstance(recording, Excerpt):
+        return read_samples(recording, allow_ffmpeg=False)
+    if recording.is_whole:
+        return read_samples(recording.path, allow_ffmpeg=False)
+    return read_samples(_cut(recording))
+
+
+def _cut(excerpt: Excerpt) -> dict[str, Any]:
+    """The samples of an excerpt, (samples, channels), and their rate. Raises ValueError."""
+    with open_audio(excerpt.path) as file:
+        rate = file.samplerate
+        first = round(excerpt.start * rate)
+        last = file.frames if excerpt.end is None else round(excerpt.end * rate)
+        try:
+            file.seek(min(first, file.frames))
+            samples = file.read(max(0, last - first), dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"{describe_recording(str(excerpt))} is damaged ({error}); export it again") from None
+    return {"array": samples, "sampling_rate": rate}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from core.loading import load_pipeline
 from experiments.diarization import concatenate_utterances, measure_drops, score_methods
 from experiments.report import make_environment
 from experiments.tables import write_csv
+from recipe.corpora.rows import read_excerpts
 from recording_ser_align import SAMPLING_RATE
 from speech_ser_align import trim
 
@@ -41,7 +42,7 @@ def measure_fold(stage_dir: Path, rows: Dataset, trim_db: float | None, settings
     drops: dict[str, Any] = {}
     for speaker in sorted(set(rows["speaker"])):
         own = rows.filter(lambda name, speaker=speaker: name == speaker, input_columns="speaker")
-        utterances = [(read_audio(row["audio"]["path"]), row["label"]) for row in own]
+        utterances = [(read_audio(excerpt), label) for excerpt, label in zip(read_excerpts(own[:]), own["label"])]
         rng = np.random.default_rng(0)
         errors[speaker] = {
             condition: _sum_errors(

@@ -1,10 +1,13 @@
 """Finds recordings in files, folders and patterns."""
 
 import glob
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from core.audio import AUDIO_SUFFIXES
 from core.errors import InputError
+from core.files import find_files
 
 # Suffixes that folders are searched for: formats of soundfile, and of ffmpeg, if it is installed.
 SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".mka", ".mkv", ".mov", ".3gp")
@@ -20,12 +23,12 @@ def find_recordings(patterns: list[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for pattern in patterns:
-        matches = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
+        matches = [pattern] if Path(pattern).exists() else _expand(pattern)
         if not matches:
             raise InputError(f"{pattern}: no such file or folder, and no file matches it as a pattern")
         for match in matches:
             if Path(match).is_dir():
-                inside = sorted(str(path) for path in Path(match).rglob("*") if _is_audio(path))
+                inside = [str(path) for path in find_files(match, SUFFIXES)]
                 if not inside and len(matches) == 1:
                     raise InputError(f"{match} contains no audio files; valid suffixes are {', '.join(SUFFIXES)}")
                 found.update(dict.fromkeys(inside))
@@ -34,5 +37,26 @@ def find_recordings(patterns: list[str]) -> list[str]:
     return list(found)
 
 
-def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+def _expand(pattern: str) -> list[str]:
+    """The sorted matches of a pattern. `**` follows linked folders as in `glob`, but never in a circle."""
+    before, stars, after = pattern.partition("**")
+    if not stars:
+        return sorted(glob.glob(pattern))
+    wanted = [name for name in (stars + after).split("/") if name]
+    found = {
+        str(path): None
+        for folder in sorted(glob.glob(before)) or [before or "."]
+        for path in find_files(folder)
+        if _matches(path.relative_to(folder).parts, wanted)
+    }
+    return list(found)
+
+
+def _matches(names: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether a path matches a pattern, both as their parts. Hidden files match by their names alone."""
+    if not wanted or not names:
+        return not names and all(part == "**" for part in wanted)
+    if wanted[0] == "**":
+        return _matches(names, wanted[1:]) or (names[0][0] != "." and _matches(names[1:], wanted))
+    is_hidden = names[0].startswith(".") and not wanted[0].startswith(".")
+    return not is_hidden and fnmatch(names[0], wanted[0]) and _matches(names[1:], wanted[1:])

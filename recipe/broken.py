@@ -4,8 +4,9 @@ from accelerate import PartialState
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from core.audio import measure_peak
+from core.audio import Excerpt, measure_peak
 from core.errors import InputError, warn
+from recipe.corpora.rows import read_excerpts
 from recording_ser_align import describe_recording
 from speech_ser_align import SILENCE_DB
 
@@ -22,20 +23,20 @@ def find_broken_files(rows: Dataset, first: int = 0, step: int = 1) -> dict[int,
         the reason for each broken file, by the index of its row.
     """
     indices = range(first, len(rows), step)
-    paths = [row["path"] for row in rows["audio"][first::step]]
+    excerpts = read_excerpts(rows[first::step])
     hidden = None if first == 0 else True  # one bar for all processes, and none without a terminal
-    progress = tqdm(zip(indices, paths), "reading audio", len(paths), leave=False, disable=hidden)
-    return {index: reason for index, path in progress if (reason := explain_broken(path)) is not None}
+    progress = tqdm(zip(indices, excerpts), "reading audio", len(excerpts), leave=False, disable=hidden)
+    return {index: reason for index, excerpt in progress if (reason := explain_broken(excerpt)) is not None}
 
 
-def explain_broken(path: str) -> str | None:
-    """Explain in one line why a file cannot be used; None if it can."""
+def explain_broken(recording: str | Excerpt) -> str | None:
+    """Explain in one line why a file or excerpt cannot be used; None if it can."""
     try:
-        peak = measure_peak(path)
+        peak = measure_peak(recording)
     except InputError as error:
         return str(error)
     if peak < 10 ** (SILENCE_DB / 20):
-        return f"{describe_recording(path)} is silent; remove it or record it again"
+        return f"{describe_recording(str(recording))} is silent; remove it or record it again"
     return None
 
 

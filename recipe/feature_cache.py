@@ -18,9 +18,11 @@ from accelerate import PartialState
 from datasets import DatasetDict
 from tqdm.auto import tqdm
 
+from core.audio import Excerpt
 from core.errors import writing
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.augmentation import build_augmentation
+from recipe.corpora.rows import read_excerpts
 from recipe.options import Arguments
 
 
@@ -42,9 +44,11 @@ class FeatureCache:
         self.weights = digest.hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def locate(self, recording: str | Path, *how: Any) -> Path:
+    def locate(self, recording: str | Path | Excerpt, *how: Any) -> Path:
         """The file for a recording that is cut and augmented in this way; it need not exist."""
-        name = str(recording)
+        if isinstance(recording, Excerpt) and not recording.is_whole:
+            how = (recording.start, recording.end, *how)
+        name = recording.path if isinstance(recording, Excerpt) else str(recording)
         if name not in self._hashes:
             self._hashes[name] = hash_content(name)
         key = repr((self._hashes[name], how, self.weights))
@@ -118,18 +122,18 @@ def fill_cache(model: SERAlignForAudioClassification, preparers: dict[str, Any],
     """
     state = PartialState()
     work = [
-        (preparers[name], row["audio"]["path"], variant)
+        (preparers[name], excerpt, variant)
         for name, part in split.items()
-        for row in part
+        for excerpt in read_excerpts(part[:])
         for variant in preparers[name].augmentation.variants()
     ]
     missing = [job for job in work if not job[0].locate_features(*job[1:]).is_file()]
     share = missing[state.process_index :: state.num_processes]
     home = model.device
     model.to(state.device)  # type: ignore[arg-type]
-    for preparer, path, variant in tqdm(share, desc="convolutions", leave=False, disable=not state.is_main_process):
-        waveform = preparer.extract(preparer.read_waveform(path, variant))[None].to(state.device)
+    for preparer, excerpt, variant in tqdm(share, desc="convolutions", leave=False, disable=not state.is_main_process):
+        waveform = preparer.extract(preparer.read_waveform(excerpt, variant))[None].to(state.device)
         features = model.extract_features(waveform)[0]
-        preparer.feature_cache.write(preparer.locate_features(path, variant), features)
+        preparer.feature_cache.write(preparer.locate_features(excerpt, variant), features)
     model.to(home)  # type: ignore[arg-type]
     state.wait_for_everyone()

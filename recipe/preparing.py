@@ -11,9 +11,10 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import SequenceFeatureExtractor
 
-from core.audio import SAMPLING_RATE, read_audio
+from core.audio import SAMPLING_RATE, Excerpt, read_audio
 from core.errors import InputError
 from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mix
+from recipe.corpora.rows import read_excerpts
 from recipe.feature_cache import FeatureCache
 
 
@@ -79,27 +80,27 @@ class UtterancePreparer:
         self._extraction = feature_extractor.to_json_string()
 
     def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        paths, labels = [audio["path"] for audio in columns["audio"]], columns["label"]
+        excerpts, labels = read_excerpts(columns), columns["label"]
         if self.augmentation.mix_probability == 0:
-            inputs = [self.prepare(path) for path in paths]
+            inputs = [self.prepare(excerpt) for excerpt in excerpts]
         else:
-            inputs, labels = self._prepare_mixed(paths, labels)
-        for path, values in zip(paths, inputs):
+            inputs, labels = self._prepare_mixed(excerpts, labels)
+        for excerpt, values in zip(excerpts, inputs):
             if not values.isfinite().all():
-                raise InputError(f"{path}: its model input is not finite; export the file again or remove it")
+                raise InputError(f"{excerpt}: its model input is not finite; export the file again or remove it")
         return {self.input_name: inputs, "labels": labels, "id": columns["id"]}
 
-    def prepare(self, path: str | Path) -> Tensor:
-        """Turn one file, in a randomly drawn variant, into the model's input."""
+    def prepare(self, recording: str | Path | Excerpt) -> Tensor:
+        """Turn one file or excerpt, in a randomly drawn variant, into the model's input."""
         variant = self.augmentation.draw()
         if self.feature_cache is not None:
-            return self.feature_cache.read(self.locate_features(path, variant))
-        key = (self._extraction, str(path), variant, self.trim_db, self.max_samples)
-        return self._recall(key, lambda: self.extract(self.read_waveform(path, variant)))
+            return self.feature_cache.read(self.locate_features(recording, variant))
+        key = (self._extraction, recording, variant, self.trim_db, self.max_samples)
+        return self._recall(key, lambda: self.extract(self.read_waveform(recording, variant)))
 
-    def read_waveform(self, path: str | Path, variant: Variant) -> np.ndarray:
-        """Read one file, then trim, augment and crop it: (samples,) at 16 kHz."""
-        waveform = self._recall((str(path), self.trim_db), lambda: read_audio(path, self.trim_db))
+    def read_waveform(self, recording: str | Path | Excerpt, variant: Variant) -> np.ndarray:
+        """Read one file or excerpt, then trim, augment and crop it: (samples,) at 16 kHz."""
+        waveform = self._recall((recording, self.trim_db), lambda: read_audio(recording, self.trim_db))
         waveform = variant.apply(waveform)
         if self.max_samples is not None and len(waveform) > self.max_samples:
             start = (len(waveform) - self.max_samples) // 2
@@ -107,7 +108,7 @@ class UtterancePreparer:
         if len(waveform) < self.shortest:
             after = "" if self.trim_db is None else f" after trimming at --trim_db {self.trim_db:g}"
             raise InputError(
-                f"{path} lasts {len(waveform) / SAMPLING_RATE:.4f} s{after}; one frame of the encoder needs at "
+                f"{recording} lasts {len(waveform) / SAMPLING_RATE:.4f} s{after}; one frame of the encoder needs at "
                 f"least {self.shortest / SAMPLING_RATE:.4f} s: remove it or record it again"
             )
         return waveform
@@ -119,14 +120,14 @@ class UtterancePreparer:
         valid = int(np.asarray(extracted["attention_mask"][0]).sum())
         return torch.from_numpy(values[:valid])
 
-    def locate_features(self, path: str | Path, variant: Variant) -> Path:
+    def locate_features(self, recording: str | Path | Excerpt, variant: Variant) -> Path:
         """The file in the feature cache for one variant of a recording."""
         assert self.feature_cache is not None
-        return self.feature_cache.locate(path, self._extraction, variant, self.trim_db, self.max_samples)
+        return self.feature_cache.locate(recording, self._extraction, variant, self.trim_db, self.max_samples)
 
-    def _prepare_mixed(self, paths: list[str], labels: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+    def _prepare_mixed(self, excerpts: list[Excerpt], labels: list[int]) -> tuple[list[Tensor], list[Tensor]]:
         """Mix each utterance, with the given probability, with another one in the batch."""
-        waveforms = [self._recall_variant(path, self.augmentation.draw()) for path in paths]
+        waveforms = [self._recall_variant(excerpt, self.augmentation.draw()) for excerpt in excerpts]
         distributions = F.one_hot(torch.tensor(labels), self.num_labels).float()
         inputs, mixed_labels = [], []
         for index, waveform in enumerate(waveforms):
@@ -137,9 +138,9 @@ class UtterancePreparer:
             mixed_labels.append(torch.lerp(distributions[index], distributions[other], share))
         return inputs, mixed_labels
 
-    def _recall_variant(self, path: str, variant: Variant) -> np.ndarray:
-        key = (path, variant, self.trim_db, self.max_samples)
-        return self._recall(key, lambda: self.read_waveform(path, variant))
+    def _recall_variant(self, excerpt: Excerpt, variant: Variant) -> np.ndarray:
+        key = (excerpt, variant, self.trim_db, self.max_samples)
+        return self._recall(key, lambda: self.read_waveform(excerpt, variant))
 
     def _recall(self, key: tuple, compute: Callable[[], Any]) -> Any:
         return compute() if self.cache is None else self.cache.get(key, compute)

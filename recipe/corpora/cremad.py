@@ -101,7 +101,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
     votes = _votes(root)
     genders = _genders(root)
     rows = []
-    for path in find_audio_files(root / "AudioWAV", (".wav",)):
+    for path in find_audio_files(root / "AudioWAV"):
         utterance = MISNAMED.get(path.stem, path.stem)
         name = NAME.fullmatch(utterance)
         if name is None:

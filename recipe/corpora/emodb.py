@@ -67,7 +67,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
             set.
     """
     rows: dict[str, dict] = {}
-    for path in find_audio_files(Path(data_dir), (".wav",)):
+    for path in find_audio_files(Path(data_dir)):
         name = NAME.fullmatch(path.stem)
         if name is None:
             continue

@@ -59,7 +59,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
     """
     rows: dict[str, dict] = {}
     transcripts: dict[Path, dict[str, str]] = {}
-    for path in find_audio_files(Path(data_dir), (".wav",)):
+    for path in find_audio_files(Path(data_dir)):
         name, emotion = NAME.fullmatch(path.stem), _emotion_folder(path)
         if name is None or not 1 <= int(name[2]) <= BLOCK * len(FOLDERS) or emotion.name not in FOLDERS:
             continue

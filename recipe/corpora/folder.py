@@ -1,9 +1,14 @@
 """Your own recordings: one folder per label, or a CSV file.
 
-With folders, the label is the folder's name: `DATA_DIR/angry/a.wav`, `DATA_DIR/happy/b.flac`. A CSV file has the
-columns `path` (relative to the CSV's directory or to --data_dir) and `label`, and optionally `speaker`, `split`
-(train, validation, test), `gender` and `id`. Paths and links that lead out of the directory are refused unless
---allow_outside_paths is given.
+With folders, the label is the folder's name: `DATA_DIR/angry/a.wav`, `DATA_DIR/happy/b.flac`. Folders named train, dev
+and test (or training, val, validation, valid, eval; in any case) above or below the labels are the parts of a split:
+`DATA_DIR/train/angry/a.wav` or `DATA_DIR/angry/train/a.wav`. `eval` is validation data beside a test folder, and test
+data otherwise; without a validation folder, training data are held out. Any other nesting is refused.
+
+A CSV file has the columns `path` (relative to the CSV's directory or to --data_dir) and `label`, and optionally
+`speaker`, `split` (train, validation, test, or the names above), `gender` and `id`. With `start` and `end` (or `offset`
+and `duration`), in seconds, an utterance is this excerpt of its file. Paths and links that lead out of the directory
+are refused unless --allow_outside_paths is given.
 
 Name the speakers if you know them. Otherwise, the same voice can be in the training and the test data, and scores
 are too high.
@@ -11,92 +16,203 @@ are too high.
 
 import csv
 import os
+from collections import Counter
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
-from core.audio import AUDIO_SUFFIXES
 from core.errors import InputError, warn
-from recipe.corpora.rows import UNKNOWN_SPEAKER, find_audio_files, make_rows, refuse_outside
+from recipe.corpora.excerpts import TIME_COLUMNS, has_time_columns, name_excerpt, read_times
+from recipe.corpora.rows import (
+    UNKNOWN_SPEAKER,
+    find_audio_files,
+    find_parts,
+    make_rows,
+    normalize,
+    read_excerpts,
+    refuse_outside,
+    sort_labels,
+)
 
 LICENSE = "other"
 DESCRIPTION = "The recordings are the user's own; their licence decides how the model may be used."
 COLUMNS = ("path", "label", "speaker", "split", "gender", "id")
-SPLITS = ("train", "validation", "test")
+LAYOUTS = (
+    "DIR/angry/a.wav and, with the parts of a split, DIR/train/angry/a.wav; for anything else, list the files in a CSV "
+    "with the columns path, label and speaker"
+)
 
 
 def load(data_dir: str | Path, allow_outside: bool = False) -> Dataset:
-    """Read a directory with one folder for each label.
+    """Read a directory with one folder for each label; folders for train, validation and test may lie around them.
 
     Raises:
-        InputError: the directory is missing, contains audio in fewer than two folders, or links to audio elsewhere
-            and `allow_outside` is not set.
+        InputError: the directory is missing, its folders do not tell the labels, there are fewer than two, or it links
+            to audio elsewhere and `allow_outside` is not set.
     """
     root = Path(data_dir)
     if not root.is_dir():
         raise InputError(f"{data_dir} is not a directory; give one that contains one folder of audio per label")
-    rows = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for path in find_audio_files(folder, AUDIO_SUFFIXES):
+    folders = {}
+    for path in find_audio_files(root):
+        place = path.relative_to(root).parent.parts
+        if not any(name.startswith(".") for name in place):
+            folders[path] = place
             if not allow_outside:
                 refuse_outside(path, [root], str(data_dir))
-            rows.append({"id": path.relative_to(root).as_posix(), "audio": path, "label": folder.name})
-    return _make_rows(rows, str(data_dir))
+    loose = [path for path, place in folders.items() if not place]
+    if loose:
+        warn(f"{loose[0]} lies in no label's folder and is ignored ({len(loose)} such files)")
+    meaning = _find_meaning({place for place in folders.values() if place}, root)
+    rows = [
+        {"file": path.relative_to(root).as_posix(), "audio": path, **meaning[place]}
+        for path, place in folders.items()
+        if place
+    ]
+    return _make_rows(_use_parts(rows, root), str(data_dir))
+
+
+def _find_meaning(places: set[tuple[str, ...]], root: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    """The label of the files in each folder, and its part if there are parts.
+
+    Raises:
+        InputError: the order of the folders does not tell the labels.
+    """
+    outer, inner = {place[0] for place in places}, {place[1] for place in places if len(place) > 1}
+    is_deep = all(len(place) > 1 for place in places)
+    if is_deep and set(find_parts(inner)) == inner:
+        return {place: {"label": place[0], "split": place[1]} for place in places}
+    if is_deep and set(find_parts(outer)) == outer:
+        _refuse_nesting({place[1:] for place in places}, root)
+        return {place: {"label": place[1], "split": place[0]} for place in places}
+    parts = sorted(find_parts(outer | inner))
+    if parts:
+        raise InputError(
+            f"{root}: {parts[0]} names a part of a split, but not every file lies in a part and in a label; read are "
+            f"{LAYOUTS}"
+        )
+    _refuse_nesting(places, root)
+    return {place: {"label": place[0]} for place in places}
+
+
+def _refuse_nesting(places: set[tuple[str, ...]], root: Path) -> None:
+    """Raise InputError where a folder that should be a label's holds no audio, but folders that do.
+
+    In `DIR/anna/angry/a.wav`, either could be the label.
+    """
+    for place in sorted(places):
+        if place[:1] not in places:
+            raise InputError(
+                f"{root}: either {place[0]} or {place[1]} could be the label of the audio in {'/'.join(place)}; read "
+                f"are {LAYOUTS}"
+            )
+
+
+def _use_parts(rows: list[dict[str, Any]], root: Path) -> list[dict[str, Any]]:
+    """Rows with `split` as train, validation or test, or without it where there is nothing but training data.
+
+    Raises:
+        InputError: a part is missing, or has two names.
+    """
+    if not rows or "split" not in rows[0]:
+        return rows
+    meaning = find_parts({row["split"] for row in rows})
+    for part in set(meaning.values()):
+        names = sorted({name.lower() for name in meaning if meaning[name] == part})
+        if len(names) > 1:
+            raise InputError(f"{root}: {' and '.join(names)} both name the {part} part: put the files into one of them")
+    there = ", ".join(sorted(meaning))
+    if set(meaning.values()) == {"train"}:
+        warn(f"{root} has the part {there} alone, so the split is made by --protocol and --fold, as without parts")
+        return [{name: value for name, value in row.items() if name != "split"} for row in rows]
+    for part, advice in (("train", "name it train"), ("test", "name it test; validation data are then held out")):
+        if part not in meaning.values():
+            raise InputError(f"{root} has the parts {there} and no {part} part: add it, or if it is there, {advice}")
+    return [{**row, "split": meaning[row["split"]]} for row in rows]
 
 
 def load_csv(csv_path: str | Path, root: str | Path, allow_outside: bool = False) -> Dataset:
     """Read a CSV file; relative paths start at `root`.
 
     Raises:
-        InputError: the file or a column is missing, a line is incomplete, or its path leads out of `root` and
-            `allow_outside` is not set; the message names the line.
+        InputError: the file or a column is missing, a line is incomplete, a path leads out of `root` and
+            `allow_outside` is not set, or an excerpt is not within its file; the message names the line or the file.
     """
+    lines = _read_lines(csv_path)
+    header = set().union(*(values for _, values in lines))
+    has_times = has_time_columns(header, str(csv_path))
+    _warn_of_unread(header - {*COLUMNS, *(TIME_COLUMNS if has_times else ())}, str(csv_path))
+    splits = find_parts({values.get("split", "") for _, values in lines})
+    rows = []
+    for where, values in lines:
+        cells = {name: values[name] for name in COLUMNS if name in values}
+        _check_cells(cells, splits, where)
+        audio = Path(root) / cells["path"]
+        if not allow_outside:
+            refuse_outside(audio, [Path(root)], where)
+        times = read_times(values, where) if has_times else {}
+        rows.append({"audio": audio, "file": cells.pop("path"), **cells, **times})
+        if "split" in cells:
+            rows[-1]["split"] = splits[cells["split"]]
+    _shorten_absolute_paths(rows)
+    return _make_rows(rows, str(csv_path))
+
+
+def _read_lines(csv_path: str | Path) -> list[tuple[str, dict[str, str]]]:
+    """Each line's place in messages and its cells by the names of the columns, in lower case."""
     if not Path(csv_path).is_file():
         raise InputError(f"{csv_path}: no such CSV file")
     try:
         text = Path(csv_path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{csv_path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
-    with StringIO(text, newline="") as file:
-        reader = csv.DictReader(file)
-        header = reader.fieldnames or []
-        for name in ("path", "label"):
-            if name not in header:
-                raise InputError(f"{csv_path} has no column {name!r}; it has {', '.join(header) or 'none'}")
-        rows = []
-        for line in reader:
-            values = {name: (line.get(name) or "").strip() for name in COLUMNS if name in header}
-            empty = [name for name, value in values.items() if not value and name != "gender"]
-            if empty:
-                raise InputError(f"{csv_path}, line {reader.line_num}: {empty[0]} is empty; fill it in")
-            if values.get("split", "train") not in SPLITS:
-                raise InputError(
-                    f"{csv_path}, line {reader.line_num}: split={values['split']!r} is not one of {', '.join(SPLITS)}"
-                )
-            if values.get("gender", "") not in ("", "female", "male"):
-                raise InputError(
-                    f"{csv_path}, line {reader.line_num}: gender={values['gender']!r} is not female, male or empty"
-                )
-            audio = Path(root) / values["path"]
-            if not allow_outside:
-                refuse_outside(audio, [Path(root)], f"{csv_path}, line {reader.line_num}")
-            rows.append({"audio": audio, "id": values.pop("path"), **values})
-    _shorten_absolute_ids(rows)
-    return _make_rows(rows, str(csv_path))
+    reader = csv.DictReader(StringIO(text, newline=""), restval="")
+    header = [name.strip().lower() for name in reader.fieldnames or []]
+    for name in ("path", "label"):
+        if name not in header:
+            raise InputError(f"{csv_path} has no column {name!r}; it has {', '.join(header) or 'none'}")
+    twice = [name for name, count in Counter(header).items() if count > 1 and name]
+    if twice:
+        raise InputError(f"{csv_path} has {twice[0]!r} more than once: remove one of these columns")
+    reader.fieldnames = header
+    lines = []
+    for line in reader:
+        where = f"{csv_path}, line {reader.line_num}"
+        if None in line:  # the reader's name for what is beyond the header
+            raise InputError(f"{where} has more cells than the header: put quotes around a cell that holds a comma")
+        lines.append((where, {name: cell.strip() for name, cell in line.items() if name}))
+    return lines
 
 
-def _shorten_absolute_ids(rows: list[dict]) -> None:
+def _warn_of_unread(names: set[str], where: str) -> None:
+    if names:
+        warn(f"{where}: nothing reads the column{'s' if len(names) > 1 else ''} {', '.join(sorted(names))}")
+
+
+def _check_cells(cells: dict[str, str], splits: dict[str, str], where: str) -> None:
+    empty = [name for name, value in cells.items() if not value and name != "gender"]
+    if empty:
+        raise InputError(f"{where}: {empty[0]} is empty; fill it in")
+    if "split" in cells and cells["split"] not in splits:
+        raise InputError(f"{where}: split={cells['split']!r} is not one of train, validation, test")
+    if cells.get("gender", "") not in ("", "female", "male"):
+        raise InputError(f"{where}: gender={cells['gender']!r} is not female, male or empty")
+
+
+def _shorten_absolute_paths(rows: list[dict[str, Any]]) -> None:
     """Shorten absolute paths, which would publish the directories of this machine as ids in predictions."""
-    absolute = [row for row in rows if Path(row["id"]).is_absolute()]
+    absolute = [row for row in rows if Path(row["file"]).is_absolute()]
     if absolute:
-        common = os.path.commonpath([Path(row["id"]).parent for row in absolute])
+        common = os.path.commonpath([Path(row["file"]).parent for row in absolute])
         for row in absolute:
-            row["id"] = Path(row["id"]).relative_to(common).as_posix()
+            row["file"] = Path(row["file"]).relative_to(common).as_posix()
 
 
-def _make_rows(rows: list[dict], source: str) -> Dataset:
-    labels = sorted({row["label"] for row in rows})
+def _make_rows(rows: list[dict[str, Any]], source: str) -> Dataset:
+    """Rows that know the name of their `file`; each recording of an unknown speaker counts as a speaker."""
+    labels = sort_labels(normalize(row["label"]) for row in rows)
     if len(labels) < 2:
         found = f"only the label {labels[0]!r}" if labels else "no audio"
         raise InputError(
@@ -107,6 +223,24 @@ def _make_rows(rows: list[dict], source: str) -> Dataset:
             f"{source} names no speakers. The same voice can be in the training and the test data, so scores may be "
             "too high; a CSV with a speaker column prevents that."
         )
-        for row in rows:
-            row["speaker"] = UNKNOWN_SPEAKER + row["id"]
-    return make_rows(rows, labels)
+    named = []
+    for row in rows:
+        file = row["file"]
+        defaults = {"id": name_excerpt(file, row.get("start"), row.get("end")), "speaker": UNKNOWN_SPEAKER + file}
+        named.append({**defaults, **{name: value for name, value in row.items() if name != "file"}})
+    made = make_rows(named, labels)
+    _refuse_repeats(made, source)
+    return made
+
+
+def _refuse_repeats(rows: Dataset, source: str) -> None:
+    """Raise InputError for a recording that is there twice, under one label or two."""
+    names = rows.features["label"].names
+    first: dict[tuple, int] = {}
+    for index, (place, label) in enumerate(zip(read_excerpts(rows[:]), rows["label"])):
+        key = (os.path.realpath(place.path), place.start, place.end)
+        if key in first:
+            other = names[rows["label"][first[key]]]
+            what = "listed twice" if other == names[label] else f"labelled both {other!r} and {names[label]!r}"
+            raise InputError(f"{source}: {place} is {what}: keep one of them")
+        first[key] = index

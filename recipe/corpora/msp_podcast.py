@@ -83,7 +83,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
     root, table = _find(Path(data_dir))
     listed = [row for line, where in _lines(table, COLUMNS) if (row := _row(line, where)) is not None]
     folder = root / "Audios" if (root / "Audios").is_dir() else root / "Audio"
-    files = {path.stem: path for path in find_audio_files(folder, (".wav", ".flac"))}
+    files = {path.stem: path for path in find_audio_files(folder)}
     if not files:
         raise InputError(f"{folder} contains no audio; unpack Audios there")
     missing = [f"{folder.name}/{row['id']}.wav is missing" for row in listed if row["id"] not in files]

@@ -44,7 +44,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
             is not set.
     """
     rows = []
-    for path in find_audio_files(Path(data_dir), (".wav", ".flac")):
+    for path in find_audio_files(Path(data_dir)):
         name = NAME.fullmatch(path.stem)
         if name is None or name[1] != AUDIO_ONLY or name[2] != SPEECH:
             continue

@@ -54,7 +54,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
             set.
     """
     rows: dict[str, dict] = {}
-    for path in find_audio_files(Path(data_dir), (".wav",)):
+    for path in find_audio_files(Path(data_dir)):
         name = NAME.fullmatch(path.stem)
         speaker = (name[1] or path.parent.name) if name else ""
         if name is None or speaker not in SPEAKERS:

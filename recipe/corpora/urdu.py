@@ -47,7 +47,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
     """
     rows: list[dict[str, Any]] = []
     numbers: set[tuple[str, int]] = set()
-    for path in find_audio_files(Path(data_dir), (".wav",)):
+    for path in find_audio_files(Path(data_dir)):
         name = NAME.fullmatch(path.stem)
         if name is None:
             continue

@@ -134,7 +134,7 @@ def test_a_csv_with_speakers_and_split_even_with_a_byte_order_mark_and_windows_l
     [
         ("file,label\na.wav,sad", "has no column 'path'; it has file, label"),
         ("path,label\na.wav,", "line 2: label is empty"),
-        ("path,label,split\na.wav,sad,dev", "line 2: split='dev' is not one of train, validation, test"),
+        ("path,label,split\na.wav,sad,held", "line 2: split='held' is not one of train, validation, test"),
         ("path,label\na.wav,sad", "contains only the label 'sad'; at least two labels"),
         ("path,label\na.wav,sad\na.wav,angry", "utterance id 'a.wav' occurs more than once"),
     ],
