@@ -1,24 +1,40 @@
 """Relabelling: select utterances of a corpus, merge or rename their labels, and join two corpora."""
 
+import json
 from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
 from core.errors import InputError
-from recipe.corpora.rows import UNKNOWN_SPEAKER, count_classes
+from recipe.corpora.rows import UNKNOWN_SPEAKER, count_classes, find_similar, normalize
 
 
 def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
     """Select rows by column and relabel them; an empty mapping changes nothing.
 
     A label without rows after `only` is dropped: RAVDESS has no neutral speech of strong intensity.
+
+    Raises:
+        InputError: as `keep_only` and `map_labels`, or two labels differ in case alone.
     """
     rows = keep_only(rows, only)
     if label_map:
-        return map_labels(rows, label_map)
-    counts = count_classes(rows)
-    return map_labels(rows, {label: label for label, count in counts.items() if count}) if only else rows
+        rows = map_labels(rows, label_map)
+    elif only:
+        rows = map_labels(rows, {label: label for label, count in count_classes(rows).items() if count})
+    _refuse_similar(rows.features["label"].names)
+    return rows
+
+
+def _refuse_similar(labels: list[str]) -> None:
+    similar = find_similar(labels)
+    if similar:
+        merged = json.dumps(dict.fromkeys(similar, similar[-1]), ensure_ascii=False)
+        raise InputError(
+            f"the labels {' and '.join(map(repr, similar))} differ in case or blanks alone: rename them, or merge them "
+            f"with label_map, such as {merged[:-1]}, ...}}"
+        )
 
 
 def keep_only(rows: Dataset, only: dict[str, Any]) -> Dataset:
@@ -32,7 +48,7 @@ def keep_only(rows: Dataset, only: dict[str, Any]) -> Dataset:
             raise InputError(
                 f"only: the corpus has no column {column!r}; its columns are {', '.join(rows.column_names)}"
             )
-        wanted = [str(word) for word in (value if isinstance(value, list) else [value])]
+        wanted = [normalize(str(word)) for word in (value if isinstance(value, list) else [value])]
         names = getattr(rows.features[column], "names", None)
         values = [names[index] if names else str(index) for index in rows[column]]
         absent = [word for word in wanted if word not in values]
@@ -53,7 +69,10 @@ def map_labels(rows: Dataset, label_map: dict[str, str | None]) -> Dataset:
         InputError: the corpus does not have one of the labels, or fewer than two labels are left.
     """
     old = rows.features["label"].names
-    label_map = {str(label): target if target is None else str(target) for label, target in label_map.items()}
+    label_map = {
+        normalize(str(label)): target if target is None else normalize(str(target))
+        for label, target in label_map.items()
+    }
     for label in label_map:
         if label not in old:
             raise InputError(f"label_map: the corpus has no label {label!r}; its labels are {', '.join(old)}")
@@ -95,6 +114,7 @@ def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, 
         InputError: the corpora have fewer than two labels in common.
     """
     first, second = (rows.features["label"].names for rows in (training, test))
+    _refuse_similar([*first, *second])
     common = [label for label in first if label in second]
     if len(common) < 2:
         raise InputError(
@@ -104,6 +124,7 @@ def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, 
     same = {label: label for label in common}
     if test_corpus == corpus:  # for example, two folders
         test_corpus = f"{test_corpus} 2"
+    times = [column for column in ("start", "end") if any(column in rows.column_names for rows in (training, test))]
     parts = []
     for rows, name, part in ((training, corpus, "train"), (test, test_corpus, "test")):
         rows = map_labels(rows, same)
@@ -111,8 +132,9 @@ def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, 
         named = {
             "id": [f"{name}:{utterance}" for utterance in rows["id"]],
             "speaker": [_add_corpus(speaker, name) for speaker in rows["speaker"]],
+            **{column: rows[column][:] if column in rows.column_names else [None] * len(rows) for column in times},
         }
-        rest = rows.select_columns(["audio", "label", "gender", "session", "duration"])
+        rest = rows.select_columns(["audio", "label", "gender", "session", "duration",])
         marked = concatenate_datasets([rest, Dataset.from_dict({**named, "split": split})], axis=1)
         parts.append(marked.select([i for i, s in enumerate(split) if part == "test" or s != "test"]))
     return concatenate_datasets(parts)
