@@ -95,19 +95,27 @@ def describe_range(option: Field) -> str:
     return f" {' and '.join(bounds)}" if bounds else ""
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def check_field(option: Field, value: Any) -> None:
     """Raise ValueError if the value is not valid for this field; the message says what is."""
     hint, is_optional = split_hint(option.type)
     if value is None and is_optional:
         return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     choices = find_choices(option)
     if choices:
         is_valid, valid = value in choices, f"one of {', '.join(choices)}"
     elif hint is bool:
         is_valid, valid = isinstance(value, bool), "true or false"
+    elif hint == list[float]:
+        is_valid = isinstance(value, list) and all(
+            _is_number(number) and is_in_range(option, number) for number in value
+        )
+        valid = "a list of numbers" + describe_range(option)
     else:
-        is_valid = is_number and is_in_range(option, value) and (hint is float or isinstance(value, int))
+        is_valid = _is_number(value) and is_in_range(option, value) and (hint is float or isinstance(value, int))
         valid = ("a number" if hint is float else "a whole number") + describe_range(option)
     if not is_valid:
         raise ValueError(f"{option.name}={value!r} is not {valid}{', or None' if is_optional else ''}")

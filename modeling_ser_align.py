@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
@@ -25,7 +24,7 @@ try:
     from .encoders_ser_align import make_length_mask
     from .fields_ser_align import SAMPLING_RATE
     from .heads_ser_align import POOLINGS, CLSPooling, Pooled
-    from .losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
+    from .losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
@@ -33,7 +32,7 @@ except ImportError:
     from encoders_ser_align import make_length_mask
     from fields_ser_align import SAMPLING_RATE
     from heads_ser_align import POOLINGS, CLSPooling, Pooled
-    from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
+    from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
 
 
 @dataclass
@@ -294,7 +293,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
     ) -> dict[str, Tensor]:
         """Compute the enabled losses, and `loss`, their weighted sum."""
         config = self.config
-        weighted = {"ce_loss": (1.0, F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing))}
+        ce = weighted_cross_entropy(logits, labels, config.class_weights, config.label_smoothing)
+        weighted = {"ce_loss": (1.0, ce)}
         if pooled.cls_output is not None and config.eal_weight > 0:
             eal = emotional_attention_loss(pooled.cls_output, pooled.frames, frame_mask, config.eal_margin)
             weighted["eal_loss"] = (config.eal_weight, eal)

@@ -23,7 +23,7 @@ def load_yaml(text: str, names: Container[str]) -> Any:
     Raises:
         yaml.YAMLError: the text is not YAML.
     """
-    return _keep_names(yaml.safe_load(text), yaml.load(text, Loader=_NameLoader), names)  # noqa: S506, a safe loader
+    return _keep_names(yaml.safe_load(text), yaml.load(text, Loader=_NameLoader), names)
 
 
 def _keep_names(content: Any, written: Any, names: Container[str]) -> Any:

@@ -7,6 +7,7 @@ import argparse
 import difflib
 import json
 import shutil
+import typing
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 import yaml
 
 from core.errors import InputError
+from core.yaml_files import load_yaml
 from fields_ser_align import describe_range, find_choices, is_in_range, split_hint
 from recipe.options import (
     FORMER_NAMES,
     GROUPS,
+    NAMED,
     OPTIONS,
     WHOLE_RUN,
     Arguments,
@@ -73,7 +76,7 @@ def read_yaml(path: str) -> dict[str, Any]:
         near = sorted(str(p) for p in Path("run_configs").rglob("*.yaml"))
         raise InputError(f"--config {path}: no such file; available files: {', '.join(near) or 'none in run_configs'}")
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        content = load_yaml(Path(path).read_text(encoding="utf-8"), NAMED) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -97,7 +100,9 @@ def convert(name: str, value: Any, source: str) -> Any:
         if is_optional:
             return None
         raise InputError(f"{source}: the value is missing; give {_describe_valid(option)}")
-    converted = _match(choices, value) if choices else _convert_type(hint, value)
+    converted = _match(choices, value) if choices else None
+    if converted is None and (not choices or name in NAMED):
+        converted = _convert_type(hint, value)
     if converted is None or not all(is_in_range(option, number) for number in _list_numbers(converted)):
         raise InputError(f"{source}: {value!r} is not valid; give {_describe_valid(option)}")
     return converted
@@ -109,7 +114,7 @@ def _match(choices: tuple[str, ...], value: Any) -> str | None:
 
 def _list_numbers(value: Any) -> list[float]:
     """List the numbers in a converted value that must be within its option's range."""
-    values = value if isinstance(value, list) else [value]
+    values = value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]
     return [number for number in values if isinstance(number, int | float) and not isinstance(number, bool)]
 
 
@@ -137,14 +142,34 @@ def _convert_valid(hint: Any, value: Any) -> Any:
     if hint is dict:
         parsed = json.loads(value) if isinstance(value, str) else value
         return parsed if isinstance(parsed, dict) else None
+    if typing.get_origin(hint) is dict:
+        # JSON too keeps a number as it is written.
+        parsed = json.loads(value, parse_int=str, parse_float=str) if isinstance(value, str) else value
+        convert_item = float if typing.get_args(hint)[1] is float else _convert_name
+        return {str(name): convert_item(item) for name, item in parsed.items()}
     return None
+
+
+def _convert_name(value: Any) -> Any:
+    """A name as text, a list of names, or None. Raises ValueError for anything else."""
+    if isinstance(value, list):
+        return [_convert_name(item) for item in value]
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError
+    return value if value is None else str(value)
 
 
 def _describe_valid(option: Field) -> str:
     choices = option.metadata["choices"] or find_choices(option)
+    hint, _ = split_hint(option.type)
+    if typing.get_origin(hint) is dict:
+        values = f"numbers{describe_range(option)}" if typing.get_args(hint)[1] is float else "names"
+        example = '{"angry": 2}' if typing.get_args(hint)[1] is float else '{"happy": "happy", "excited": "happy"}'
+        return f"{''.join(f'{word} or ' for word in choices)}{values} by name, as JSON on the command line: '{example}'"
     if choices:
         return f"one of {', '.join(choices)}"
-    hint, _ = split_hint(option.type)
     words = {
         bool: "true or false",
         int: "a whole number",
@@ -215,7 +240,7 @@ def _make_parser(description: str) -> argparse.ArgumentParser:
             hint, _ = split_hint(option.type)
             section.add_argument(
                 f"--{option.name}",
-                metavar=_METAVARS.get(hint, "NAME"),
+                metavar="JSON" if option.name in NAMED else _METAVARS.get(hint, "NAME"),
                 help=_describe_option(option).replace("%", "%%"),
                 **_NARGS.get(hint, {}),
             )

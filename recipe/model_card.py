@@ -64,6 +64,7 @@ def write_model_card(
         data_sentence=DESCRIPTIONS[corpus] + (f" Tested on {tested}." if tested != corpus else ""),
         license=LICENSES[corpus],
         class_rows=_class_rows(lines["best"], labels),
+        class_weights=[f"{weight:.3f}" for weight in results.get("class_weights") or ()],
         gender_rows=_gender_rows(lines["best"], labels),
         confusion_rows=[
             {"label": markdown_text(label), "percent": [f"{100 * count / max(1, sum(row)):.0f}" for count in row]}

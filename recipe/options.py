@@ -3,11 +3,12 @@
 Imports nothing heavy, so that `python train.py --help` is instant.
 """
 
+import typing
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from fields_ser_align import SERAlignFields, option
+from fields_ser_align import SERAlignFields, option, split_hint
 
 
 @dataclass(kw_only=True)
@@ -18,6 +19,14 @@ class ModelArguments(SERAlignFields):
         "facebook/wav2vec2-base",
         "pretrained speech encoder: a Hub name or a folder; none trains the encoder of --encoder_config from scratch",
         "paper",
+    )
+    class_weights: dict[str, float] | Literal["balanced"] | None = option(
+        None,
+        "weights of the classes in the cross-entropy: balanced (in inverse proportion to the training utterances of "
+        'each class), or JSON, {"angry": 2, "sad": 1.5}, where a class that is not listed has 1; none weights none',
+        "ours",
+        above=0,
+        choices=("balanced",),
     )
     encoder_config: dict = option(
         {},
@@ -82,13 +91,13 @@ class DataArguments:
         "streaming, limit",
         both_stages=True,
     )
-    label_map: dict = option(
+    label_map: dict[str, str | None] = option(
         {},
         'how to merge, rename or drop labels, as JSON: {"happy": "happy", "excited": "happy", ...}; labels that are '
         "not listed are dropped",
         both_stages=True,
     )
-    only: dict = option(
+    only: dict[str, Any] = option(
         {},
         'utterances to select by column, as JSON: {"style": "improvised"} or {"intensity": "strong"}',
         both_stages=True,
@@ -100,7 +109,7 @@ class DataArguments:
         None, "directory of the corpus given as --test_corpus", is_path=True, may_change=True, both_stages=True
     )
     test_hub_options: dict = option({}, "settings of --test_corpus hub, as JSON; see --hub_options", both_stages=True)
-    test_label_map: dict = option(
+    test_label_map: dict[str, str | None] = option(
         {},
         "how to merge, rename or drop labels of --test_corpus, as JSON; only labels that both corpora share are kept",
         both_stages=True,
@@ -297,6 +306,10 @@ class Arguments:
 GROUPS = (ModelArguments, DataArguments, TrainerArguments)
 OPTIONS: dict[str, Field] = {f.name: f for group in GROUPS for f in fields(group)}
 FORMER_NAMES = {f.metadata["formerly"]: name for name, f in OPTIONS.items() if f.metadata["formerly"]}
+
+
+# Mappings whose keys are names, such as labels: what a YAML file calls `no` is not false.
+NAMED = tuple(name for name, f in OPTIONS.items() if typing.get_origin(split_hint(f.type)[0]) is dict)
 
 
 def find_options(fact: str) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, 
             "speaker": [_add_corpus(speaker, name) for speaker in rows["speaker"]],
             **{column: rows[column][:] if column in rows.column_names else [None] * len(rows) for column in times},
         }
-        rest = rows.select_columns(["audio", "label", "gender", "session", "duration",])
+        rest = rows.select_columns(["audio", "label", "gender", "session", "duration"])
         marked = concatenate_datasets([rest, Dataset.from_dict({**named, "split": split})], axis=1)
         parts.append(marked.select([i for i, s in enumerate(split) if part == "test" or s != "test"]))
     return concatenate_datasets(parts)

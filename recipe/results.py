@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from core.escaping import printable
 from core.json_files import read_json, write_json
 from recipe.corpora.rows import speakers_known
 
@@ -35,6 +36,21 @@ def score_lines(results: dict[str, Any]) -> list[str]:
             f"{test['ua']:>12.3f}{test['wa']:>8.3f}"
         )
     return lines
+
+
+def class_lines(results: dict[str, Any]) -> list[str]:
+    """Format the weight and the test recalls (best, last) of each class, if the loss weighted the classes."""
+    if results.get("class_weights") is None:
+        return []
+    lines = [f"  {'':22}{'class weight':>15}{'recall, best':>20}{'last':>8}"]
+    recalls = [_recalls(results["scores"][name]["test"]["confusion_matrix"]) for name in ("best", "last")]
+    for label, weight, *cells in zip(results["labels"], results["class_weights"], *recalls):
+        lines.append(f"  {printable(label):22}{weight:>15.3f}{cells[0]:>20}{cells[1]:>8}")
+    return lines
+
+
+def _recalls(confusion_matrix: list[list[int]]) -> list[str]:
+    return [f"{row[index] / sum(row):.3f}" if sum(row) else "-" for index, row in enumerate(confusion_matrix)]
 
 
 def describe_unseen(results: dict[str, Any]) -> str:

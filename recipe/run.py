@@ -22,6 +22,7 @@ from recipe.batching import Collator
 from recipe.calibration import fit_temperature
 from recipe.checkpoints import CHECKPOINTS, best_until, checkpoints_in, flush, last_complete
 from recipe.checks import check_durations, check_run, check_stage1_speakers, list_stages
+from recipe.class_weights import compute_class_weights
 from recipe.corpora.rows import count_classes, count_speakers
 from recipe.data import read_rows, split_rows
 from recipe.feature_cache import fill_cache, find_cache_folder, plan_cache, remove_cache
@@ -29,7 +30,7 @@ from recipe.model_card import write_model_card
 from recipe.options import Arguments
 from recipe.preparing import AudioCache, UtterancePreparer, prepare_rows
 from recipe.publishing import push
-from recipe.results import describe_unseen, library_versions, score_lines, write_results
+from recipe.results import class_lines, describe_unseen, library_versions, score_lines, write_results
 from recipe.scoring import never_predicted, predict, score_file
 from recipe.stage_folder import describe_run, open_stage_folder, read_finished, remove_checkpoints
 from recipe.stages import build_model, find_source, find_stage1_folder, find_stage_folder, make_feature_extractor
@@ -79,6 +80,8 @@ def train_stages(
     for name, part in split.items():
         state.print(f"  {name:12}{len(part):5} utterances{count_speakers(part)}")
 
+    for stage in stages:
+        compute_class_weights(arguments[stage].model.class_weights, split["train"])  # refuses unknown labels at once
     for stage in stages:
         if stage == 2:
             check_stage1_speakers(find_stage1_folder(arguments[2]), data, split)
@@ -291,6 +294,7 @@ def describe_model(stage: int, model: SERAlignForAudioClassification) -> dict[st
     return {
         "stage": stage,
         "labels": list(model.config.id2label.values()),
+        "class_weights": model.config.class_weights,
         "frame_seconds": model.config.frame_seconds,
         "num_parameters": model.num_parameters(),
         "versions": library_versions(),
@@ -309,7 +313,7 @@ def finish_stage(stage_dir: Path, results: dict[str, Any], trainer: SERAlignTrai
 
 def report_scores(results: dict[str, Any]) -> None:
     print(f"Stage {results['stage']} took {results['seconds']:.0f} s. Scores on {describe_unseen(results)}:")
-    print("\n".join(score_lines(results)))
+    print("\n".join([*score_lines(results), *class_lines(results)]))
     unused = never_predicted(results["scores"]["best"]["validation"])
     if unused:
         warn(

@@ -27,6 +27,7 @@ from core.errors import InputError, warn
 from feature_extraction_ser_align import SERAlignFeatureExtractor
 from fields_ser_align import SERAlignFields
 from modeling_ser_align import SERAlignForAudioClassification
+from recipe.class_weights import compute_class_weights
 from recipe.options import Arguments, ModelArguments
 
 # Lets the feature extractor of a stage folder be loaded without running the code in that folder.
@@ -76,7 +77,10 @@ def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioC
         InputError: a configuration value is out of range, or an encoder or stage-1 folder cannot be loaded.
     """
     names = rows.features["label"].names
-    model_fields = select_fields(stage, args) | {"id2label": dict(enumerate(names))}
+    model_fields = select_fields(stage, args) | {
+        "id2label": dict(enumerate(names)),
+        "class_weights": compute_class_weights(args.model.class_weights, rows),
+    }
     with name_refusals(stage, args):
         model = _first_model(args, model_fields) if stage == 1 else _second_model(args, model_fields, names)
         set_attention(model, args)

@@ -45,6 +45,8 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             called it `temperature`; their configurations still load.
         trim_db: threshold in dB below the peak, at which leading and trailing audio was trimmed in training; the
             pipeline trims recordings in the same way. Ours; None disables trimming.
+        class_weights: weight of each class in the cross-entropy, in the order of id2label; train.py computes them from
+            `--class_weights`. Ours; None weights all alike.
 
     Raises:
         ValueError: a value is out of range or not one of the choices; the message gives the valid values.
@@ -68,6 +70,9 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     )
     trim_db: float | None = option(
         None, "threshold for trimming silence in training, in dB below the peak", "ours", above=0
+    )
+    class_weights: list[float] | None = option(
+        None, "weight of each class in the cross-entropy, in the order of id2label", "ours", above=0
     )
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -111,6 +116,10 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             raise ValueError(
                 "cls_in_embedding='concat' doubles the input size of the classifier, so frames cannot share it: "
                 "set frame_classifier='separate'"
+            )
+        if self.class_weights is not None and len(self.class_weights) != self.num_labels:
+            raise ValueError(
+                f"class_weights has {len(self.class_weights)} weights for {self.num_labels} classes: give one for each"
             )
         if self.pooling == "cls" and self.frame_classifier == "separate" and self.fual_weight == 0:
             raise ValueError("frame_classifier='separate' is trained only by FUAL: set fual_weight above 0")

@@ -1,4 +1,4 @@
-"""The alignment losses of SER-Align: EAL and FUAL (Byun and Lee, Future Internet 2025, 17(11), 509).
+"""The losses of SER-Align: cross-entropy, EAL and FUAL (Byun and Lee, Future Internet 2025, 17(11), 509).
 
 A loss is a plain function of tensors. Its weight is a field of SERAlignConfig.
 
@@ -11,6 +11,29 @@ from torch import Tensor
 
 # The loss components: field of SERAlignOutput, and name in logs.
 LOSS_NAMES = {"ce_loss": "CE", "eal_loss": "EAL", "fual_loss": "FUAL"}
+
+
+def weighted_cross_entropy(
+    logits: Tensor, labels: Tensor, class_weights: list[float] | None = None, label_smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy with a weight for each class; the mean over utterances, computed in float32.
+
+    The cross-entropy of an utterance is multiplied by the weight of its class, and the sum is divided by the number of
+    utterances, not by their weights as in torch's mean over class indices. So a weight means the same in every batch:
+    accumulated batches and several processes give the update of one large batch, and a class index gives the loss of
+    the distribution that is 1 at it.
+
+    Args:
+        logits: (batch, classes).
+        labels: (batch,) class indices, or (batch, classes) label distributions.
+        class_weights: one for each class; None weights all alike.
+        label_smoothing: share of each label that is divided among all classes.
+
+    Returns:
+        A scalar, at least 0.
+    """
+    weights = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
+    return F.cross_entropy(logits.float(), labels, weights, reduction="none", label_smoothing=label_smoothing).mean()
 
 
 def emotional_attention_loss(cls_output: Tensor, frames: Tensor, frame_mask: Tensor, margin: float = 0.8) -> Tensor:
