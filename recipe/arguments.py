@@ -165,9 +165,10 @@ def _describe_valid(option: Field) -> str:
     choices = option.metadata["choices"] or find_choices(option)
     hint, _ = split_hint(option.type)
     if typing.get_origin(hint) is dict:
-        values = f"numbers{describe_range(option)}" if typing.get_args(hint)[1] is float else "names"
-        example = '{"angry": 2}' if typing.get_args(hint)[1] is float else '{"happy": "happy", "excited": "happy"}'
-        return f"{''.join(f'{word} or ' for word in choices)}{values} by name, as JSON on the command line: '{example}'"
+        what, example = "name: name", '{"excited": "happy"}'
+        if typing.get_args(hint)[1] is float:
+            what, example = f"name: number{describe_range(option)}", '{"angry": 2}'
+        return f"{''.join(f'{word}, or ' for word in choices)}{what} pairs, as JSON on the command line: '{example}'"
     if choices:
         return f"one of {', '.join(choices)}"
     words = {

@@ -38,7 +38,7 @@ class ModelArguments(SERAlignFields):
 # fmt: off
 Corpus = Literal[
     "demo", "folder", "hub",
-    "iemocap", "cremad", "ravdess", "emodb", "savee", "tess", "esd", "meld", "msp_podcast", "urdu",
+    "iemocap", "cremad", "ravdess", "emodb", "nemo", "savee", "tess", "esd", "meld", "msp_podcast", "urdu",
 ]
 # fmt: on
 
@@ -73,7 +73,7 @@ class DataArguments:
     )
     csv: str | None = option(
         None,
-        "CSV file for --corpus folder, with the columns path and label, and optionally speaker and split",
+        "CSV file for --corpus folder, with the columns path and label, and optionally speaker, split, start and end",
         is_path=True,
         may_change=True,
         both_stages=True,
@@ -87,8 +87,8 @@ class DataArguments:
     )
     hub_options: dict = option(
         {},
-        "settings of --corpus hub, as JSON: audio_column [audio], label_column [label], speaker_column, config, split, "
-        "streaming, limit",
+        "settings of --corpus hub, as JSON: audio_column [audio], label_column [label], speaker_column, "
+        "start_column, end_column, config, split, streaming, limit",
         both_stages=True,
     )
     label_map: dict[str, str | None] = option(

@@ -11,8 +11,11 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from sklearn.model_selection import StratifiedGroupKFold
 
-from core.errors import InputError
+from core.audio import Excerpt
+from core.errors import InputError, warn
+from recipe.corpora import SPEAKERS
 from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
+from recipe.corpora.rows import read_excerpts
 
 # Test actors of each RAVDESS fold, as EmoBox defines them (Ma et al. 2024).
 RAVDESS_TEST_ACTORS = (
@@ -30,6 +33,10 @@ class Fold(NamedTuple):
 
     test: set[str]
     validation: set[str] | None = None
+
+
+# The woman of each session tests and the man validates (stated by the paper).
+IEMOCAP_FOLDS = [Fold({f"{session}F"}, {f"{session}M"}) for session in "12345"]
 
 
 def make_split(
@@ -54,7 +61,7 @@ def make_split(
             speaker_folds for all other corpora. `speaker_folds` draws `num_folds` folds of speakers with `seed`,
             balanced by class and gender. `leave_one_speaker_out` and `leave_one_session_out` have one fold per speaker
             or session. If a session has one woman and one man, the man is the validation speaker and the woman the
-            test speaker, as in the paper.
+            test speaker, as in the paper. On an incomplete corpus, the fold of a number stays what it is.
 
     Returns:
         `train`, `validation` and `test`, each sorted by duration.
@@ -95,7 +102,10 @@ def choose_parts(
         if held_out.validation is not None:
             parts["validation"] = _select(rows, "speaker", held_out.validation)
     if len(parts.get("validation", [])) == 0:
-        validation = _validation_speakers(parts["train"], num_validation_speakers, seed)
+        candidates = [
+            speaker for speaker in _list_speakers(rows, corpus) if speaker not in set(parts["test"]["speaker"])
+        ]
+        validation = _validation_speakers(parts["train"], candidates, num_validation_speakers, seed)
         parts["validation"] = _select(parts["train"], "speaker", validation)
         parts["train"] = _select(parts["train"], "speaker", set(parts["train"]["speaker"]) - validation)
     return parts
@@ -118,10 +128,9 @@ def check_split(split: DatasetDict) -> None:
     Raises:
         InputError: a check fails; the message names the speaker, utterance, file or class.
     """
-    keys = {
+    keys: dict[str, dict[str, set[str]]] = {
         "speaker": {name: set(part["speaker"]) for name, part in split.items()},
         "utterance": {name: set(part["id"]) for name, part in split.items()},
-        "file": {name: {str(Path(audio["path"]).resolve()) for audio in part["audio"]} for name, part in split.items()},
     }
     for what, parts in keys.items():
         for first, second in combinations(parts, 2):
@@ -131,6 +140,7 @@ def check_split(split: DatasetDict) -> None:
                     f"{what} {shared[0]!r} is in both {first} and {second} ({len(shared)} in total): scores on "
                     "training data are meaningless; keep it in only one of them"
                 )
+    _refuse_shared_audio(split)
     label = split["train"].features["label"]
     for part in split.values():
         for utterance, index in zip(part["id"], part["label"]):
@@ -150,6 +160,31 @@ def check_split(split: DatasetDict) -> None:
                 print(f"warning: no {name} utterance is labelled {word!r}; UA ignores this class", file=sys.stderr)
 
 
+def _refuse_shared_audio(split: DatasetDict) -> None:
+    """Raise InputError if two sets share a file, or excerpts that share half of the shorter one.
+
+    Two speakers of a conversation may overlap a little.
+    """
+    places: dict[str, list[tuple[str, Excerpt]]] = {}
+    for name, part in split.items():
+        for excerpt in read_excerpts(part[:]):
+            places.setdefault(str(Path(excerpt.path).resolve()), []).append((name, excerpt))
+    for path, found in places.items():
+        for (first, one), (second, other) in combinations(found, 2):
+            if first != second and _share_audio(one, other):
+                raise InputError(
+                    f"file {path!r} is in both {first} and {second}, as {one} and {other}: scores on training data are "
+                    "meaningless; keep it in only one of them"
+                )
+
+
+def _share_audio(one: Excerpt, other: Excerpt) -> bool:
+    if one.end is None or other.end is None:  # a whole file
+        return True
+    shared = min(one.end, other.end) - max(one.start, other.start)
+    return shared > 0 and shared >= 0.5 * min(one.end - one.start, other.end - other.start)
+
+
 def _select(rows: Dataset, column: str, values: set[str]) -> Dataset:
     return rows.select([index for index, value in enumerate(rows[column]) if value in values])
 
@@ -164,14 +199,18 @@ def _fold(rows: Dataset, corpus: str, number: int, num_folds: int, seed: int, pr
     if not 1 <= number <= len(folds):
         raise InputError(f"--fold {number} is not one of the {len(folds)} folds of {corpus}: give 1 to {len(folds)}")
     fold = folds[number - 1]
-    speakers = set(rows["speaker"])
-    test = fold.test & speakers
-    if not test or not speakers - fold.test - (fold.validation or set()):
+    speakers, held_out = set(rows["speaker"]), fold.test | (fold.validation or set())
+    validation = f" and validates on {', '.join(sorted(fold.validation))}" if fold.validation else ""
+    description = f"fold {number} of {corpus} tests speakers {', '.join(sorted(fold.test))}{validation}"
+    missing = sorted(held_out - speakers)
+    if missing:
         raise InputError(
-            f"fold {number} of {corpus} has the test speakers {', '.join(sorted(fold.test))}, which leaves "
-            f"{'no training' if test else 'no test'} speakers among {', '.join(sorted(speakers))}: choose another fold"
+            f"{description}; no utterance of {', '.join(missing)} is there: complete the corpus, choose another fold, "
+            "or add --protocol speaker_folds, which draws folds from the speakers that are there"
         )
-    return Fold(test, fold.validation)
+    if held_out == speakers:
+        raise InputError(f"{description}, which leaves no training speakers: choose another fold or add speakers")
+    return fold
 
 
 def _folds(rows: Dataset, corpus: str, num_folds: int, seed: int, protocol: str) -> list[Fold]:
@@ -180,10 +219,23 @@ def _folds(rows: Dataset, corpus: str, num_folds: int, seed: int, protocol: str)
     if protocol == "published" and corpus == "cremad":
         return [Fold(set(actors)) for actors in CREMAD_TEST_ACTORS]
     if protocol == "leave_one_session_out" or (protocol == "published" and corpus == "iemocap"):
-        return _session_folds(rows, corpus)
+        return IEMOCAP_FOLDS if corpus == "iemocap" else _session_folds(rows, corpus)
+    speakers = _list_speakers(rows, corpus)
     if protocol == "leave_one_speaker_out":
-        return [Fold({speaker}) for speaker in sorted(set(rows["speaker"]))]
+        return [Fold({speaker}) for speaker in speakers]
+    missing = sorted(set(speakers) - set(rows["speaker"]))
+    if missing:
+        warn(
+            f"the folds are drawn from {len(speakers) - len(missing)} of the {len(speakers)} speakers of {corpus}, so "
+            f"they are not those of the whole corpus; missing are {', '.join(missing)}"
+        )
     return _speaker_folds(rows, num_folds, seed)
+
+
+def _list_speakers(rows: Dataset, corpus: str) -> list[str]:
+    """The speakers of the whole corpus, where they are known, even if rows of some are missing; sorted."""
+    there, published = set(rows["speaker"]), set(SPEAKERS.get(corpus, ()))
+    return sorted(published if there <= published else there)
 
 
 def _session_folds(rows: Dataset, corpus: str) -> list[Fold]:
@@ -224,7 +276,12 @@ def _speaker_folds(rows: Dataset, num_folds: int, seed: int) -> list[Fold]:
     return [Fold({speakers[index] for index in test}) for _, test in parts]
 
 
-def _validation_speakers(train: Dataset, number: int | None, seed: int) -> set[str]:
+def _validation_speakers(train: Dataset, candidates: list[str], number: int | None, seed: int) -> set[str]:
+    """Draw training speakers for validation.
+
+    Args:
+        candidates: the training speakers of the whole corpus, so that a missing speaker does not change the others.
+    """
     gender_of = dict(zip(train["speaker"], train["gender"]))
     speakers = sorted(gender_of)
     if len(speakers) < 2:
@@ -239,7 +296,7 @@ def _validation_speakers(train: Dataset, number: int | None, seed: int) -> set[s
             f"--num_validation_speakers {number}: there are {len(speakers)} training speakers, so give 1 to "
             f"{len(speakers) - 1}, or add speakers"
         )
-    random.Random(seed).shuffle(speakers)
-    by_gender = [[s for s in speakers if gender_of[s] == gender] for gender in sorted(set(gender_of.values()))]
+    random.Random(seed).shuffle(candidates)
+    by_gender = [[s for s in candidates if gender_of.get(s) == gender] for gender in sorted(set(gender_of.values()))]
     in_turn = [speaker for speaker in chain(*zip_longest(*by_gender)) if speaker is not None]
     return set(in_turn[:number])

@@ -17,6 +17,7 @@ from recipe.corpora import (
     iemocap,
     meld,
     msp_podcast,
+    nemo,
     ravdess,
     savee,
     tess,
@@ -29,6 +30,7 @@ PUBLISHED = {
     "cremad": cremad,
     "ravdess": ravdess,
     "emodb": emodb,
+    "nemo": nemo,
     "savee": savee,
     "tess": tess,
     "esd": esd,
@@ -36,7 +38,28 @@ PUBLISHED = {
     "msp_podcast": msp_podcast,
     "urdu": urdu,
 }
-HUB_OPTIONS = ("audio_column", "label_column", "speaker_column", "config", "split", "streaming", "limit")
+# The speakers of the whole corpus; absent where their names are not published.
+SPEAKERS: dict[str, list[str]] = {
+    "iemocap": iemocap.SPEAKERS,
+    "cremad": cremad.ACTORS,
+    "ravdess": ravdess.ACTORS,
+    "emodb": list(emodb.GENDERS),
+    "nemo": list(nemo.SPEAKERS),
+    "savee": savee.SPEAKERS,
+    "tess": tess.SPEAKERS,
+    "esd": esd.SPEAKERS,
+}
+HUB_OPTIONS = (
+    "audio_column",
+    "label_column",
+    "speaker_column",
+    "start_column",
+    "end_column",
+    "config",
+    "split",
+    "streaming",
+    "limit",
+)
 _ALL = {**PUBLISHED, "demo": demo, "folder": folder, "hub": hub}
 # For the model card of a model trained on the corpus: its licence (Hub identifier) and attribution.
 LICENSES = {name: module.LICENSE for name, module in _ALL.items()}

@@ -14,6 +14,9 @@ Name the speaker column if there is one. Otherwise, the same voice can be in the
 dataset has train, validation (or dev, valid) and test parts, they become the column `split`. If these parts share
 speakers, they become `official_split` instead, and the data are split by speaker for training.
 
+Name the start and end columns if a row is an excerpt of its recording, in seconds. Many datasets keep such columns
+although their audio is cut already, so they are not used unless they are named.
+
 The licence and the citation are on the dataset's page.
 """
 
@@ -46,13 +49,13 @@ from tqdm import tqdm
 from core.audio import AUDIO_SUFFIXES
 from core.errors import InputError, warn
 from core.escaping import printable
-from recipe.corpora.rows import UNKNOWN_SPEAKER, make_rows, refuse_outside
+from recipe.corpora.excerpts import TIME_COLUMNS, has_time_columns, read_times
+from recipe.corpora.rows import UNKNOWN_SPEAKER, find_parts, make_rows, normalize, refuse_outside, sort_labels
 
 LICENSE = "other"
 DESCRIPTION = (
     "A dataset from the Hugging Face Hub or the user's disk; its licence determines how the model may be used."
 )
-SPLITS = {"train": "train", "validation": "validation", "dev": "validation", "valid": "validation", "test": "test"}
 # Raised when opening or reading fails: a wrong name or configuration, no network, or no decoder.
 FAILURES = (OSError, ValueError, RuntimeError, ImportError, DatasetsError)
 
@@ -67,12 +70,15 @@ class _Part:
     audio_column: str
     label_column: str
     speaker_column: str | None
+    start_column: str | None
+    end_column: str | None
     cache_dir: Path
     allow_outside: bool
 
     @property
     def columns(self) -> list[str]:
-        return [name for name in (self.audio_column, self.label_column, self.speaker_column) if name]
+        names = (self.audio_column, self.label_column, self.speaker_column, self.start_column, self.end_column)
+        return [name for name in names if name]
 
     def __str__(self) -> str:
         return printable(f"{self.source} ({self.name})")
@@ -84,6 +90,8 @@ def load(
     audio_column: str = "audio",
     label_column: str = "label",
     speaker_column: str | None = None,
+    start_column: str | None = None,
+    end_column: str | None = None,
     config: str | None = None,
     split: str | None = None,
     streaming: bool = False,
@@ -96,6 +104,8 @@ def load(
         name: Hub name, directory written by `save_to_disk`, or directory of parquet or CSV files.
         cache_dir: where embedded audio is written.
         audio_column, label_column, speaker_column: names of the columns; None for no speakers.
+        start_column, end_column: names of the columns that say, in seconds, which part of its recording a row is; None
+            starts at the beginning or ends at the end.
         config: the configuration, for a dataset with several.
         split: the only part to read; None reads all.
         streaming: read the rows one by one and store only the audio, instead of downloading the whole dataset first.
@@ -112,7 +122,8 @@ def load(
     rows: list[dict[str, Any]] = []
     order: list[str] = []
     for part_name, data in _open(name, config, split, streaming).items():
-        part = _Part(data, name, part_name, audio_column, label_column, speaker_column, Path(cache_dir), allow_outside)
+        columns = (audio_column, label_column, speaker_column, start_column, end_column)
+        part = _Part(data, name, part_name, *columns, Path(cache_dir), allow_outside)
         part = _select_columns(part)
         if isinstance(part.data, IterableDataset):
             found = _read_stream(part, _journal(part, config), limit)
@@ -159,10 +170,21 @@ def _select_columns(part: _Part) -> _Part:
     for column in part.columns:
         if column not in present:
             raise InputError(f"{part} has no column {column!r}; it has {', '.join(present) or 'none'}")
+    _warn_of_times(part, present)
     data = part.data.select_columns(part.columns)
     if isinstance(_feature(part, part.audio_column), Audio):
         data = data.cast_column(part.audio_column, Audio(decode=False))
     return replace(part, data=data)
+
+
+def _warn_of_times(part: _Part, present: list[str]) -> None:
+    """Name columns that may say which part of a recording a row is, if they are not used."""
+    times = [column for column in present if column.lower() in TIME_COLUMNS]
+    if has_time_columns(list(map(str.lower, times)), str(part)) and not (part.start_column or part.end_column):
+        warn(
+            f"{part}: nothing reads the columns {', '.join(times)}, so each row is a whole recording; if it is an "
+            "excerpt, name them in hub_options as start_column and end_column"
+        )
 
 
 def _feature(part: _Part, column: str | None) -> Any:
@@ -236,16 +258,23 @@ def _read_journal(journal: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _row(part: _Part, index: int, line: dict[str, Any]) -> dict[str, str]:
+def _row(part: _Part, index: int, line: dict[str, Any]) -> dict[str, Any]:
     """One row: id, path of the audio, and label and speaker as words, empty if there is none."""
     where = f"{part}, row {index + 1}"
     speaker = line[part.speaker_column] if part.speaker_column else None
+    columns = {"start": part.start_column, "end": part.end_column}
+    times = {name: _write_time(line[column]) for name, column in columns.items() if column}
     return {
         "id": f"{part.name}-{index:06d}",
         "audio": _audio_path(part, line[part.audio_column], where),
         "label": _word(line[part.label_column], _feature(part, part.label_column), f"{where}, {part.label_column}"),
         "speaker": _word(speaker, _feature(part, part.speaker_column), f"{where}, {part.speaker_column}"),
+        **(read_times(times, where) if times else {}),
     }
+
+
+def _write_time(value: Any) -> str:
+    return "" if value is None or value != value else str(value)  # NaN marks an empty cell
 
 
 def _word(value: Any, feature: Any, where: str) -> str:
@@ -322,18 +351,18 @@ def _drop_unlabelled(rows: list[dict[str, Any]], order: list[str], name: str) ->
     labelled = [row for row in rows if row["label"]]
     if len(labelled) < len(rows):
         warn(f"{name}: {len(rows) - len(labelled)} of {len(rows)} rows have no label and are dropped")
+    labelled = [{**row, "label": normalize(row["label"])} for row in labelled]
     present = {row["label"] for row in labelled}
     if len(present) < 2:
         found = f"only the label {min(present)!r}" if present else "no label"
         raise InputError(
             f"{name}: {found} in {len(rows)} rows; at least two are needed: choose another column or read more rows"
         )
-    labels = [word for word in dict.fromkeys(order) if word in present]
-    others = present - set(labels)
+    labels = [word for word in dict.fromkeys(map(normalize, order)) if word in present]
+    others = sort_labels(present - set(labels))
     if others and all(word.isdecimal() for word in others):
-        warn(f"{name} has numbers without names as classes; they are called {', '.join(sorted(others, key=int))}")
-        return labelled, labels + sorted(others, key=int)
-    return labelled, labels + sorted(others)
+        warn(f"{name} has numbers without names as classes; they are called {', '.join(others)}")
+    return labelled, labels + others
 
 
 def _fill_speakers(rows: list[dict[str, Any]], name: str, speaker_column: str | None) -> list[dict[str, Any]]:
@@ -343,18 +372,24 @@ def _fill_speakers(rows: list[dict[str, Any]], name: str, speaker_column: str | 
             f"{speaker_column!r} is empty in {unknown} of {len(rows)} rows" if speaker_column else "no speaker column"
         )
         warn(f"{name}: {what}. The same voice can be in the training and the test data, so scores may be too high.")
-    return [{**row, "speaker": row["speaker"] or UNKNOWN_SPEAKER + row["id"]} for row in rows]
+    return [{**row, "speaker": row["speaker"] or UNKNOWN_SPEAKER + _name_recording(row)} for row in rows]
+
+
+def _name_recording(row: dict[str, Any]) -> str:
+    """What an unknown speaker is called: excerpts of one file may have the same speaker."""
+    return Path(row["audio"]).name if "start" in row else row["id"]
 
 
 def _add_split(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     """Turn the part of each row into `split` or `official_split`; drop it if there is only one part."""
     speakers: dict[str, set[str]] = {}
+    meaning = find_parts({row["part"] for row in rows})
     for row in rows:
-        row["part"] = SPLITS.get(row["part"], row["part"])
+        row["part"] = meaning.get(row["part"], row["part"])
         speakers.setdefault(row["part"], set()).add(row["speaker"])
     column = "split"
     shared = sum(map(len, speakers.values())) - len(set().union(*speakers.values()))
-    if len(speakers) > 1 and (shared or not {"train", "test"} <= set(speakers) <= set(SPLITS.values())):
+    if len(speakers) > 1 and (shared or not {"train", "test"} <= set(speakers) <= {"train", "validation", "test"}):
         why = f"share {shared} speaker{'s' if shared > 1 else ''}" if shared else "are not train, validation and test"
         warn(f"{name}: its parts ({', '.join(speakers)}) {why}; they become official_split, which training ignores")
         column = "official_split"

@@ -35,6 +35,7 @@ DESCRIPTION = (
     "California): ten actors in improvised and scripted dialogues, North American English, recorded in a studio. "
     "Expect lower accuracy on everyday conversation, other accents and languages, and on noisy recordings."
 )
+SPEAKERS = [session + gender for session in "12345" for gender in "FM"]
 LABELS = [
     *("neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised", "excited", "frustrated", "other"),
     "no_agreement",
