@@ -35,6 +35,16 @@ def cross_entropy(logits, labels):
     return np.mean([-np.log(softmax(row)[label]) for row, label in zip(logits, labels)])
 
 
+def weighted_cross_entropy(logits, labels, weights, smoothing=0.0):
+    """Labels are class indices or distributions; divided by the number of utterances."""
+    each = []
+    for row, label in zip(logits, labels):
+        target = np.eye(len(row))[label] if np.ndim(label) == 0 else np.array(label)
+        target = (1 - smoothing) * target + smoothing / len(row)
+        each.append(-np.sum(np.array(weights) * target * np.log(softmax(row))))
+    return np.mean(each)
+
+
 def gradient(function, x, step=1e-6):
     """Central differences of a scalar function at x, in x's shape."""
     x = np.array(x, dtype=np.float64)

@@ -3,11 +3,12 @@
 import os
 from itertools import product
 
+import numpy as np
 import pytest
 from conftest import write_wav
 
 from core.errors import InputError
-from recipe.corpora import emodb
+from recipe.corpora import emodb, load_corpus
 
 
 @pytest.fixture
@@ -73,3 +74,14 @@ def test_a_wrong_directory_says_what_was_looked_for(tmp_path, name):
         InputError, match=r"contains no EmoDB speech; looked for .*wav/03a01Wa\.wav.*give the directory"
     ):
         emodb.load(tmp_path / name, partial=True)
+
+
+@pytest.mark.slow
+def test_real_emodb_has_its_published_counts(corpora):
+    """Stored as FLAC, under the official names."""
+    if not (corpora / "emodb").is_dir():
+        pytest.skip("real speech: no emodb/ there")
+    rows = load_corpus("emodb", str(corpora / "emodb"))
+    assert len(rows) == 535 and sum(rows["duration"]) / 60 == pytest.approx(17.8, abs=0.1)
+    assert np.bincount(rows["label"]).tolist() == list(emodb.PUBLISHED_COUNTS.values())
+    assert dict(zip(rows["speaker"], rows["gender"])) == emodb.GENDERS

@@ -10,7 +10,12 @@ import torch
 from conftest import tiny_model
 
 from configuration_ser_align import SERAlignConfig
-from losses_ser_align import LOSS_NAMES, emotional_attention_loss, frame_to_utterance_alignment_loss
+from losses_ser_align import (
+    LOSS_NAMES,
+    emotional_attention_loss,
+    frame_to_utterance_alignment_loss,
+    weighted_cross_entropy,
+)
 from modeling_ser_align import SERAlignOutput
 
 LENGTHS = [5, 2, 1]
@@ -34,6 +39,42 @@ def case():
 
 def as_tensor(array):
     return torch.tensor(array, dtype=torch.float32, requires_grad=True)
+
+
+WEIGHTS = [0.5, 2.0, 7.0]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("labels", [[2, 0, 1], [[0.0, 0.3, 0.7], [1.0, 0.0, 0.0], [0.2, 0.2, 0.6]]])
+def test_weighted_cross_entropy_and_its_gradient_agree_with_numpy_and_torch(case, labels, smoothing):
+    logits, target = as_tensor(case["logits"]), torch.tensor(labels)
+    loss = weighted_cross_entropy(logits, target, WEIGHTS, smoothing)
+    loss.backward()
+
+    def expected(x):
+        return reference.weighted_cross_entropy(x, labels, WEIGHTS, smoothing)
+
+    assert loss.item() == pytest.approx(expected(case["logits"]), abs=1e-6)
+    np.testing.assert_allclose(logits.grad, reference.gradient(expected, case["logits"]), atol=1e-6)
+    weights = torch.tensor(WEIGHTS)
+    each = torch.nn.CrossEntropyLoss(weights, reduction="none", label_smoothing=smoothing)(logits, target)
+    assert loss.item() == pytest.approx(each.mean().item(), abs=1e-6)
+    if target.ndim == 2:  # torch's mean is ours for distributions; over class indices it divides by their weights
+        assert loss.item() == pytest.approx(
+            torch.nn.CrossEntropyLoss(weights, label_smoothing=smoothing)(logits, target).item(), abs=1e-6
+        )
+
+
+def test_a_class_index_weighs_as_its_distribution_and_halves_of_a_batch_as_the_whole(case):
+    logits, labels = as_tensor(case["logits"]), torch.tensor([2, 0, 1])
+    whole = weighted_cross_entropy(logits, labels, WEIGHTS)
+    one_hot = torch.nn.functional.one_hot(labels).float()
+    assert whole.item() == pytest.approx(weighted_cross_entropy(logits, one_hot, WEIGHTS).item(), abs=1e-6)
+    alone = [weighted_cross_entropy(logits[i : i + 1], labels[i : i + 1], WEIGHTS).item() for i in range(3)]
+    assert whole.item() == pytest.approx(np.mean(alone), abs=1e-6)
+    assert weighted_cross_entropy(logits, labels).item() == pytest.approx(
+        torch.nn.CrossEntropyLoss()(logits, labels).item(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("margin", [0.4, 0.8])

@@ -220,3 +220,24 @@ def test_every_option_says_in_one_phrase_what_it_is():
 
 def test_every_folder_that_can_be_given_is_left_out_of_what_is_published():
     assert {name for name in Arguments().flat() if name.endswith("_dir")} <= set(PATHS)
+
+
+def test_labels_in_yaml_are_read_as_they_are_written(config):
+    """YAML 1.1 reads no as false, 010 as 8, 1.0 as a number and 2020-01-01 as a date."""
+    path = config(
+        "label_map: {0: no, 1: yes, 010: 2020-01-01, 1.0: off, bored: null}\n"
+        "only: {speaker: [01, 2], label: no}\n"
+        "bf16: no\nclass_weights: {no: 2, yes: 1.5}\n"
+    )
+    args = parse("--config", path)[1]
+    assert args.data.label_map == {"0": "no", "1": "yes", "010": "2020-01-01", "1.0": "off", "bored": None}
+    assert args.data.only == {"speaker": ["01", "2"], "label": "no"}
+    assert args.trainer.bf16 is False and args.model.class_weights == {"no": 2.0, "yes": 1.5}
+    args = parse("--label_map", '{"a": 1.0, "b": "no", "c": null}', "--class_weights", '{"no": 2}')[1]
+    assert args.data.label_map == {"a": "1.0", "b": "no", "c": None} and args.model.class_weights == {"no": 2.0}
+
+
+@pytest.mark.parametrize("value", ["even", '{"angry": 0}', '{"angry": -1}', '{"angry": "much"}', "[1, 2]"])
+def test_class_weights_that_are_none_say_what_is_valid(value):
+    with pytest.raises(InputError, match=r"--class_weights: .* give balanced, or name: number above 0 pairs, as JSON"):
+        parse("--class_weights", value)

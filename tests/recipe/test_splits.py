@@ -5,6 +5,7 @@ from datasets import DatasetDict
 from making import rows, speakers_of
 
 from core.errors import InputError
+from recipe.corpora import SPEAKERS
 from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
 from recipe.splits import RAVDESS_TEST_ACTORS, check_split, make_split
 
@@ -161,11 +162,54 @@ def test_an_impossible_split_says_what_is_possible(arguments, message):
         make_split(RAVDESS, **arguments)
 
 
-def test_a_partial_ravdess_without_test_actors_says_so():
-    with pytest.raises(
-        InputError, match="fold 1 of ravdess has the test speakers 01, 11, 20, 21, which leaves no test"
-    ):
-        make_split(rows(["02", "03"]), "ravdess", 1)
+def rows_of_iemocap(missing=()):
+    return rows(
+        [f"{session}{gender}" for session in "12345" for gender in "FM" if f"{session}{gender}" not in missing],
+        session=lambda s: s[0],
+        gender=lambda s: {"F": "female", "M": "male"}[s[1]],
+    )
+
+
+def test_on_a_partial_iemocap_a_fold_is_its_session_or_is_refused():
+    without_session = rows_of_iemocap(missing=("2F", "2M"))
+    for fold in (1, 3, 4, 5):
+        parts = speakers_of(make_split(without_session, "iemocap", fold))
+        assert (parts["test"], parts["validation"]) == ({f"{fold}F"}, {f"{fold}M"})
+    message = "fold 2 of iemocap tests speakers 2F and validates on 2M; no utterance of 2F, 2M is there"
+    with pytest.raises(InputError, match=message):
+        make_split(without_session, "iemocap", 2)
+    without_woman = rows_of_iemocap(missing=("3F",))
+    with pytest.raises(InputError, match="fold 3 of iemocap .*; no utterance of 3F is there: complete the corpus"):
+        make_split(without_woman, "iemocap", 3)
+    with pytest.raises(InputError, match="no utterance of 3F is there"):
+        make_split(without_woman, "iemocap", 3, protocol="leave_one_session_out")
+    assert speakers_of(make_split(without_woman, "iemocap", 4))["test"] == {"4F"}
+
+
+@pytest.mark.parametrize("corpus", ["ravdess", "cremad", "emodb", "nemo", "savee", "esd"])
+def test_on_a_partial_corpus_no_fold_moves_to_other_speakers(corpus):
+    """Of the whole corpus and without its second speaker: the same fold, or none."""
+    everyone = SPEAKERS[corpus]
+    lost = everyone[1]
+    whole, part = rows(everyone), rows([speaker for speaker in everyone if speaker != lost])
+    published = {"ravdess": 6, "cremad": 5}.get(corpus)
+    protocol = "published" if published else "leave_one_speaker_out"
+    for fold in range(1, (published or len(everyone)) + 1):
+        expected = speakers_of(make_split(whole, corpus, fold, num_validation_speakers=2, protocol=protocol))
+        if lost in expected["test"]:
+            with pytest.raises(InputError, match=f"fold {fold} of {corpus} .*; no utterance of {lost} is there"):
+                make_split(part, corpus, fold, protocol=protocol)
+            continue
+        found = speakers_of(make_split(part, corpus, fold, num_validation_speakers=2, protocol=protocol))
+        assert found["test"] == expected["test"]
+        assert expected["validation"] - {lost} <= found["validation"]
+
+
+def test_folds_drawn_from_a_partial_corpus_are_said_to_be_others(capsys):
+    make_split(rows(list(SPEAKERS["emodb"])), "emodb")
+    assert capsys.readouterr().err == ""
+    make_split(rows([speaker for speaker in SPEAKERS["emodb"] if speaker != "12"]), "emodb")
+    assert "drawn from 9 of the 10 speakers of emodb, so they are not those of the whole" in capsys.readouterr().err
 
 
 def test_two_speakers_are_too_few_and_the_error_says_what_they_are_good_for():

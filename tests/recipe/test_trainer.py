@@ -164,3 +164,16 @@ def test_answers_that_are_not_numbers_choose_no_checkpoint(tmp_path):
         trainer.model.classifier.bias.fill_(math.nan)
     with pytest.raises(InputError, match="logits on validation utterances are not finite"):
         trainer.evaluate(trainer.train_dataset)
+
+
+def test_class_weights_give_the_same_update_from_one_batch_and_from_accumulated_ones(tmp_path):
+    """Torch's weighted mean would divide each batch by the weights of its own labels."""
+    updates = []
+    for name, size in (("whole", 8), ("accumulated", 2)):
+        model = tiny_model("wav2vec2-layer", eal_weight=0.3, fual_weight=0.7, class_weights=[0.2, 1.0, 5.0])
+        before = model.classifier.weight.detach().clone()
+        steps = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size, "max_steps": 1}
+        make_trainer(tmp_path / name, model, optim="sgd", max_grad_norm=0.0, **steps).train()
+        updates.append(model.classifier.weight.detach() - before)
+    assert updates[0].abs().max() > 1e-4
+    np.testing.assert_allclose(updates[0], updates[1], atol=1e-6)

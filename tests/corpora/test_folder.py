@@ -1,0 +1,254 @@
+"""A user's own recordings, in the folders and lists that people have."""
+
+import json
+import unicodedata
+from collections import Counter
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import write_wav
+from running import lines_of, train
+
+from core.audio import Excerpt, read_audio
+from core.errors import InputError
+from recipe.broken import find_broken_files
+from recipe.corpora import load_corpus
+from recipe.corpora.rows import read_excerpts, sort_labels
+from recipe.relabelling import select_utterances
+from recipe.splits import make_split
+
+
+def write_tree(root, *paths):
+    for index, path in enumerate(paths):
+        write_wav(root / path, 0.1, seed=index)
+    return str(root)
+
+
+def labelled(rows):
+    names = rows.features["label"].names
+    return {row["id"]: names[row["label"]] for row in rows}
+
+
+# ------------------------------------------------------------------------------------------------ folders
+
+
+@pytest.mark.parametrize("order", ["{part}/{label}/{n}.wav", "{label}/{part}/{n}.wav"])
+def test_folders_for_train_val_and_test_are_the_split_and_no_classes(tmp_path, order):
+    cells = [(part, label, n) for part in ("Train", "VAL", "test") for label in ("angry", "happy") for n in "12"]
+    root = write_tree(tmp_path, *(order.format(part=part, label=label, n=n) for part, label, n in cells))
+    rows = load_corpus("folder", root)
+    assert rows.features["label"].names == ["angry", "happy"]
+    assert Counter(rows["split"]) == {"train": 4, "validation": 4, "test": 4}
+    assert {label for utterance, label in labelled(rows).items() if "angry" in utterance} == {"angry"}
+    split = make_split(rows, "folder")
+    for name, folder in (("train", "Train/"), ("validation", "VAL/"), ("test", "test/")):
+        assert len(split[name]) == 4 and all(folder in utterance for utterance in split[name]["id"])
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (("training", "dev", "eval"), {"train", "validation", "test"}),
+        (("train", "eval", "test"), {"train", "validation", "test"}),
+        (("train", "valid", "test"), {"train", "validation", "test"}),
+        (("train", "test"), {"train", "test"}),
+        (("train", "eval"), {"train", "test"}),
+    ],
+)
+def test_parts_are_known_by_their_usual_names(tmp_path, parts, expected):
+    root = write_tree(tmp_path, *(f"{part}/{label}/{n}.wav" for part in parts for label in "ab" for n in range(6)))
+    rows = load_corpus("folder", root)
+    assert set(rows["split"]) == expected
+    assert dict.fromkeys(make_split(rows, "folder")) == dict.fromkeys(("train", "validation", "test"))
+
+
+def test_a_train_folder_alone_is_split_as_a_folder_without_parts(tmp_path, capsys):
+    rows = load_corpus("folder", write_tree(tmp_path, "train/angry/1.wav", "train/happy/2.wav"))
+    assert "split" not in rows.column_names and rows.features["label"].names == ["angry", "happy"]
+    assert "has the part train alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (("train/a/1.wav", "train/b/1.wav", "val/a/1.wav"), "has the parts train, val and no test part"),
+        (("dev/a/1.wav", "test/b/1.wav"), "has the parts dev, test and no train part"),
+        (("train/a/1.wav", "dev/b/1.wav", "val/b/2.wav"), "dev and val both name the validation part"),
+        (("train/1.wav", "test/2.wav"), "not every file lies in a part and in a label"),
+        (("train/a/1.wav", "angry/2.wav"), "train names a part of a split, but not every file"),
+        (("angry/train/1.wav", "happy/2.wav"), "train names a part of a split, but not every file"),
+        (("anna/angry/1.wav", "ben/happy/1.wav"), "either anna or angry could be the label of the audio in anna/angry"),
+        (("train/anna/angry/1.wav", "test/ben/sad/1.wav"), "either anna or angry could be the label"),
+    ],
+)
+def test_folders_that_do_not_tell_the_labels_are_refused_with_the_layouts_that_are_read(tmp_path, paths, message):
+    with pytest.raises(InputError, match=message) as error:
+        load_corpus("folder", write_tree(tmp_path, *paths))
+    if "could be" in message or "not every" in message:
+        assert "read are DIR/angry/a.wav and, with the parts of a split, DIR/train/angry/a.wav" in str(error.value)
+
+
+def test_a_recording_beside_the_label_folders_is_named(tmp_path, capsys):
+    load_corpus("folder", write_tree(tmp_path, "angry/1.wav", "happy/1.wav", "stray.wav"))
+    assert "stray.wav lies in no label's folder and is ignored (1 such files)" in capsys.readouterr().err
+
+
+def test_one_recording_linked_under_two_labels_is_refused(tmp_path):
+    write_tree(tmp_path, "angry/1.wav", "happy/2.wav")
+    (tmp_path / "happy" / "same.wav").symlink_to(tmp_path / "angry" / "1.wav")
+    with pytest.raises(InputError, match=r"same\.wav is labelled both 'angry' and 'happy'"):
+        load_corpus("folder", str(tmp_path))
+
+
+# ------------------------------------------------------------------------------------------------ names
+
+
+def test_the_same_name_in_two_unicode_forms_is_one_class_and_one_speaker(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "colère") for form in ("NFC", "NFD"))
+    rows = load_corpus("folder", write_tree(tmp_path, f"{composed}/1.wav", f"{decomposed}/1.wav", "joie/1.wav"))
+    assert rows.features["label"].names == [composed, "joie"] and len(rows) == 3
+    lines = [
+        "path,label,speaker",
+        f"joie/1.wav,joie,Zo{composed[3]}",
+        f"{composed}/1.wav,{decomposed},Zo{decomposed[3:5]}",
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    rows = load_corpus("folder", csv=str(tmp_path / "a.csv"))
+    assert set(rows["speaker"]) == {f"Zo{composed[3]}"} and rows.features["label"].names == [composed, "joie"]
+    assert set(labelled(select_utterances(rows, {}, {decomposed: "anger", "joie": "joy"})).values()) == {"anger", "joy"}
+
+
+def test_labels_that_differ_in_case_are_refused_and_label_map_merges_them(tmp_path):
+    rows = load_corpus("folder", write_tree(tmp_path, "Angry/1.wav", "angry/2.wav", "sad/1.wav"))
+    with pytest.raises(InputError, match="labels 'Angry' and 'angry' differ in case or blanks alone: .* label_map"):
+        select_utterances(rows, {}, {})
+    merged = select_utterances(rows, {}, {"Angry": "angry", "angry": "angry", "sad": "sad"})
+    assert merged.features["label"].names == ["angry", "sad"] and sorted(merged["label"]) == [0, 0, 1]
+
+
+def test_speakers_that_differ_in_case_are_named(tmp_path, capsys):
+    write_tree(tmp_path, "1.wav", "2.wav")
+    (tmp_path / "a.csv").write_text("path,label,speaker\n1.wav,a,Anna\n2.wav,b,anna")
+    load_corpus("folder", csv=str(tmp_path / "a.csv"))
+    assert "the speakers 'Anna' and 'anna' differ in case or blanks alone" in capsys.readouterr().err
+
+
+def test_labels_are_in_natural_order(tmp_path):
+    rows = load_corpus("folder", write_tree(tmp_path, *(f"{number}/x.wav" for number in (10, 0, 2, 1))))
+    assert rows.features["label"].names == ["0", "1", "2", "10"]
+    assert sort_labels(["a10", "a2", "-1", "1.5", "sad", "-0.5", "Angry"]) == [
+        *("-1", "-0.5", "1.5", "Angry", "a2", "a10", "sad")
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ excerpts
+
+
+@pytest.fixture
+def talk(tmp_path):
+    """Three seconds at 44.1 kHz, stereo, whose level tells the second: 0.1, 0.2, 0.3."""
+    level = np.repeat([0.1, 0.2, 0.3], 44100)
+    tone = level * np.sin(2 * np.pi * 441 * np.arange(3 * 44100) / 44100)
+    soundfile.write(tmp_path / "talk.flac", np.stack([tone, tone], axis=1), 44100)
+    return tmp_path
+
+
+def write_list(folder, *lines):
+    (folder / "list.csv").write_text("\n".join(lines))
+    return str(folder / "list.csv")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("path,label,start,end", "talk.flac,sad,0,1", "talk.flac,angry,1.0,2", "talk.flac,calm,2,"),
+        ("path,label,offset,duration", "talk.flac,sad,0,1", "talk.flac,angry,1,1", "talk.flac,calm,2,1.0"),
+        ("path,label,Start,End,duration", "talk.flac,sad,,1,1", "talk.flac,angry,1,2,1", "talk.flac,calm,2,3.02,1.02"),
+    ],
+)
+def test_a_list_with_start_and_end_cuts_the_excerpts(talk, lines):
+    rows = load_corpus("folder", csv=write_list(talk, *lines))
+    assert rows["duration"][:] == pytest.approx([1, 1, 1])
+    assert rows["id"][0].startswith("talk.flac#t=0,1") and rows["id"][1] == "talk.flac#t=1,2"
+    waveforms = [read_audio(excerpt) for excerpt in read_excerpts(rows[:])]
+    assert [len(waveform) for waveform in waveforms] == [16000] * 3
+    levels = [np.abs(waveform[1000:-1000]).max() for waveform in waveforms]
+    np.testing.assert_allclose(levels, [0.1, 0.2, 0.3], atol=0.005)
+    assert find_broken_files(rows) == {}
+    assert len(set(rows["speaker"])) == 1  # nothing says that they are two people
+
+
+def test_an_excerpt_is_that_part_of_the_whole_recording(tmp_path):
+    path = write_wav(tmp_path / "a.wav", 2.0)
+    whole = read_audio(path)
+    np.testing.assert_array_equal(read_audio(Excerpt(str(path), 0.5, 1.25)), whole[8000:20000])
+    np.testing.assert_array_equal(read_audio(Excerpt(str(path), 1.5)), whole[24000:])
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (("path,label,start,end", "talk.flac,a,0,1", "talk.flac,b,1,3.5"), r"from 1 s to 3\.5 s .* which lasts 3 s"),
+        (("path,label,start,end", "talk.flac,a,0,1", "talk.flac,b,4,"), "from 4 s to its end .* which lasts 3 s"),
+        (("path,label,start,end", "talk.flac,a,2,1"), "line 2: the excerpt ends at 1 s, not after its start at 2 s"),
+        (("path,label,start,end", "talk.flac,a,0:01,2"), "line 2: start='0:01' is not a number of seconds"),
+        (("path,label,start,end", "talk.flac,a,-1,2"), "line 2: start='-1' is not a number of seconds"),
+        (("path,label,start,offset", "talk.flac,a,1,1"), "has both start and offset"),
+        (("path,label,start,end,duration", "talk.flac,a,1,2,2"), r"line 2: end=2 is not start \+ duration = 3"),
+        (("path,label,start,end", "talk.flac,a,0,1", "talk.flac,b,0,1"), "id 'talk.flac#t=0,1' occurs more than once"),
+        (("path,label,start,end,id", "talk.flac,a,0,1,x", "talk.flac,b,0.0,1,y"), "labelled both 'a' and 'b'"),
+        (("path,label,id", "talk.flac,a,x", "talk.flac,b,y"), "talk.flac is labelled both 'a' and 'b'"),
+        (("path,label,label", "talk.flac,a,b"), "has 'label' more than once"),
+        (("path,label", "talk, one.flac,a"), "line 2 has more cells than the header: put quotes"),
+    ],
+)
+def test_a_mistake_in_the_times_of_a_list_is_one_clear_line(talk, lines, message):
+    with pytest.raises(InputError, match=message):
+        load_corpus("folder", csv=write_list(talk, *lines))
+
+
+def test_columns_that_nothing_reads_are_named_once(talk, capsys):
+    lines = [f"talk.flac,{label},{start},{start + 1},x,1" for label, start in (("a", 0), ("b", 1))]
+    load_corpus("folder", csv=write_list(talk, "Path,LABEL,start,end,mood,age", *lines))
+    assert capsys.readouterr().err.count("nothing reads the columns age, mood") == 1
+    write_wav(talk / "b.wav")
+    rows = load_corpus("folder", csv=write_list(talk, "path,label,duration", "talk.flac,a,9", "b.wav,b,9"))
+    assert rows["duration"][:] == pytest.approx([3, 0.5])  # it describes the files
+    assert "nothing reads the column duration" in capsys.readouterr().err
+
+
+def test_a_conversation_may_train_on_one_speaker_and_test_the_other_but_not_on_the_same_seconds(talk):
+    header = "path,label,speaker,split,start,end"
+    lines = [f"talk.flac,{label},anna,train,{start},{start + 0.4}" for label, start in (("a", 0), ("b", 0.5))]
+    lines += [f"talk.flac,{label},eva,validation,{start},{start + 0.4}" for label, start in (("a", 1), ("b", 1.5))]
+    tested = ["talk.flac,a,ben,test,1.8,2.3", "talk.flac,b,ben,test,2.4,2.8"]  # ben interrupts eva for 0.1 s
+    split = make_split(load_corpus("folder", csv=write_list(talk, header, *lines, *tested)), "folder")
+    assert len(split["test"]) == 2
+    tested[0] = "talk.flac,a,ben,test,1.55,1.9"
+    rows = load_corpus("folder", csv=write_list(talk, header, *lines, *tested))
+    with pytest.raises(InputError, match=r"file '.*talk\.flac' is in both validation and test, as .* from 1\.5 s"):
+        make_split(rows, "folder")
+
+
+@pytest.mark.slow
+def test_a_user_trains_on_excerpts_of_long_recordings(tmp_path):
+    """Also from the cache of features, whose entries must not be those of the whole file."""
+    lines = ["path,label,speaker,start,end"]
+    for index, speaker in enumerate(("anna", "ben", "eva", "tom", "zoe")):
+        write_wav(tmp_path / f"{speaker}.wav", 2.0, seed=index)
+        for number in range(4):
+            lines.append(f"{speaker}.wav,{('angry', 'calm')[number % 2]},{speaker},{number / 2},{number / 2 + 0.4}")
+    argv = ["--config", "run_configs/quickstart.yaml", "--corpus", "folder", "--csv", write_list(tmp_path, *lines)]
+    argv += ["--max_steps", "2", "--num_epochs", "2", "--batch_size", "4", "--use_cpu", "--stage", "1"]
+    argv += ["--feature_cache_dir", tmp_path / "features", "--output_dir", tmp_path / "out"]
+    train(*argv)
+    results = json.loads((tmp_path / "out" / "stage1" / "results.json").read_text())
+    assert sum(results["hours"].values()) * 3600 == pytest.approx(20 * 0.4)
+    cached = list((tmp_path / "features").glob("*.npy"))
+    assert len(cached) == 20 and {np.load(path).shape[0] for path in cached} == {19}  # 0.4 s in frames of 20 ms
+    ids = {line["id"] for line in lines_of(tmp_path / "out" / "stage1" / "predictions.jsonl")}
+    assert any(name.endswith(".wav#t=1.5,1.9") for name in ids)
+    moved = [line.replace(",0.0,0.4", ",0.1,0.4") for line in lines]
+    refused = train(*argv[:5], write_list(tmp_path, *moved), *argv[6:], expect=1)
+    assert "was trained with other utterances or another split" in refused.stderr
