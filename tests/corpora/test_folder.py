@@ -115,13 +115,13 @@ def test_the_same_name_in_two_unicode_forms_is_one_class_and_one_speaker(tmp_pat
     ]
     (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
     rows = load_corpus("folder", csv=str(tmp_path / "a.csv"))
-    assert set(rows["speaker"]) == {f"Zo{composed[3]}"} and rows.features["label"].names == [composed, "joie"]
+    assert set(rows["speaker"]) == {composed} and rows.features["label"].names == [composed, "joie"]
     assert set(labelled(select_utterances(rows, {}, {decomposed: "anger", "joie": "joy"})).values()) == {"anger", "joy"}
 
 
 def test_labels_that_differ_in_case_are_refused_and_label_map_merges_them(tmp_path):
     rows = load_corpus("folder", write_tree(tmp_path, "Angry/1.wav", "angry/2.wav", "sad/1.wav"))
-    with pytest.raises(InputError, match="labels 'Angry' and 'angry' differ in case or blanks alone: .* label_map"):
+    with pytest.raises(InputError, match=r"labels 'Angry' and 'angry' differ in case or blanks alone: .* label_map"):
         select_utterances(rows, {}, {})
     merged = select_utterances(rows, {}, {"Angry": "angry", "angry": "angry", "sad": "sad"})
     assert merged.features["label"].names == ["angry", "sad"] and sorted(merged["label"]) == [0, 0, 1]

@@ -179,7 +179,7 @@ def test_on_a_partial_iemocap_a_fold_is_its_session_or_is_refused():
     with pytest.raises(InputError, match=message):
         make_split(without_session, "iemocap", 2)
     without_woman = rows_of_iemocap(missing=("3F",))
-    with pytest.raises(InputError, match="fold 3 of iemocap .*; no utterance of 3F is there: complete the corpus"):
+    with pytest.raises(InputError, match=r"fold 3 of iemocap .*; no utterance of 3F is there: complete the corpus"):
         make_split(without_woman, "iemocap", 3)
     with pytest.raises(InputError, match="no utterance of 3F is there"):
         make_split(without_woman, "iemocap", 3, protocol="leave_one_session_out")
