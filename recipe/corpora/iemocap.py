@@ -26,6 +26,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from core.audio import AUDIO_SUFFIXES
 from core.errors import InputError
 from recipe.corpora.rows import compare_counts, make_rows, report_differences
 
@@ -97,7 +98,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
     transcripts = _transcripts(root)
     rows = [row for path in _label_files(root) for row in _read_labels(path)]
     for row in rows:
-        row["audio"] = root / row["audio"]
+        row["audio"] = _find_audio(root / row["audio"])
         row["text"] = transcripts.get(row["id"], "")
     present = [row for row in rows if row["audio"].is_file()]
     differences = _absent(rows, present, root) + _compare_counts(rows)
@@ -145,6 +146,11 @@ def _read_labels(path: Path) -> list[dict[str, Any]]:
                 raise InputError(f"{where}: {line.strip()!r} comes before the first utterance; unpack the file again")
             votes[-1].append(_vote(line, where))
     return [{**row, "label_distribution": _distribution(annotators)} for row, annotators in zip(rows, votes)]
+
+
+def _find_audio(path: Path) -> Path:
+    """The file of an utterance, which may be in another format than the published WAV; the path itself without one."""
+    return next((found for suffix in AUDIO_SUFFIXES if (found := path.with_suffix(suffix)).is_file()), path)
 
 
 def _utterance(line: str, where: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Acted Polish by four women and five men, aged 23 to 28. Classes: neutral (809 ut
 sentences in every emotion; utterances that listeners did not recognise are left out. MP0 therefore has fewer than the
 others, and MK0 has no surprised one. `text` is the sentence as it is written, `age` that of the actor.
 
-Where: https://github.com/amu-cai/nEMO or https://huggingface.co/datasets/amu-cai/nEMO; give the directory that holds
+Where: https://github.com/amu-cai/nEMO or https://huggingface.co/datasets/amu-cai/nEMO; give the directory that contains
 samples/ and data.tsv. WAV as published, or converted (.flac, .ogg), even if data.tsv has the former suffix. Licence:
 CC BY-NC-SA 4.0.
 
