@@ -102,9 +102,9 @@ def choose_parts(
         if held_out.validation is not None:
             parts["validation"] = _select(rows, "speaker", held_out.validation)
     if len(parts.get("validation", [])) == 0:
-        candidates = [
-            speaker for speaker in _list_speakers(rows, corpus) if speaker not in set(parts["test"]["speaker"])
-        ]
+        # A speaker of a given split may be in two sets, which `check_split` refuses.
+        tested = set(parts["test"]["speaker"]) - set(parts["train"]["speaker"])
+        candidates = [speaker for speaker in _list_speakers(rows, corpus) if speaker not in tested]
         validation = _validation_speakers(parts["train"], candidates, num_validation_speakers, seed)
         parts["validation"] = _select(parts["train"], "speaker", validation)
         parts["train"] = _select(parts["train"], "speaker", set(parts["train"]["speaker"]) - validation)

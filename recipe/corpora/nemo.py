@@ -1,15 +1,15 @@
 """nEMO: 4,481 utterances, 3.1 hours, 9 speakers, 6 emotions, 90 sentences.
 
 Acted Polish by four women and five men, aged 23 to 28. Classes: neutral (809 utterances), happy ("happiness" in nEMO,
-749), sad ("sadness", 769), angry ("anger", 749), fearful ("fear", 736), surprised (669). Every actor says the same 90
-sentences in every emotion; utterances that listeners did not recognise are left out. MP0 therefore has fewer than the
-others, and MK0 has no surprised one. `text` is the sentence as it is written, `age` that of the actor.
+749), sad ("sadness", 769), angry ("anger", 749), fearful ("fear", 736), surprised (669). The actors say the same 90
+sentences in every emotion, but MP0 lacks many, and MK0 has no surprised utterance. `text` is the sentence as it is
+written, `age` that of the actor.
 
 Where: https://github.com/amu-cai/nEMO or https://huggingface.co/datasets/amu-cai/nEMO; give the directory that contains
 samples/ and data.tsv. WAV as published, or converted (.flac, .ogg), even if data.tsv has the former suffix. Licence:
 CC BY-NC-SA 4.0.
 
-Citation: Christop I (2024). nEMO: Dataset of Emotional Speech in Polish. LREC-COLING 2024, 12111-12116.
+Citation: Christop I (2024). nEMO: Dataset of Emotional Speech in Polish. LREC-COLING 2024.
 https://aclanthology.org/2024.lrec-main.1059/
 """
 
