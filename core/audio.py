@@ -23,7 +23,7 @@ from recording_ser_align import (
 )
 from speech_ser_align import trim
 
-__all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "Excerpt", "measure_peak", "read_audio", "read_duration"]
+__all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "Excerpt", "as_excerpt", "measure_peak", "read_audio", "read_duration"]
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
 EMPTY = "contains no audio (0 samples); remove it or record it again"
@@ -43,6 +43,11 @@ class Excerpt(NamedTuple):
     def __str__(self) -> str:
         end = "its end" if self.end is None else f"{self.end:g} s"
         return self.path if self.is_whole else f"{self.path} from {self.start:g} s to {end}"
+
+
+def as_excerpt(recording: str | Path | Excerpt) -> Excerpt:
+    """An excerpt as it is, and a file as the excerpt that is the whole of it."""
+    return recording if isinstance(recording, Excerpt) else Excerpt(str(recording))
 
 
 def read_duration(path: str | Path) -> float:
@@ -98,11 +103,8 @@ def measure_peak(recording: str | Path | Excerpt) -> float:
 
 def _read_samples(recording: str | Path | Excerpt) -> tuple[Iterator[np.ndarray], int]:
     """As `read_samples`; an excerpt is sought out, so that a long file is not decoded for each of its utterances."""
-    if not isinstance(recording, Excerpt):
-        return read_samples(recording, allow_ffmpeg=False)
-    if recording.is_whole:
-        return read_samples(recording.path, allow_ffmpeg=False)
-    return read_samples(_cut(recording))
+    excerpt = as_excerpt(recording)
+    return read_samples(excerpt.path, allow_ffmpeg=False) if excerpt.is_whole else read_samples(_cut(excerpt))
 
 
 def _cut(excerpt: Excerpt) -> dict[str, Any]:

@@ -10,7 +10,7 @@ def find_files(directory: str | Path, suffixes: tuple[str, ...] | None = None) -
     """Find the files below a directory, sorted; with suffixes, those whose names end in one of them in any case.
 
     Follows links to files and folders. Reads each folder once, so that a link back up ends there, and warns of a
-    folder with two names and of links to nothing.
+    folder with two names and of links to nothing, which may have been folders; a lost file is left to its reader.
 
     Raises:
         InputError: a folder cannot be read.
@@ -22,10 +22,11 @@ def find_files(directory: str | Path, suffixes: tuple[str, ...] | None = None) -
             _is_new(folder, seen)
         inner[:] = [name for name in sorted(inner) if _is_new(os.path.join(folder, name), seen)]
         for path in (Path(folder, name) for name in names):
-            if path.is_symlink() and not path.exists():
+            is_lost = path.is_symlink() and not path.exists()
+            if suffixes is None or path.suffix.lower() in suffixes:
+                found += [path] if is_lost or path.is_file() else []
+            elif is_lost:
                 warn(f"{path} links to nothing and is ignored: repair or remove the link")
-            elif (suffixes is None or path.suffix.lower() in suffixes) and path.is_file():
-                found.append(path)
     return sorted(found)
 
 

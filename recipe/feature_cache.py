@@ -18,7 +18,7 @@ from accelerate import PartialState
 from datasets import DatasetDict
 from tqdm.auto import tqdm
 
-from core.audio import Excerpt
+from core.audio import Excerpt, as_excerpt
 from core.errors import writing
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.augmentation import build_augmentation
@@ -46,9 +46,8 @@ class FeatureCache:
 
     def locate(self, recording: str | Path | Excerpt, *how: Any) -> Path:
         """The file for a recording that is cut and augmented in this way; it need not exist."""
-        if isinstance(recording, Excerpt) and not recording.is_whole:
-            how = (recording.start, recording.end, *how)
-        name = recording.path if isinstance(recording, Excerpt) else str(recording)
+        name, *times = as_excerpt(recording)
+        how = how if as_excerpt(recording).is_whole else (*times, *how)
         if name not in self._hashes:
             self._hashes[name] = hash_content(name)
         key = repr((self._hashes[name], how, self.weights))

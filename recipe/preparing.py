@@ -11,7 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import SequenceFeatureExtractor
 
-from core.audio import SAMPLING_RATE, Excerpt, read_audio
+from core.audio import SAMPLING_RATE, Excerpt, as_excerpt, read_audio
 from core.errors import InputError
 from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mix
 from recipe.corpora.rows import read_excerpts
@@ -95,12 +95,12 @@ class UtterancePreparer:
         variant = self.augmentation.draw()
         if self.feature_cache is not None:
             return self.feature_cache.read(self.locate_features(recording, variant))
-        key = (self._extraction, recording, variant, self.trim_db, self.max_samples)
+        key = (self._extraction, as_excerpt(recording), variant, self.trim_db, self.max_samples)
         return self._recall(key, lambda: self.extract(self.read_waveform(recording, variant)))
 
     def read_waveform(self, recording: str | Path | Excerpt, variant: Variant) -> np.ndarray:
         """Read one file or excerpt, then trim, augment and crop it: (samples,) at 16 kHz."""
-        waveform = self._recall((recording, self.trim_db), lambda: read_audio(recording, self.trim_db))
+        waveform = self._recall((as_excerpt(recording), self.trim_db), lambda: read_audio(recording, self.trim_db))
         waveform = variant.apply(waveform)
         if self.max_samples is not None and len(waveform) > self.max_samples:
             start = (len(waveform) - self.max_samples) // 2

@@ -36,9 +36,11 @@ def test_a_folder_with_two_names_is_read_once_and_named(tmp_path, capsys):
 
 
 def test_a_link_to_nothing_is_named(tmp_path, capsys):
+    """By the search if it may have been a folder; a lost recording is left to whoever reads it."""
     write_wav(tmp_path / "x.wav")
+    (tmp_path / "lost.wav").symlink_to(tmp_path / "unplugged")
     (tmp_path / "Actor_01").symlink_to(tmp_path / "unplugged")
-    assert len(find_files(tmp_path, (".wav",))) == 1
+    assert len(find_files(tmp_path, (".wav",))) == 2
     assert f"{tmp_path}/Actor_01 links to nothing and is ignored" in capsys.readouterr().err
 
 
