@@ -11,10 +11,11 @@ import soundfile
 from conftest import write_wav
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, IterableDataset, concatenate_datasets
 
+from core.audio import read_audio
 from core.errors import InputError
 from recipe.broken import explain_broken
 from recipe.corpora import hub
-from recipe.corpora.rows import UNKNOWN_SPEAKER
+from recipe.corpora.rows import UNKNOWN_SPEAKER, read_excerpts
 from recipe.splits import make_split
 
 NAMES = ["sad", "angry"]
@@ -346,3 +347,38 @@ def test_a_file_that_is_no_audio_is_named(tmp_path):
     rows = hub.load(str(tmp_path / "broken"), tmp_path / "cache")
     for row in rows:
         assert "cannot be read as audio" in explain_broken(row["audio"]["path"])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_that_are_excerpts_are_cut_where_their_columns_are_named(tmp_path, streaming, capsys):
+    root = tmp_path / "set"
+    write_wav(root / "talk.wav", 2.0)
+    lines = ["audio,label,start,end", "talk.wav,calm,0,0.5", "talk.wav,angry,0.5,1.25", "talk.wav,calm,1.5,"]
+    (root / "train.csv").write_text("\n".join(lines))
+    rows = hub.load(str(root), tmp_path / "cache", streaming=streaming)
+    assert rows["duration"][:] == [2.0] * 3 and "start" not in rows.column_names
+    assert "nothing reads the columns start, end, so each row is a whole recording" in capsys.readouterr().err
+    named = {"start_column": "start", "end_column": "end", "streaming": streaming}
+    rows = hub.load(str(root), tmp_path / "cache", **named)
+    assert rows["duration"][:] == pytest.approx([0.5, 0.75, 0.5])
+    whole = read_audio(root / "talk.wav")
+    assert [read_audio(excerpt).tolist() for excerpt in read_excerpts(rows[:])] == [
+        whole[first:last].tolist() for first, last in ((0, 8000), (8000, 20000), (24000, 32000))
+    ]
+    assert "nothing reads" not in capsys.readouterr().err and len(set(rows["speaker"])) == 1
+    (root / "train.csv").write_text("\n".join([*lines, "talk.wav,angry,1,9"]))
+    with pytest.raises(InputError, match=r"from 1 s to 9 s \(train-000003\) is not within the file, which lasts 2 s"):
+        hub.load(str(root), tmp_path / "cache", **named)
+
+
+def test_parts_are_known_by_their_usual_names_and_labels_sorted_as_people_do(tmp_path):
+    parts = {
+        name: table(start, 4, voice)
+        for start, (name, voice) in zip((0, 10, 20), (("train", "a"), ("val", "b"), ("eval", "c")))
+    }
+    named = {
+        name: part.remove_columns("label").add_column("label", ["10", "9", "10", "9"]) for name, part in parts.items()
+    }
+    DatasetDict(named).save_to_disk(tmp_path / "parts")
+    rows = hub.load(str(tmp_path / "parts"), tmp_path / "cache", speaker_column="voice")
+    assert set(rows["split"]) == {"train", "validation", "test"} and rows.features["label"].names == ["9", "10"]

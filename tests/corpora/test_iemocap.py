@@ -246,3 +246,11 @@ def test_the_papers_protocol_on_the_complete_corpus(complete):
             expected = iemocap.FOUR_CLASS_COUNTS[f"speaker {session}{gender}"]
             assert tuple(count_classes(split[part]).values()) == expected
         assert sum(len(part) for part in split.values()) == 5531
+
+
+def test_utterances_converted_to_flac_are_read(iemocap_dir):
+    path = iemocap_dir / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M003.wav"
+    path.unlink()
+    write_wav(path.with_suffix(".flac"))
+    rows = iemocap.load(iemocap_dir, partial=True)
+    assert len(rows) == 4 and str(path.with_suffix(".flac")) in [audio["path"] for audio in rows["audio"]]

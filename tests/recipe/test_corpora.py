@@ -90,6 +90,13 @@ def test_ravdess_in_its_official_layout(ravdess_dir, capsys):
     assert "differs from the published RAVDESS: no utterance of actor 03; no utterance of actor 04" in warning
 
 
+def test_a_ravdess_whose_actors_are_links_is_read(ravdess_dir, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    for actor in ("Actor_01", "Actor_02"):
+        (tmp_path / "corpus" / actor).symlink_to(ravdess_dir / "Audio_Speech_Actors_01-24" / actor)
+    assert len(load_corpus("ravdess", str(tmp_path / "corpus"), partial=True)) == 3
+
+
 def test_a_wrong_ravdess_directory_says_what_was_looked_for(tmp_path):
     with pytest.raises(InputError, match=r"contains no RAVDESS speech; looked for Actor_\*/03-01-\*.wav"):
         load_corpus("ravdess", str(tmp_path))

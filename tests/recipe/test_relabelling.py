@@ -4,7 +4,7 @@ import pytest
 from datasets import Audio, ClassLabel, Dataset
 
 from core.errors import InputError
-from recipe.corpora.rows import UNKNOWN_SPEAKER, speakers_known
+from recipe.corpora.rows import UNKNOWN_SPEAKER, read_excerpts, speakers_known
 from recipe.relabelling import keep_only, map_labels, select_utterances, train_on_one_test_on_another
 from recipe.splits import make_split
 
@@ -114,3 +114,17 @@ def test_two_folders_stay_apart():
 def test_two_corpora_without_common_labels_say_both():
     with pytest.raises(InputError, match=r"one \(neutral, happy.*\) and two \(bored, angry\) have no label in common"):
         train_on_one_test_on_another(rows(["happy"]), "one", rows(["bored"], names=["bored", "angry"]), "two")
+
+
+def test_two_corpora_whose_labels_differ_in_case_are_refused():
+    first, second = rows(["happy", "sad"], names=["happy", "sad"]), rows(["Happy", "sad"], names=["Happy", "sad"])
+    with pytest.raises(InputError, match="the labels 'Happy' and 'happy' differ in case or blanks alone"):
+        train_on_one_test_on_another(first, "one", second, "two")
+
+
+def test_excerpts_of_one_corpus_stay_excerpts_beside_whole_files_of_another():
+    first = rows(["happy", "sad"] * 2, start=[0.0, 1.0, 2.0, 3.0], end=[1.0, 2.0, 3.0, 4.0])
+    both = train_on_one_test_on_another(first, "one", rows(["happy", "sad"], folder="two"), "two")
+    places = {row["id"]: (row["start"], row["end"]) for row in both}
+    assert places["one:u1"] == (1.0, 2.0) and places["two:u0"] == (None, None)
+    assert [excerpt.is_whole for excerpt in read_excerpts(both[:])] == [False] * 4 + [True] * 2
