@@ -12,12 +12,11 @@ If a file cannot be read, the reason is written to standard error and to --outpu
 the exit status is 1. To resume an interrupted run with --output, run the same command again.
 """
 
-import os
 import sys
 import time
 import warnings
 
-from core.errors import InputError, error_line
+from core.errors import InputError, run_script
 from inference.options import read_options
 
 
@@ -92,11 +91,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except InputError as error:
-        sys.exit(error_line(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    run_script(main)

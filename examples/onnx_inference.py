@@ -15,6 +15,7 @@ import onnxruntime
 
 
 def main(model: str, recording: str) -> None:
+    sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack the letters of a label
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
     settings = {name: json.loads(metadata[name]) for name in ("labels", "sampling_rate", "shortest_samples", "trim_db")}
