@@ -26,10 +26,10 @@ def main(argv: list[str]) -> int:
 
     # Imported here, so that --help and option errors are fast.
     from inference.files import find_recordings
-    from inference.outputs import check_targets, choose_format, name_plots, write_output
+    from inference.outputs import check_targets, choose_format, name_plots, name_targets, refuse_existing, write_output
 
     files = [] if options.recordings == ["-"] else find_recordings(options.recordings)
-    output_format = choose_format(options.output, options.format, len(files) or 1) if options.output else ""
+    output_format = choose_format(options.output, options.format, len(files) or 1)
     check_targets(options.output, options.overwrite, options.plot, len(files) or 1)
 
     from accelerate import PartialState
@@ -59,6 +59,8 @@ def main(argv: list[str]) -> int:
     with state.main_process_first():
         parts = open_parts(options) if files and options.output else None
         records = read_parts(parts)
+        new = [plots[job] for job in plots if job not in records]
+        refuse_existing([*new, *name_targets(jobs, options.output, output_format)], options.overwrite)
     state.wait_for_everyone()  # otherwise a process might skip what another one has just written
     own = [job for job in jobs if job not in records][state.process_index :: state.num_processes]
     table = Table(own, is_quiet=options.quiet or is_shared, in_full=len(jobs) == 1)
@@ -84,7 +86,7 @@ def main(argv: list[str]) -> int:
         records = read_parts(parts)
     finished = [records[job] for job in jobs]
     if options.output:
-        write_output(finished, options.output, output_format)
+        write_output(finished, name_targets(jobs, options.output, output_format), output_format)
     remove_parts(parts)
     print_summary(finished, time.perf_counter() - start)
     return 1 if any("error" in record for record in finished) else 0

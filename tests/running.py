@@ -35,7 +35,9 @@ def run_anew(script, *argv, launcher=(), online=False, expect=0, cwd=ROOT, **var
     """`python script argv` in a new process, or by a launcher such as torchrun; its folder and variables may differ."""
     command = [sys.executable, *launcher, ROOT / script, *map(str, argv)]
     settings = {**environment(online), **variables}
-    run = subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=600)
+    run = subprocess.run(
+        command, cwd=cwd, env=settings, capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=600
+    )
     assert run.returncode == expect, run.stderr[-3000:]
     return run
 
