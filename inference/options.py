@@ -79,7 +79,7 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
         ".txt (Audacity) or .vtt (WebVTT) file; with --format, write one timeline per recording to a folder",
     )
     answer.add_argument("--format", choices=FORMATS, help="format of --output (default: inferred from its suffix)")
-    answer.add_argument("--overwrite", action="store_true", help="overwrite an existing --output file")
+    answer.add_argument("--overwrite", action="store_true", help="overwrite existing files of --output and --plot")
     answer.add_argument(
         "--plot",
         metavar="PATH",

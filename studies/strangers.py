@@ -90,12 +90,15 @@ class Strangers:
 
     def read_for_training(self, what: str, path: Path) -> Outcome:
         """A corpus may hold anything that is audio; speech has to be what it was."""
-        trim_db, labels = self.recognize.model.config.trim_db, self.recognize.model.config.id2label
+        config = self.recognize.model.config
+
+        def is_right(found: list[float]) -> bool:
+            scores = {config.id2label[index]: score for index, score in enumerate(found)}  # type: ignore[index]
+            return RECORDINGS[what].expected == NO_VOICE or self.is_right(what, scores)
+
         return judge_call(
-            lambda: self.recognize.score_waveforms([read_audio(path, trim_db)])["probabilities"][0].tolist(),
-            lambda found: (
-                RECORDINGS[what].expected == NO_VOICE or self.is_right(what, dict(zip(labels.values(), found)))
-            ),
+            lambda: self.recognize.score_waveforms([read_audio(path, config.trim_db)])["probabilities"][0].tolist(),
+            is_right,
         )
 
     def call(self, what: str, path: Path) -> Outcome:
