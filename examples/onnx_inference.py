@@ -49,9 +49,9 @@ def read_utterance(recording: str, settings: dict[str, Any]) -> np.ndarray:
     except (soundfile.SoundFileError, TypeError) as error:
         sys.exit(f"error: {recording!r} cannot be read ({error}); give a WAV, FLAC, OGG or MP3 file")
     if not np.isfinite(channels).all():
-        sys.exit(f"error: {recording!r} holds samples that are not finite numbers; export it again")
+        sys.exit(f"error: {recording!r} contains samples that are not finite numbers; export it again")
     if not len(channels) or not channels.mean(axis=1).std() > 0.1 * channels.std():
-        sys.exit(f"error: {recording!r} holds no speech: it is empty or silent, or its channels cancel each other")
+        sys.exit(f"error: {recording!r} contains no speech: it is empty or silent, or its channels cancel each other")
     waveform = librosa.resample(channels.mean(axis=1), orig_sr=rate, target_sr=settings["sampling_rate"])
     if settings["trim_db"] is not None:
         waveform, _ = librosa.effects.trim(waveform, top_db=settings["trim_db"])

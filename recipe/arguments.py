@@ -72,7 +72,7 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """Read a YAML file that contains a mapping; from another folder, it may be one of this project's. Raises InputError."""
+    """Read a YAML file that contains a mapping, from here or from this project. Raises InputError."""
     file = Path(path) if Path(path).is_file() else ROOT / path
     if not file.is_file():
         near = sorted(found.relative_to(ROOT).as_posix() for found in (ROOT / "run_configs").rglob("*.yaml"))

@@ -59,7 +59,7 @@ def test_a_transcript_or_figure_that_is_there_already_is_not_overwritten(speech,
     for argv in (["--output", tmp_path, "--format", "audacity"], ["--plot", tmp_path], ["--plot", figure]):
         run = predict(speech, *argv, expect=1)
         name = "a.png" if "--plot" in argv else "a.txt"
-        assert run.stderr == f"error: {tmp_path / name} already exists: give another name, or add --overwrite\n"
+        assert run.stderr == f"error: {tmp_path / name} already exists: choose another name, or add --overwrite\n"
     assert transcript.read_text(encoding="utf-8") == figure.read_text(encoding="utf-8") == "an hour of work"
     predict(speech, "--output", tmp_path, "--format", "audacity", "--plot", figure, "--overwrite")
     assert "calm" in transcript.read_text(encoding="utf-8") and figure.read_bytes()[:4] == b"\x89PNG"
@@ -89,4 +89,4 @@ def test_a_dead_channel_is_named(tmp_path):
     voice = soundfile.read(SPEECH, dtype="float32")[0]
     soundfile.write(tmp_path / "dead.wav", np.stack([voice, 0 * voice], axis=1), 16000)
     run = predict(tmp_path / "dead.wav", "--channels", "each", expect=1)
-    assert "calm" in run.stdout and "dead.wav holds no speech: it is empty or silent (channel 1)" in run.stderr
+    assert "calm" in run.stdout and "dead.wav contains no speech: it is empty or silent (channel 1)" in run.stderr
