@@ -20,26 +20,21 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from core.errors import InputError, error_line
-from demo import SHIPPED_MODEL
+from core.errors import InputError, run_script
+from core.shipped import SHIPPED_MODEL
 
 
-def main() -> None:
-    options = read_command_line(sys.argv[1:])
-    try:
-        check_gradio()
-        if options.write_space is not None:
-            from demo.space import write_space
+def main(argv: list[str]) -> None:
+    options = read_command_line(argv)
+    check_gradio()
+    if options.write_space is not None:
+        from demo.space import write_space
 
-            write_space(options.write_space)
-            print(f"Publish it: hf upload --repo-type space user/name {options.write_space}")
-        else:
-            check_address(options.host, options.port)
-            serve_until_stopped(options.model, options.host, options.port)
-    except InputError as error:
-        sys.exit(error_line(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+        write_space(options.write_space)
+        print(f"Publish it: hf upload --repo-type space user/name {options.write_space}")
+    else:
+        check_address(options.host, options.port)
+        serve_until_stopped(options.model, options.host, options.port)
 
 
 def read_command_line(argv: list[str]) -> argparse.Namespace:
@@ -97,4 +92,4 @@ def serve_until_stopped(model: str, host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

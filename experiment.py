@@ -15,13 +15,12 @@ Tables (Markdown, CSV) and figures (PNG, SVG) are computed from the saved predic
 """
 
 import argparse
-import sys
 
-from core.errors import InputError, error_line
+from core.errors import run_script
 
 
-def main() -> None:
-    own, train_options = read_command_line(sys.argv[1:])
+def main(argv: list[str]) -> None:
+    own, train_options = read_command_line(argv)
     from experiments.cells import read_experiment  # after parsing, so that --help is instant
 
     experiment = read_experiment(own.config, train_options, own.run_config)
@@ -63,7 +62,4 @@ def read_command_line(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(error_line(error))
+    run_script(main)

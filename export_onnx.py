@@ -13,10 +13,9 @@ The file is written only if all of its scores on generated audio agree with PyTo
 model.int8.onnx, with 8-bit weights in the matrix products, and prints how much its scores differ.
 """
 
-import sys
 from pathlib import Path
 
-from core.errors import InputError, error_line
+from core.errors import run_script
 from inference.onnx_options import read_options
 
 
@@ -47,7 +46,4 @@ def describe_file(path: Path, difference: float) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        sys.exit(error_line(error))
+    run_script(main)

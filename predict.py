@@ -12,12 +12,11 @@ If a file cannot be read, the reason is written to standard error and to --outpu
 the exit status is 1. To resume an interrupted run with --output, run the same command again.
 """
 
-import os
 import sys
 import time
 import warnings
 
-from core.errors import InputError, error_line
+from core.errors import InputError, run_script
 from inference.options import read_options
 
 
@@ -27,10 +26,10 @@ def main(argv: list[str]) -> int:
 
     # Imported here, so that --help and option errors are fast.
     from inference.files import find_recordings
-    from inference.outputs import check_targets, choose_format, name_plots, write_output
+    from inference.outputs import check_targets, choose_format, name_plots, name_targets, refuse_existing, write_output
 
     files = [] if options.recordings == ["-"] else find_recordings(options.recordings)
-    output_format = choose_format(options.output, options.format, len(files) or 1) if options.output else ""
+    output_format = choose_format(options.output, options.format, len(files) or 1)
     check_targets(options.output, options.overwrite, options.plot, len(files) or 1)
 
     from accelerate import PartialState
@@ -60,6 +59,8 @@ def main(argv: list[str]) -> int:
     with state.main_process_first():
         parts = open_parts(options) if files and options.output else None
         records = read_parts(parts)
+        new = [plots[job] for job in plots if job not in records]
+        refuse_existing([*new, *name_targets(jobs, options.output, output_format)], options.overwrite)
     state.wait_for_everyone()  # otherwise a process might skip what another one has just written
     own = [job for job in jobs if job not in records][state.process_index :: state.num_processes]
     table = Table(own, is_quiet=options.quiet or is_shared, in_full=len(jobs) == 1)
@@ -85,18 +86,11 @@ def main(argv: list[str]) -> int:
         records = read_parts(parts)
     finished = [records[job] for job in jobs]
     if options.output:
-        write_output(finished, options.output, output_format)
+        write_output(finished, name_targets(jobs, options.output, output_format), output_format)
     remove_parts(parts)
     print_summary(finished, time.perf_counter() - start)
     return 1 if any("error" in record for record in finished) else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except InputError as error:
-        sys.exit(error_line(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    run_script(main)

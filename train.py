@@ -12,21 +12,16 @@ Hub. It contains the weights with the best validation UA, those of the last epoc
 results.json. To resume an interrupted run, repeat the command.
 """
 
-import sys
-
-from core.errors import InputError, error_line
+from core.errors import run_script
 from recipe.arguments import parse_arguments
 
 
-def main() -> None:
-    arguments = parse_arguments(sys.argv[1:], description=__doc__)
+def main(argv: list[str]) -> None:
+    arguments = parse_arguments(argv, description=__doc__)
     from recipe.run import run  # imports torch, which takes seconds; --help and option errors come first
 
     run(arguments)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(error_line(error))
+    run_script(main)

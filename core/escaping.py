@@ -1,6 +1,8 @@
 """Escapes names and labels, which come from untrusted corpora, file systems and models."""
 
+import io
 import re
+import sys
 from typing import Any
 
 from fields_ser_align import printable
@@ -9,6 +11,13 @@ from fields_ser_align import printable
 MARKUP = re.compile(r"[\\`*{}\[\]<>|#~$&!]|(?<![^\W_])_|_(?![^\W_])")
 # Characters that start a formula in spreadsheets, also full-width; and the apostrophe, so that escaping is reversible.
 BEGINS_FORMULA = tuple("=+-@\t\r\n'\uff1d\uff0b\uff0d\uff20")
+
+
+def escape_streams() -> None:
+    """Write out what the encoding of standard output or standard error lacks (`\\u751f`) instead of failing there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def markdown_text(text: str) -> str:

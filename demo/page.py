@@ -11,7 +11,7 @@ import gradio as gr
 
 from core.errors import InputError
 from core.loading import load_pipeline
-from demo import SHIPPED_MODEL
+from core.shipped import SHIPPED_MODEL
 from demo.answers import answer, answer_upload
 from demo.examples import write_examples
 from demo.memory import limit_heaps, release_memory

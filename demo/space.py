@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from core.errors import InputError
-from demo import ROOT, SHIPPED_MODEL
+from core.shipped import ROOT, SHIPPED_MODEL
 
 PACKAGES = ("core", "inference", "demo")
 # Packages in requirements.txt that these import. The Space installs Gradio itself, in the version in its card.

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.errors import InputError
@@ -27,6 +28,10 @@ def load_recognizer(options: argparse.Namespace, device: Any = None) -> SpeechEm
     """Load the pipeline with the command-line options; `device` applies if they set none. Raises InputError."""
     if options.batch_size is not None and options.batch_size < 1:
         raise InputError(f"--batch_size {options.batch_size} is not a whole number of at least 1")
+    if options.revision is not None and Path(options.model).is_dir():
+        raise InputError(
+            f"--revision {options.revision} is for models on the Hub, but --model {options.model} is a folder"
+        )
     recognize = load_pipeline(
         options.model, options.revision, options.device or device, options.batch_size, options.dtype
     )
@@ -79,7 +84,8 @@ def build_record(job: Job, answer: Any, with_evidence: bool) -> Record:
     """Build the record of one recording: the result in rounded numbers, or `error`."""
     record: Record = {"file": job.file, "channel": job.channel}
     if isinstance(answer, Exception):
-        return {**record, "error": " ".join(str(answer).split())}
+        channel = "" if job.channel is None else f" (channel {job.channel})"
+        return {**record, "error": f"{' '.join(str(answer).split())}{channel}"}
     scores = {entry["label"]: round(entry["score"], 6) for entry in answer["scores"]}
     label = answer["scores"][0]["label"]
     record |= {"duration": round(answer["duration"], 3), "label": label, "score": scores[label], "scores": scores}

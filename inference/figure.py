@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from core.errors import writing
 from pipeline_ser_align import PEAK_SAMPLES, collect_peaks
 from recording_ser_align import SAMPLING_RATE, read_blocks
 
@@ -142,5 +143,6 @@ def _choose_text_colour(colour: str, alpha: float, background: str) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, facecolor=figure.get_facecolor())
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, facecolor=figure.get_facecolor())

@@ -23,6 +23,8 @@ def find_recordings(patterns: list[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for pattern in patterns:
+        if not pattern:
+            raise InputError("a recording has an empty name: give a file, a folder or a pattern")
         matches = [pattern] if Path(pattern).exists() else _expand(pattern)
         if not matches:
             raise InputError(f"{pattern}: no such file or folder, and no file matches it as a pattern")

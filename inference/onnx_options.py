@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import InputError
+from core.shipped import SHIPPED_MODEL
 
 REQUIREMENTS = "requirements-onnx.txt"
 
@@ -19,7 +20,11 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
         description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--model", required=True, metavar="DIR_OR_HUB_ID", help="model folder written by train.py, or model on the Hub"
+        "--model",
+        default=str(SHIPPED_MODEL),
+        metavar="DIR_OR_HUB_ID",
+        help="model folder written by train.py, or model on the Hub (default: models/ser-align-mini, the one in this "
+        "repository)",
     )
     parser.add_argument(
         "--output",

@@ -2,6 +2,7 @@
 
 import argparse
 
+from core.shipped import SHIPPED_MODEL
 from inference.outputs import FORMATS
 
 TIMELINE_OPTIONS = ("pause", "window", "smoothing", "min_duration")
@@ -22,7 +23,7 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
-        default="models/ser-align-mini",
+        default=str(SHIPPED_MODEL),
         metavar="DIR_OR_HUB_ID",
         help="model folder or model on the Hub (default: models/ser-align-mini, the one in this repository)",
     )
@@ -78,7 +79,7 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
         ".txt (Audacity) or .vtt (WebVTT) file; with --format, write one timeline per recording to a folder",
     )
     answer.add_argument("--format", choices=FORMATS, help="format of --output (default: inferred from its suffix)")
-    answer.add_argument("--overwrite", action="store_true", help="overwrite an existing --output file")
+    answer.add_argument("--overwrite", action="store_true", help="overwrite existing files of --output and --plot")
     answer.add_argument(
         "--plot",
         metavar="PATH",

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from core.errors import InputError
+from core.errors import InputError, writing
 from core.escaping import csv_cell, printable
 
 Record = dict[str, Any]
@@ -64,18 +64,31 @@ def name_plots(answers: list[Any], plot: str) -> dict[Any, Path]:
     return dict(zip(answers, paths))
 
 
-def write_output(records: list[Record], output: str, output_format: str) -> None:
+def name_targets(answers: list[Any], output: str | None, output_format: str) -> list[Path]:
+    """The files of --output: one table, or the timeline of each answer, a pair of file and channel."""
+    if output is None:
+        return []
+    suffix = TRACKS.get(output_format)
+    is_file = suffix is None or Path(output).suffix.lower() == suffix.lower()
+    return [Path(output)] if is_file else name_tracks(answers, Path(output), suffix or "")
+
+
+def refuse_existing(paths: list[Path], may_overwrite: bool) -> None:
+    """Raise InputError if there is such a file already: it may be the user's only transcript of a recording."""
+    found = [path for path in paths if path.exists()]
+    if found and not may_overwrite:
+        raise InputError(f"{found[0]} already exists: choose another name, or add --overwrite")
+
+
+def write_output(records: list[Record], targets: list[Path], output_format: str) -> None:
     """Write --output: a table of all records, or the timelines of those that have one."""
-    target = Path(output)
-    if output_format not in TRACKS:
-        write_table(records, target)
-        return
-    suffix = TRACKS[output_format]
-    is_file = target.suffix.lower() == suffix.lower()
-    names = [(record["file"], record["channel"]) for record in records]
-    for record, path in zip(records, [target] if is_file else name_tracks(names, target, suffix)):
-        if "error" not in record:
-            write_track(record, path, output_format)
+    with writing(targets[0]):
+        if output_format not in TRACKS:
+            write_table(records, targets[0])
+            return
+        for record, path in zip(records, targets):
+            if "error" not in record:
+                write_track(record, path, output_format)
 
 
 def format_jsonl(records: list[Record]) -> str:
@@ -163,12 +176,16 @@ def _escape(text: str) -> str:
     return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def choose_format(path: str, given: str | None, num_recordings: int) -> str:
-    """Choose the format of --output from its suffix or from --format.
+def choose_format(path: str | None, given: str | None, num_recordings: int) -> str:
+    """Choose the format of --output from its suffix or from --format; empty without --output.
 
     Raises:
         InputError: neither determines it, they contradict each other, or several timelines would go to one file.
     """
+    if path is None and given is not None:
+        raise InputError(f"--format {given} is the format of --output, which is missing: name a file or folder there")
+    if path is None:
+        return ""
     suffix = Path(path).suffix.lower()
     by_suffix = {**TABLES, **{value.lower(): key for key, value in TRACKS.items()}}.get(suffix)
     if given is None and by_suffix is None:
@@ -191,6 +208,9 @@ def choose_format(path: str, given: str | None, num_recordings: int) -> str:
 
 def check_targets(output: str | None, may_overwrite: bool, plot: str | None, num_recordings: int) -> None:
     """Raise InputError if --output or --plot could not be written, before any work is done."""
+    for name, given in (("--output", output), ("--plot", plot)):
+        if given == "":
+            raise InputError(f"{name} is empty: give a file or folder")
     if output is not None and Path(output).is_file() and not may_overwrite:
         raise InputError(f"--output {output} already exists: choose another name, or add --overwrite")
     suffix = "" if plot is None else Path(plot).suffix.lower()

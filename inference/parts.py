@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from core.errors import InputError
+from core.errors import InputError, writing
 from inference.answers import Job
 from inference.outputs import Record
 
@@ -25,8 +25,9 @@ def open_parts(options: argparse.Namespace) -> Path:
     settings = {name: value for name, value in sorted(vars(options).items()) if name not in NOT_RECORDED}
     path = parts / "options.json"
     if not path.is_file():
-        parts.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings), encoding="utf-8")
+        with writing(parts):
+            parts.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(settings), encoding="utf-8")
         return parts
     before = json.loads(path.read_text(encoding="utf-8"))
     changed = [name for name in settings if before.get(name) != settings[name]]
@@ -48,7 +49,7 @@ def _describe_option(name: str, value: Any) -> str:
 def keep_record(parts: Path | None, process: int, record: Record) -> None:
     """Append a record to the file of this process."""
     if parts is not None:
-        with (parts / f"part-{process}.jsonl").open("a", encoding="utf-8") as file:
+        with writing(parts), (parts / f"part-{process}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
 

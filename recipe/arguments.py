@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from core.errors import InputError
+from core.shipped import ROOT
 from core.yaml_files import load_yaml
 from fields_ser_align import describe_range, find_choices, is_in_range, split_hint
 from recipe.options import (
@@ -71,12 +72,13 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """Read a YAML file that contains a mapping. Raises InputError."""
-    if not Path(path).is_file():
-        near = sorted(str(p) for p in Path("run_configs").rglob("*.yaml"))
-        raise InputError(f"--config {path}: no such file; available files: {', '.join(near) or 'none in run_configs'}")
+    """Read a YAML file that contains a mapping, from here or from this project. Raises InputError."""
+    file = Path(path) if Path(path).is_file() else ROOT / path
+    if not file.is_file():
+        near = sorted(found.relative_to(ROOT).as_posix() for found in (ROOT / "run_configs").rglob("*.yaml"))
+        raise InputError(f"--config {path}: no such file; files of this project: {', '.join(near)}")
     try:
-        content = load_yaml(Path(path).read_text(encoding="utf-8"), NAMED) or {}
+        content = load_yaml(file.read_text(encoding="utf-8"), NAMED) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):

@@ -31,10 +31,13 @@ def environment(online=False):
     return {**os.environ, "HF_HUB_OFFLINE": "0" if online else "1", "OMP_NUM_THREADS": "1"}
 
 
-def run_anew(script, *argv, launcher=(), online=False, expect=0):
-    """`python script argv` in a new process, or by a launcher such as torchrun."""
-    command = [sys.executable, *launcher, script, *map(str, argv)]
-    run = subprocess.run(command, cwd=ROOT, env=environment(online), capture_output=True, text=True, timeout=600)
+def run_anew(script, *argv, launcher=(), online=False, expect=0, cwd=ROOT, **variables):
+    """`python script argv` in a new process, or by a launcher such as torchrun; its folder and variables may differ."""
+    command = [sys.executable, *launcher, ROOT / script, *map(str, argv)]
+    settings = {**environment(online), **variables}
+    run = subprocess.run(
+        command, cwd=cwd, env=settings, capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=600
+    )
     assert run.returncode == expect, run.stderr[-3000:]
     return run
 

@@ -17,7 +17,7 @@ import soundfile
 from conftest import ROOT, write_wav
 from visiting import find_uploads, join_queue, request_answer, upload, wait_until
 
-from demo import SHIPPED_MODEL
+from core.shipped import SHIPPED_MODEL
 
 pytestmark = pytest.mark.slow
 

@@ -20,6 +20,7 @@ import export_onnx
 from core.audio import read_audio
 from core.errors import InputError
 from core.loading import load_model
+from examples import onnx_inference
 from feature_extraction_ser_align import SERAlignFeatureExtractor
 from inference import onnx_export, onnx_options
 from inference.onnx_export import OUTPUTS, LogMel, NormalizedWaveform, WaveformModel, generate_audio, pad_utterances
@@ -277,10 +278,38 @@ def test_the_example_gives_pytorchs_probabilities_without_torch(exported, record
     assert [probability for _, probability in found] == pytest.approx([p for _, p in expected], abs=6e-4)
 
 
-def test_the_example_says_what_is_wrong(mini, tmp_path):
-    soundfile.write(tmp_path / "short.wav", np.ones(500), 16000)
-    run = run_without_torch("examples/onnx_inference.py", mini.path.with_suffix(".int8.onnx"), tmp_path / "short.wav")
-    assert run.returncode == 1 and run.stderr.strip().splitlines()[-1].endswith("has 500 samples; the model needs 880")
+REFUSED_BY_THE_EXAMPLE = {  # samples of a file, or its bytes, and what is said of it
+    "short.wav": (0.1 * np.sin(np.arange(500)), "lasts 0.031 s; valid are 0.055 to 60 s of one utterance"),
+    "hour.wav": (0.1 * np.sin(np.arange(61 * 16000)), "lasts 61.000 s; valid are 0.055 to 60 s of one utterance"),
+    "silent.wav": (np.zeros(16000), "contains no speech: it is empty or silent"),
+    "constant.wav": (np.full(16000, 0.2), "contains no speech: it is empty or silent"),
+    "empty.wav": (np.zeros(0), "contains no speech: it is empty or silent"),
+    "phase.wav": (np.outer(np.sin(np.arange(16000)), [0.1, -0.1]), "or its channels cancel each other"),
+    "nan.wav": (np.full(16000, np.nan), "contains samples that are not finite numbers"),
+    "text.wav": (b"Dear Sir", "cannot be read"),
+    "nothing.wav": (b"", "cannot be read"),
+    "missing.wav": (None, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_THE_EXAMPLE)
+def test_the_example_says_what_is_wrong_with_a_recording(name, mini, tmp_path, capsys):
+    content, message = REFUSED_BY_THE_EXAMPLE[name]
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif content is not None:
+        soundfile.write(tmp_path / name, content, 16000, subtype="FLOAT")
+    with pytest.raises(SystemExit) as refusal:
+        onnx_inference.main(str(mini.path), str(tmp_path / name))
+    text = str(refusal.value)
+    assert text.startswith("error: ") and message in text and text.isprintable() and not capsys.readouterr().out
+
+
+def test_the_example_says_what_is_wrong_with_a_model_or_the_command(tmp_path):
+    (tmp_path / "text.onnx").write_text("no model", encoding="utf-8")
+    for model in (tmp_path / "text.onnx", tmp_path / "missing.onnx", tmp_path):
+        with pytest.raises(SystemExit, match=r"cannot be loaded .*: give a file that export_onnx.py wrote"):
+            onnx_inference.main(str(model), "examples/speech.flac")
     assert run_without_torch("examples/onnx_inference.py").stderr.startswith("error: give a model and a recording")
 
 
