@@ -58,7 +58,7 @@ runpy.run_path("train.py", run_name="__main__")
 """
 # The innermost of these functions on the stack names the phase of a run; otherwise it was starting.
 PHASES = {
-    "keep_features": "filling the feature cache",
+    "fill_cache": "filling the feature cache",
     "training_step": "during an update",
     "_run_epoch": "during an update",
     "evaluate": "evaluating",
@@ -69,7 +69,7 @@ PHASES = {
 }
 # For each stage, in the order of a run; None is a random moment within RANDOM_SECONDS.
 AIMS = {
-    1: ("keep_features", None, "training_step", "evaluate", "_save_checkpoint", "save_and_score"),
+    1: ("fill_cache", None, "training_step", "evaluate", "_save_checkpoint", "save_and_score"),
     2: ("build_model", "training_step", None, "_save_checkpoint", "save_and_score"),
 }
 RANDOM_SECONDS = (4, 9)
