@@ -17,6 +17,13 @@ from torch import Tensor
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
+try:
+    from .speech_ser_align import remove_offset
+except ImportError:
+    if __package__:
+        raise
+    from speech_ser_align import remove_offset
+
 WINDOW, HOP, FFT = 400, 160, 512  # samples at 16 kHz: 25 ms every 10 ms
 DECIBELS_PER_UNIT = 20.0
 
@@ -87,7 +94,10 @@ class SERAlignFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError(f"sampling_rate={sampling_rate}: resample the waveform to {self.sampling_rate} Hz first")
         single = np.ndim(raw_speech[0]) == 0
         waveforms = [raw_speech] if single else raw_speech
-        features = [self.extract(torch.as_tensor(np.asarray(waveform, np.float32))).numpy() for waveform in waveforms]
+        features = [
+            self.extract(torch.from_numpy(remove_offset(np.asarray(waveform, np.float32)))).numpy()
+            for waveform in waveforms
+        ]
         return self.pad(
             BatchFeature({"input_features": features}),
             padding=padding,

@@ -24,18 +24,17 @@ from transformers.pipelines.base import ChunkPipeline
 
 try:
     from .recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
-    from .speech_ser_align import SHORTEST_PHRASE, cut_phrases, cut_windows, trim
+    from .speech_ser_align import PAUSE, SHORTEST_PHRASE, cut_phrases, cut_windows, trim
     from .timeline_ser_align import build_timeline
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
-    from speech_ser_align import SHORTEST_PHRASE, cut_phrases, cut_windows, trim
+    from speech_ser_align import PAUSE, SHORTEST_PHRASE, cut_phrases, cut_windows, trim
     from timeline_ser_align import build_timeline
 
 TASK = "speech-emotion-recognition"
 LONGEST_UTTERANCE = 15.0  # seconds, the 99th percentile of IEMOCAP; longer recordings are scored phrase by phrase
-PAUSE = 0.25  # seconds; ours, chosen on validation actors
 WINDOW = 2.0  # seconds; ours, chosen on validation actors
 MIN_DURATION = 0.3  # seconds; ours
 BATCH_SIZE = 16
@@ -360,7 +359,7 @@ def cut_recording(
         if seconds > LONGEST_UTTERANCE:
             break
     is_utterance = seconds <= LONGEST_UTTERANCE
-    found = cut_phrases(chain(held, blocks), pause)
+    found = cut_phrases(chain(held, blocks), pause, trim_db)
     first = next(found, None)
     if first is None:
         return
