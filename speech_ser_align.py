@@ -21,7 +21,7 @@ except ImportError:
 LONGEST_BLOCK = 30.0  # seconds
 FRAME, HOP = 2048, 128  # samples: levels are measured over 128 ms, every 8 ms
 SILENCE_DB = -80.0  # relative to full scale: a recording that never exceeds it contains no speech
-# Ours, chosen on validation actors, clean and in noise. An utterance ends TRIM_DB below its loudest moment, and a phrase
+# Ours, chosen on validation actors, clean and in noise. An utterance ends TRIM_DB below its loudest moment; a phrase
 # may be SPEECH_RANGE_DB softer than its neighbours.
 TRIM_DB, SPEECH_RANGE_DB = 30.0, 40.0
 NOISE_SHARE, STEADY_DB = 0.15, 2.0

@@ -155,7 +155,7 @@ def export(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtr
         )
     exported = _trace(WaveformModel(model, extractor).eval())
     _tidy(exported)
-    for name, value in _describe_model(model).items():
+    for name, value in _describe_model(model, extractor).items():
         exported.metadata_props.add(key=name, value=json.dumps(value))
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         unchecked = Path(directory) / path.name
@@ -221,13 +221,13 @@ def _tidy(exported: onnx.ModelProto) -> None:
         part.doc_string = ""
 
 
-def _describe_model(model: SERAlignForAudioClassification) -> dict[str, Any]:
+def _describe_model(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor) -> dict[str, Any]:
     config = model.config
     return {
         "labels": [config.id2label[index] for index in range(config.num_labels)],
         "sampling_rate": SAMPLING_RATE,
         "shortest_samples": config.shortest_samples,
-        "trim_db": config.trim_db,
+        "trim_db": getattr(extractor, "trim_db", None),
         "frame_seconds": config.frame_seconds,
     }
 
@@ -271,7 +271,7 @@ def measure_difference(path: Path, model: SERAlignForAudioClassification, extrac
     found = dict(zip(OUTPUTS, session.run(OUTPUTS, pad_utterances(utterances))))
     differences = []
     for index, utterance in enumerate(utterances):
-        expected = model(**extractor(utterance, sampling_rate=SAMPLING_RATE, return_tensors="pt"))
+        expected = model(**extractor(utterance, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True))
         frames = expected.frame_logits.shape[1]
         if found["frame_mask"][index].sum() != frames:
             return float("inf")
