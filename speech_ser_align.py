@@ -212,6 +212,12 @@ def _cut_spans(
             yield Phrase(offset + start, buffer[start:end])
 
 
+def find_last_phrase(waveform: np.ndarray, trim_db: float | None = None) -> tuple[int, int]:
+    """Start and end, in samples, of the last phrase of up to a minute; (0, 0) if it contains none."""
+    phrases = list(cut_phrases(iter([waveform]), PAUSE, trim_db))
+    return (phrases[-1].start, phrases[-1].start + len(phrases[-1].waveform)) if phrases else (0, 0)
+
+
 def _find_quietest(buffer: np.ndarray) -> int:
     """The quietest point of the second half, in samples: where to cut speech without a pause."""
     levels = measure_levels(buffer)[: -FRAME // 2 // HOP]  # the last ones reach beyond the end
