@@ -17,10 +17,10 @@ import numpy as np
 import onnxruntime
 import soundfile
 
-LONGEST, MOST = 15, 60  # seconds: of utterances as in training, and of what fits into memory at once
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from speech_ser_align import trim  # noqa: E402 -- of this project; it needs NumPy alone
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # speech_ser_align.py needs NumPy alone
-from speech_ser_align import trim
+LONGEST, MOST = 15, 60  # seconds: of utterances as in training, and of what fits into memory at once
 
 
 def main(model: str, recording: str) -> None:

@@ -20,7 +20,15 @@ from transformers import SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from core.errors import InputError
 from encoders_ser_align import make_length_mask
-from feature_extraction_ser_align import DECIBELS_PER_UNIT, FFT, HOP, WINDOW, SERAlignFeatureExtractor, mel_filters
+from feature_extraction_ser_align import (
+    DECIBELS_PER_UNIT,
+    FFT,
+    HOP,
+    WINDOW,
+    SERAlignFeatureExtractor,
+    Trimming,
+    mel_filters,
+)
 from inference.onnx_options import REQUIREMENTS
 from modeling_ser_align import SERAlignForAudioClassification
 from recording_ser_align import SAMPLING_RATE
@@ -53,13 +61,15 @@ class NormalizedWaveform(nn.Module):
     def __init__(self, extractor: Wav2Vec2FeatureExtractor):
         super().__init__()
         self.do_normalize = extractor.do_normalize
+        self.removes_offset = extractor.do_normalize or isinstance(extractor, Trimming)
 
     def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         padding = attention_mask == 0
         waveform = waveform.masked_fill(padding, 0.0)
-        if self.do_normalize:
-            samples = attention_mask.sum(dim=1, keepdim=True)
+        samples = attention_mask.sum(dim=1, keepdim=True)
+        if self.removes_offset:
             waveform = (waveform - sum_exactly(waveform, dim=1) / samples).masked_fill(padding, 0.0)
+        if self.do_normalize:
             waveform = waveform / torch.sqrt(sum_exactly(waveform.square(), dim=1) / samples + VARIANCE_FLOOR)
         return waveform, attention_mask
 

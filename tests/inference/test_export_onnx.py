@@ -21,7 +21,7 @@ from core.audio import read_audio
 from core.errors import InputError
 from core.loading import load_model
 from examples import onnx_inference
-from feature_extraction_ser_align import SERAlignFeatureExtractor
+from feature_extraction_ser_align import SERAlignFeatureExtractor, SERAlignWaveformExtractor
 from inference import onnx_export, onnx_options
 from inference.onnx_export import OUTPUTS, LogMel, NormalizedWaveform, WaveformModel, generate_audio, pad_utterances
 from models.ship import MODEL
@@ -56,7 +56,7 @@ class Exported:
 
     def pytorch(self, waveform):
         with torch.no_grad():
-            return self.model(**self.extractor(waveform, sampling_rate=16000, return_tensors="pt"))
+            return self.model(**self.extractor(waveform, sampling_rate=16000, return_tensors="pt", is_trimmed=True))
 
 
 def open_session(path):
@@ -168,7 +168,7 @@ def test_a_long_silence_costs_no_digits(exported):
 @pytest.mark.parametrize("do_normalize", [True, False])
 def test_the_waveform_is_normalised_as_the_feature_extractor_does(do_normalize):
     waveforms = [*voices([4000, 16000, 900]), np.zeros(5000, np.float32)]
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=do_normalize, return_attention_mask=True)
+    extractor = SERAlignWaveformExtractor(do_normalize=do_normalize, return_attention_mask=True)
     expected = extractor(waveforms, sampling_rate=16000, padding=True, return_tensors="pt")
     found, mask = NormalizedWaveform(extractor)(*torch_batch(waveforms))
     assert torch.equal(mask.int(), expected["attention_mask"])
