@@ -33,8 +33,8 @@ def measure_limits(data_dir: Path) -> None:
     rows = [{"what": name, "measured": f"UA {100 * value:.1f} %"} for name, value in ua.items()]
     command = "python -m studies.limits --data_dir RAVDESS"
     notes = (
-        f"The shipped model on the {len(recordings)} utterances of its test actors, {' and '.join(actors)}; chance is "
-        f"{100 / len(EMOTIONS):.1f} %. Noise is given relative to the loudest moment of the speech. The feature "
+        f"The shipped model on the {len(recordings)} utterances of its test actors, {' and '.join(actors)}; chance "
+        f"is {100 / len(EMOTIONS):.1f} %. Noise is given relative to the loudest moment of the speech. The feature "
         'extractor trims silence, so `pipeline("audio-classification")`, which is measured here, gives the same answers '
         "as the pipeline of this project."
     )
