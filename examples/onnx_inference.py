@@ -18,7 +18,7 @@ import onnxruntime
 import soundfile
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from speech_ser_align import trim  # noqa: E402 -- of this project; it needs NumPy alone
+from speech_ser_align import trim
 
 LONGEST, MOST = 15, 60  # seconds: of utterances as in training, and of what fits into memory at once
 

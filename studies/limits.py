@@ -35,8 +35,8 @@ def measure_limits(data_dir: Path) -> None:
     notes = (
         f"The shipped model on the {len(recordings)} utterances of its test actors, {' and '.join(actors)}; chance "
         f"is {100 / len(EMOTIONS):.1f} %. Noise is given relative to the loudest moment of the speech. The feature "
-        'extractor trims silence, so `pipeline("audio-classification")`, which is measured here, gives the same answers '
-        "as the pipeline of this project."
+        'extractor trims silence, so `pipeline("audio-classification")`, which is measured here, gives the same '
+        "answers as the pipeline of this project."
     )
     write_study(RELIABILITY / "limits.json", "Telephone speech, silence and noise", command, rows, notes, ua=ua)
 
