@@ -1,7 +1,7 @@
 """Finds speech: trims utterances, and splits recordings at pauses.
 
 Training and inference use the same code. A model trained on utterances scores utterances best, so a long recording is
-split into phrases: the speech between two pauses.
+split into phrases: the speech between two pauses. The ends of a phrase are trimmed like those of an utterance.
 
 Part of the model code on the Hugging Face Hub; imports only the other files of the model.
 """
@@ -19,11 +19,17 @@ except ImportError:
     from fields_ser_align import SAMPLING_RATE
 
 LONGEST_BLOCK = 30.0  # seconds
-FRAME, HOP = 2048, 512  # samples: levels are measured over 128 ms, every 32 ms
+FRAME, HOP = 2048, 128  # samples: levels are measured over 128 ms, every 8 ms
 SILENCE_DB = -80.0  # relative to full scale: a recording that never exceeds it contains no speech
-# Ours, chosen on validation actors, in quiet and in noise: range of speech below the loudest frame and above the noise.
-SPEECH_RANGE_DB, LEAST_RANGE_DB, ABOVE_NOISE_DB = 40.0, 20.0, 6.0
+# Ours, chosen on validation actors, clean and in noise. An utterance ends TRIM_DB below its loudest moment; a phrase
+# may be SPEECH_RANGE_DB softer than its neighbours.
+TRIM_DB, SPEECH_RANGE_DB = 30.0, 40.0
+NOISE_SHARE, STEADY_DB = 0.15, 2.0
+ABOVE_NOISE_DB, LEAST_RANGE_DB = 5.0, 10.0
+LARGEST_MARGIN = 0.125  # seconds on either side of a phrase that its own levels may add
+PAUSE = 0.25  # seconds; ours, chosen on validation actors
 SHORTEST_PHRASE = 0.1  # seconds: anything shorter is a click
+CLICK = FRAME + 512  # samples: a click is loud for no longer, since every level near it contains it
 
 
 class Phrase(NamedTuple):
@@ -34,108 +40,193 @@ class Phrase(NamedTuple):
 
 
 def measure_levels(waveform: np.ndarray) -> np.ndarray:
-    """Measure the level over 128 ms around each multiple of 32 ms: (samples,) to (frames,), dBFS, at least -100."""
-    squares = np.pad(np.square(waveform, dtype=np.float64), FRAME // 2)
-    sums = np.concatenate([[0.0], np.cumsum(squares)])
-    starts = np.arange(0, len(waveform) + 1, HOP)
-    return 10 * np.log10(np.maximum((sums[starts + FRAME] - sums[starts]) / FRAME, 1e-10))
+    """Measure the level over 128 ms around each multiple of 8 ms: (samples,) to (frames,), dBFS, at least -100.
+
+    The level is the variance within the 128 ms, so a constant offset is silence. At the ends it is that of the samples
+    that are there.
+    """
+    values = waveform.astype(np.float64)
+    sums, squares = (np.concatenate([[0.0], np.cumsum(terms)]) for terms in (values, np.square(values)))
+    centres = np.arange(0, len(waveform) + 1, HOP)
+    starts, ends = np.maximum(centres - FRAME // 2, 0), np.minimum(centres + FRAME // 2, len(waveform))
+    counts = np.maximum(ends - starts, 1)
+    variances = (squares[ends] - squares[starts]) / counts - ((sums[ends] - sums[starts]) / counts) ** 2
+    return 10 * np.log10(np.maximum(variances, 1e-10))
 
 
-def find_loud_intervals(waveform: np.ndarray, threshold_db: float) -> np.ndarray:
-    """Find where the level exceeds a threshold: (intervals, 2), samples. Works like `librosa.effects.split`."""
-    loud = np.concatenate([[0], (measure_levels(waveform) > threshold_db).astype(int), [0]])
-    edges = np.flatnonzero(np.diff(loud))
-    return np.minimum(edges.reshape(-1, 2) * HOP, len(waveform))
+def remove_offset(waveform: np.ndarray) -> np.ndarray:
+    """Subtract the mean of a waveform, (samples,): an offset of the recorder is not part of the voice."""
+    return (waveform - waveform.mean(dtype=np.float64)).astype(np.float32)
+
+
+def find_loudest(levels: np.ndarray) -> float:
+    """The highest level that lasts longer than a click, in dB."""
+    length = min(CLICK // HOP, len(levels))
+    return float(np.lib.stride_tricks.sliding_window_view(levels, length).min(axis=1).max())
+
+
+def find_noise_threshold(levels: np.ndarray) -> float:
+    """The level in dB below which a frame is noise, from the levels of up to a minute; -80 if there is no noise floor.
+
+    Noise is steady and speech is not: a noise floor is where 15 % of the frames lie within 2 dB, at least 10 dB below
+    the loudest moment.
+    """
+    ordered = np.sort(levels[levels > SILENCE_DB])
+    count, highest = int(NOISE_SHARE * len(levels)), find_loudest(levels) - LEAST_RANGE_DB
+    if not 0 < count < len(ordered):
+        return SILENCE_DB
+    widths = ordered[count:] - ordered[:-count]
+    widths[ordered[count:] > highest] = np.inf
+    steadiest = int(widths.argmin())
+    if widths[steadiest] > STEADY_DB:
+        return SILENCE_DB
+    return float(min(ordered[steadiest + count // 2] + ABOVE_NOISE_DB, highest))
+
+
+def find_phrase_threshold(levels: np.ndarray) -> float:
+    """The level in dB below which there is a pause, from the levels of up to a minute."""
+    return max(find_noise_threshold(levels), find_loudest(levels) - SPEECH_RANGE_DB - TRIM_DB)
+
+
+def find_spans(levels: np.ndarray, threshold_db: float, pause: float, length: int) -> list[list[int]]:
+    """[start, end] of loud stretches of a waveform, in samples; gaps shorter than `pause` seconds are bridged.
+
+    Args:
+        levels: of the waveform, as [`measure_levels`] gives them.
+        length: of the waveform, in samples.
+    """
+    loud = np.concatenate([[0], (levels > threshold_db).astype(int), [0]])
+    edges = np.minimum(np.flatnonzero(np.diff(loud)) * HOP, length).reshape(-1, 2)
+    spans: list[list[int]] = []
+    for start, end in edges.tolist():
+        if spans and start - spans[-1][1] < pause * SAMPLING_RATE:
+            spans[-1][1] = end
+        else:
+            spans.append([start, end])
+    return [[start, end] for start, end in spans if start < end]
+
+
+def is_sound(start: int, end: int, length: int) -> bool:
+    """Whether a loud stretch of a waveform is more than a click. One at an edge may go on beyond it."""
+    if start == 0 or end == length:
+        return end - start >= SHORTEST_PHRASE * SAMPLING_RATE
+    return end - start > CLICK
 
 
 def trim(waveform: np.ndarray, trim_db: float | None) -> tuple[int, np.ndarray]:
-    """Cut leading and trailing audio that is more than `trim_db` below the loudest frame.
+    """Cut what comes before and after the speech of an utterance.
+
+    Speech exceeds the noise, see [`find_noise_threshold`], and `trim_db` below the loudest moment. A click apart from
+    the speech is cut too. A waveform without speech stays as it is.
 
     Returns:
-        the number of samples cut from the start, and the trimmed waveform, (samples,).
+        the number of samples cut in front, and the rest, (samples,).
     """
     if trim_db is None or len(waveform) == 0:
         return 0, waveform
-    intervals = find_loud_intervals(waveform, measure_levels(waveform).max() - trim_db)
-    start, end = int(intervals[0, 0]), int(intervals[-1, 1])
+    levels = measure_levels(waveform)
+    start, end = _find_ends(levels, find_noise_threshold(levels), trim_db, len(waveform))
     return start, waveform[start:end]
 
 
-def cut_phrases(blocks: Iterator[np.ndarray], pause: float) -> Iterator[Phrase]:
-    """Split a recording at its pauses.
+def _find_ends(levels: np.ndarray, noise_db: float, trim_db: float, length: int) -> tuple[int, int]:
+    """Where the speech of a waveform begins and ends, in samples; the whole waveform if it holds none."""
+    spans = find_spans(levels, max(noise_db, find_loudest(levels) - trim_db), PAUSE, length)
+    sounds = [span for span in spans if is_sound(*span, length)]
+    return (sounds[0][0], sounds[-1][1]) if sounds else (0, length)
 
-    Audio counts as speech above a threshold that adapts to the last minute; see [`find_speech_threshold`]. Memory use
-    is bounded: a phrase longer than a minute is cut at its quietest point.
+
+def trim_span(
+    span: list[int], levels: np.ndarray, noise_db: float, pause: float, trim_db: float | None, length: int
+) -> tuple[int, int]:
+    """Trim a phrase by its own loudest moment, as [`trim`] does an utterance alone: start and end in samples.
+
+    Args:
+        span: of [`find_spans`].
+        levels, length: of the waveform that holds the phrase.
+        noise_db: of [`find_noise_threshold`], from the levels around.
+    """
+    margin = int(min(pause / 2, LARGEST_MARGIN) * SAMPLING_RATE) // HOP
+    first, last = max(0, span[0] // HOP - margin), min(len(levels), -(-span[1] // HOP) + margin + 1)
+    start, end = _find_ends(
+        levels[first:last],
+        noise_db,
+        TRIM_DB if trim_db is None else trim_db,
+        min((last - 1) * HOP, length) - first * HOP,
+    )
+    return first * HOP + start, first * HOP + end
+
+
+def cut_phrases(blocks: Iterator[np.ndarray], pause: float, trim_db: float | None = None) -> Iterator[Phrase]:
+    """Cut a recording at its pauses.
+
+    Pauses lie below a threshold that follows the last minute, see [`find_phrase_threshold`]. Memory is bounded: a
+    phrase of more than a minute is cut at its quietest point.
 
     Args:
         blocks: 16 kHz mono, each (samples,) of at most 30 seconds.
-        pause: duration in seconds of a silence that ends a phrase.
+        pause: seconds of quiet that end a phrase.
+        trim_db: as in [`trim`]; None is 30.
 
     Yields:
         the phrases in order, each at least 0.1 s long; none if the recording contains no speech.
     """
     buffer, start = np.zeros(0, np.float32), 0  # audio not yet cut, and where it begins
-    before, threshold = np.zeros(0), 0.0  # levels of the previous block, and the current threshold
+    before, recent = np.zeros(0), np.zeros(0)  # levels of the previous block, and of the last minute
     limit = int(2 * LONGEST_BLOCK * SAMPLING_RATE)
+    kept = int(min(pause, LARGEST_MARGIN) * SAMPLING_RATE)  # of a pause, for the margin of the phrase that follows
     for block in blocks:
         if len(block) == 0:
             continue
-        levels = measure_levels(block)
-        buffer = np.concatenate([buffer, block])
-        threshold = find_speech_threshold(np.concatenate([before, levels]))
-        before = levels
-        spans = find_phrase_spans(buffer, threshold, pause)
+        buffer, levels = np.concatenate([buffer, block]), measure_levels(block)
+        before, recent = levels, np.concatenate([before, levels])
+        spans = find_spans(measure_levels(buffer), find_phrase_threshold(recent), pause, len(buffer))
         # The last phrase may continue in the next block.
-        done, rest = len(buffer), []
+        done = len(buffer) - kept
         if spans and len(buffer) - spans[-1][1] < pause * SAMPLING_RATE:
             *spans, rest = spans
-            done = rest[0]
-        yield from _cut_spans(buffer, start, spans)
+            done = rest[0] - kept
+        done = max(done, 0)
+        yield from _cut_spans(buffer, start, spans, recent, pause, trim_db)
         buffer, start = buffer[done:], start + done
         while len(buffer) >= limit:
             cut = _find_quietest(buffer)
-            yield from _cut_spans(buffer, start, [[0, cut]])
+            yield from _cut_spans(buffer[:cut], start, [[0, cut]], recent, pause, trim_db)
             buffer, start = buffer[cut:], start + cut
     if len(buffer):
-        yield from _cut_spans(buffer, start, find_phrase_spans(buffer, threshold, pause))
+        spans = find_spans(measure_levels(buffer), find_phrase_threshold(recent), pause, len(buffer))
+        yield from _cut_spans(buffer, start, spans, recent, pause, trim_db)
 
 
-def find_speech_threshold(levels: np.ndarray) -> float:
-    """Compute the level in dB above which a frame counts as speech, from the levels of up to a minute.
-
-    This is 40 dB below the loudest frame, or 6 dB above the noise floor (the 5th percentile) if that is higher. The
-    latter is limited to 20 dB below the loudest frame: without pauses, even the quietest frames are speech.
-    """
-    loudest, noise = levels.max(), np.percentile(levels, 5)
-    return max(loudest - SPEECH_RANGE_DB, min(noise + ABOVE_NOISE_DB, loudest - LEAST_RANGE_DB), SILENCE_DB)
-
-
-def find_phrase_spans(waveform: np.ndarray, threshold_db: float, pause: float) -> list[list[int]]:
-    """Find [start, end] of the loud parts, in samples; gaps shorter than `pause` seconds are bridged."""
-    spans: list[list[int]] = []
-    for start, end in find_loud_intervals(waveform, threshold_db).tolist():
-        if spans and start - spans[-1][1] < pause * SAMPLING_RATE:
-            spans[-1][1] = end
-        else:
-            spans.append([start, end])
-    return spans
-
-
-def _cut_spans(buffer: np.ndarray, offset: int, spans: list[list[int]]) -> Iterator[Phrase]:
-    for start, end in spans:
-        if end - start >= SHORTEST_PHRASE * SAMPLING_RATE:
+def _cut_spans(
+    buffer: np.ndarray, offset: int, spans: list[list[int]], recent: np.ndarray, pause: float, trim_db: float | None
+) -> Iterator[Phrase]:
+    levels, noise_db, softest_db = (
+        measure_levels(buffer),
+        find_noise_threshold(recent),
+        find_loudest(recent) - SPEECH_RANGE_DB,
+    )
+    for span in spans:
+        if is_sound(*span, len(buffer)) and levels[span[0] // HOP : span[1] // HOP + 1].max() > softest_db:
+            start, end = trim_span(span, levels, noise_db, pause, trim_db, len(buffer))
             yield Phrase(offset + start, buffer[start:end])
+
+
+def find_last_phrase(waveform: np.ndarray, trim_db: float | None = None) -> tuple[int, int]:
+    """Start and end, in samples, of the last phrase of up to a minute; (0, 0) if it contains none."""
+    phrases = list(cut_phrases(iter([waveform]), PAUSE, trim_db))
+    return (phrases[-1].start, phrases[-1].start + len(phrases[-1].waveform)) if phrases else (0, 0)
 
 
 def _find_quietest(buffer: np.ndarray) -> int:
     """The quietest point of the second half, in samples: where to cut speech without a pause."""
-    levels = measure_levels(buffer)[: -FRAME // 2 // HOP]  # the last ones extend beyond the end
+    levels = measure_levels(buffer)[: -FRAME // 2 // HOP]  # the last ones reach beyond the end
     half = len(levels) // 2
     return int((half + np.argmin(levels[half:])) * HOP)
 
 
 def cut_windows(phrase: Phrase, window: float) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (start in samples, waveform) of the phrase, or of equal windows over it that overlap by at least half."""
+    """Yield the phrase, or equal windows over it that overlap by at least half: start in samples, and waveform."""
     size, length = int(window * SAMPLING_RATE), len(phrase.waveform)
     if length <= size:
         yield phrase.start, phrase.waveform

@@ -1,11 +1,11 @@
 """Check that cost grows linearly: long recordings with predict.py, large corpora in train.py's preparation.
 
-    python -m benchmarks.linear_cost --minutes 1 4 16 60 --rows 1000 10000 100000
+    python -m benchmarks.linear_cost --minutes 1 4 16 60 --data_dir RAVDESS --rows 1000 10000 100000
 
-Recordings are bursts of noise with pauses. A separate predict.py process scores each of them with the shipped model;
-the time is the one that predict.py reports, without loading. Corpora are CSV files of clips, which are hard links to
-the same file. Preparation reads the corpus, checks it (which decodes every clip), splits it, and orders the first
-epoch. Results are medians of three processes, with their peak memory. Writes docs/results/linear_cost.json.
+Recordings are utterances of RAVDESS in random order. A separate predict.py process scores each of them with the shipped
+model; the time is the one that predict.py reports, without loading. Corpora are CSV files of clips, which are hard
+links to the same file. Preparation reads the corpus, checks it (which decodes every clip), splits it, and orders the
+first epoch. Results are medians of three processes, with their peak memory. Writes docs/results/linear_cost.json.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from core.audio import SAMPLING_RATE
+from core.audio import SAMPLING_RATE, read_audio
 from core.json_files import write_json
 from recipe.results import library_versions
 
@@ -54,21 +54,22 @@ print("RESULT", json.dumps({"import": imported - start, "preparation": time.perf
 """
 
 
-def run_benchmark(minutes: list[int], rows: list[int]) -> None:
+def run_benchmark(minutes: list[int], rows: list[int], data_dir: Path) -> None:
+    utterances = sorted(data_dir.glob("Actor_*/03-01-*"))
+    if not utterances:
+        sys.exit(f"error: {data_dir} has no utterances; give the directory of Actor_01 to Actor_24")
     with tempfile.TemporaryDirectory() as folder:
-        recordings = [recording(Path(folder), length) for length in minutes]
+        recordings = [recording(Path(folder), length, utterances) for length in minutes]
         corpora = [corpus(Path(folder), count) for count in rows]
     write_json(RESULT, {"recordings": recordings, "corpora": corpora, "versions": library_versions()})
 
 
-def recording(folder: Path, minutes: int) -> dict[str, Any]:
+def recording(folder: Path, minutes: int, utterances: list[Path]) -> dict[str, Any]:
     path = folder / f"{minutes}.wav"
-    burst, pause = int(4.2 * SAMPLING_RATE), int(0.8 * SAMPLING_RATE)
     rng = np.random.default_rng(0)
-    minute = np.concatenate([part for _ in range(12) for part in (0.2 * rng.standard_normal(burst), np.zeros(pause))])
     with soundfile.SoundFile(path, "w", SAMPLING_RATE, 1) as file:
-        for _ in range(minutes):
-            file.write(minute)
+        while file.frames < 60 * minutes * SAMPLING_RATE:
+            file.write(read_audio(utterances[rng.integers(len(utterances))]))
     runs = [run(["predict.py", str(path), "--quiet"]) for _ in range(REPETITIONS)]
     printed = [float(re.findall(r"([\d.]+) s of compute per minute", output)[0]) for output, _ in runs]
     found = {"minutes": minutes, "seconds_a_minute": median(printed), "peak_megabytes": median(mb for _, mb in runs)}
@@ -116,8 +117,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", nargs="+", type=int, default=[1, 4, 16, 60])
     parser.add_argument("--rows", nargs="+", type=int, default=[1000, 10_000, 100_000])
+    parser.add_argument("--data_dir", required=True, type=Path, metavar="RAVDESS", help="holds Actor_01 to Actor_24")
     given = parser.parse_args()
-    run_benchmark(given.minutes, given.rows)
+    run_benchmark(given.minutes, given.rows, given.data_dir)
 
 
 if __name__ == "__main__":

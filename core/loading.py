@@ -3,17 +3,33 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoFeatureExtractor, SequenceFeatureExtractor
+from transformers import AutoFeatureExtractor, PreTrainedConfig, SequenceFeatureExtractor
 from transformers.utils import logging
 
 from configuration_ser_align import SERAlignConfig
 from core.errors import InputError
 from core.speed import check_dtype, make_fast
-from feature_extraction_ser_align import SERAlignFeatureExtractor
+from feature_extraction_ser_align import EXTRACTORS, add_trimming
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 
-AutoFeatureExtractor.register(SERAlignConfig, SERAlignFeatureExtractor, exist_ok=True)
+
+def load_feature_extractor(source: str, revision: str | None = None) -> SequenceFeatureExtractor:
+    """Load the feature extractor of a model or of a pretrained encoder, as one that trims.
+
+    Earlier releases kept `trim_db` in the model's configuration.
+
+    Raises:
+        OSError, ValueError: there is none, or it is of another kind.
+    """
+    settings, _ = SequenceFeatureExtractor.get_feature_extractor_dict(source, revision=revision)
+    kinds = {kind.__name__: kind for kind in EXTRACTORS}
+    if settings.get("feature_extractor_type") in kinds:
+        extractor = kinds[settings["feature_extractor_type"]].from_dict(settings)
+    else:
+        extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision, trust_remote_code=False)
+    config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+    return add_trimming(extractor, settings.get("trim_db", config.get("trim_db")))
 
 
 def load_model(
@@ -45,7 +61,7 @@ def load_model(
         network, info = SERAlignForAudioClassification.from_pretrained(
             model, revision=revision, dtype=torch.float32, output_loading_info=True
         )
-        extractor = AutoFeatureExtractor.from_pretrained(model, revision=revision, trust_remote_code=False)
+        extractor = load_feature_extractor(model, revision)
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:

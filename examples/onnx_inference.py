@@ -9,12 +9,16 @@ longer ones into phrases.
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import librosa
 import numpy as np
 import onnxruntime
 import soundfile
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from speech_ser_align import trim
 
 LONGEST, MOST = 15, 60  # seconds: of utterances as in training, and of what fits into memory at once
 
@@ -53,8 +57,7 @@ def read_utterance(recording: str, settings: dict[str, Any]) -> np.ndarray:
     if not len(channels) or not channels.mean(axis=1).std() > 0.1 * channels.std():
         sys.exit(f"error: {recording!r} contains no speech: it is empty or silent, or its channels cancel each other")
     waveform = librosa.resample(channels.mean(axis=1), orig_sr=rate, target_sr=settings["sampling_rate"])
-    if settings["trim_db"] is not None:
-        waveform, _ = librosa.effects.trim(waveform, top_db=settings["trim_db"])
+    _, waveform = trim(waveform, settings["trim_db"])
     seconds, shortest = (
         samples / settings["sampling_rate"] for samples in (len(waveform), settings["shortest_samples"])
     )

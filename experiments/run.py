@@ -10,10 +10,10 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
-from transformers import AutoFeatureExtractor
 
 from core.errors import InputError
 from core.json_files import read_json, write_json
+from core.loading import load_feature_extractor
 from experiments.cells import Cell, Experiment
 from experiments.diarization_report import append_diarization, measure_fold
 from experiments.embeddings import embed_utterances
@@ -191,8 +191,8 @@ def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.nd
     test = split_rows(args.data, read_rows_alone(args.data))["test"]
     stage_dir = experiment.find_stage_folder(cell)
     model = SERAlignForAudioClassification.from_pretrained(stage_dir, dtype=torch.float32).to(PartialState().device)
-    feature_extractor = AutoFeatureExtractor.from_pretrained(stage_dir)
-    preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples, args.data.trim_db)
+    feature_extractor = load_feature_extractor(str(stage_dir))
+    preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples)
     return embed_utterances(model, test, preparer, args.trainer.eval_batch_size)
 
 

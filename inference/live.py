@@ -9,9 +9,9 @@ import numpy as np
 import soxr
 
 from core.errors import InputError
-from pipeline_ser_align import PAUSE, WINDOW, SpeechEmotionRecognitionPipeline
+from pipeline_ser_align import WINDOW, SpeechEmotionRecognitionPipeline
 from recording_ser_align import SAMPLING_RATE, check_rate
-from speech_ser_align import SHORTEST_PHRASE, find_phrase_spans, find_speech_threshold, measure_levels
+from speech_ser_align import SHORTEST_PHRASE, find_last_phrase
 
 MEMORY = 30  # seconds that are kept, to separate speech from pauses
 FILE_SIGNATURES = (b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04", b"FORM")
@@ -113,11 +113,7 @@ def answer_live(recognize: SpeechEmotionRecognitionPipeline, seconds: Iterator[n
 
 def _find_spoken(memory: np.ndarray, new: int) -> np.ndarray | None:
     """The last phrase in memory, if at least 0.1 s of it is within the last `new` samples."""
-    shortest = SHORTEST_PHRASE * SAMPLING_RATE
-    spans = find_phrase_spans(memory, find_speech_threshold(measure_levels(memory)), PAUSE)
-    if not spans:
-        return None
-    start, end = spans[-1]
-    if end - max(start, len(memory) - new) < shortest:
+    start, end = find_last_phrase(memory)
+    if end - max(start, len(memory) - new) < SHORTEST_PHRASE * SAMPLING_RATE:
         return None
     return memory[max(start, end - int(WINDOW * SAMPLING_RATE)) : end]

@@ -20,7 +20,15 @@ from transformers import SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from core.errors import InputError
 from encoders_ser_align import make_length_mask
-from feature_extraction_ser_align import DECIBELS_PER_UNIT, FFT, HOP, WINDOW, SERAlignFeatureExtractor, mel_filters
+from feature_extraction_ser_align import (
+    DECIBELS_PER_UNIT,
+    FFT,
+    HOP,
+    WINDOW,
+    SERAlignFeatureExtractor,
+    Trimming,
+    mel_filters,
+)
 from inference.onnx_options import REQUIREMENTS
 from modeling_ser_align import SERAlignForAudioClassification
 from recording_ser_align import SAMPLING_RATE
@@ -53,13 +61,15 @@ class NormalizedWaveform(nn.Module):
     def __init__(self, extractor: Wav2Vec2FeatureExtractor):
         super().__init__()
         self.do_normalize = extractor.do_normalize
+        self.removes_offset = extractor.do_normalize or isinstance(extractor, Trimming)
 
     def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         padding = attention_mask == 0
         waveform = waveform.masked_fill(padding, 0.0)
-        if self.do_normalize:
-            samples = attention_mask.sum(dim=1, keepdim=True)
+        samples = attention_mask.sum(dim=1, keepdim=True)
+        if self.removes_offset:
             waveform = (waveform - sum_exactly(waveform, dim=1) / samples).masked_fill(padding, 0.0)
+        if self.do_normalize:
             waveform = waveform / torch.sqrt(sum_exactly(waveform.square(), dim=1) / samples + VARIANCE_FLOOR)
         return waveform, attention_mask
 
@@ -155,7 +165,7 @@ def export(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtr
         )
     exported = _trace(WaveformModel(model, extractor).eval())
     _tidy(exported)
-    for name, value in _describe_model(model).items():
+    for name, value in _describe_model(model, extractor).items():
         exported.metadata_props.add(key=name, value=json.dumps(value))
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         unchecked = Path(directory) / path.name
@@ -221,13 +231,13 @@ def _tidy(exported: onnx.ModelProto) -> None:
         part.doc_string = ""
 
 
-def _describe_model(model: SERAlignForAudioClassification) -> dict[str, Any]:
+def _describe_model(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor) -> dict[str, Any]:
     config = model.config
     return {
         "labels": [config.id2label[index] for index in range(config.num_labels)],
         "sampling_rate": SAMPLING_RATE,
         "shortest_samples": config.shortest_samples,
-        "trim_db": config.trim_db,
+        "trim_db": getattr(extractor, "trim_db", None),
         "frame_seconds": config.frame_seconds,
     }
 
@@ -271,7 +281,7 @@ def measure_difference(path: Path, model: SERAlignForAudioClassification, extrac
     found = dict(zip(OUTPUTS, session.run(OUTPUTS, pad_utterances(utterances))))
     differences = []
     for index, utterance in enumerate(utterances):
-        expected = model(**extractor(utterance, sampling_rate=SAMPLING_RATE, return_tensors="pt"))
+        expected = model(**extractor(utterance, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True))
         frames = expected.frame_logits.shape[1]
         if found["frame_mask"][index].sum() != frames:
             return float("inf")

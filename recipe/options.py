@@ -131,7 +131,10 @@ class DataArguments:
     )
     split_seed: int = option(0, "random seed for splitting the speakers", minimum=0, both_stages=True)
     trim_db: float | None = option(
-        None, "trim leading and trailing audio this many dB below the peak; none disables it", "ours", minimum=1
+        30.0,
+        "trim leading and trailing audio that is noise, or this many dB below the loudest moment; none disables it",
+        "ours",
+        minimum=1,
     )
     speed_factors: list[float] = option(
         [1.0], "speed factors of training utterances; one is drawn whenever an utterance is read", "ours", minimum=0.1

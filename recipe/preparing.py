@@ -44,9 +44,9 @@ class UtterancePreparer:
     input (float32 tensor, (samples,) or (frames, features)), `labels` and `id`.
 
     Args:
-        feature_extractor: of the encoder, for waveforms or log-mel frames.
+        feature_extractor: of the encoder, for waveforms or log-mel frames; its `trim_db` decides what is trimmed.
         shortest: number of samples that one frame of the encoder needs.
-        trim_db, max_duration: as in `DataArguments`; longer utterances are cropped to their middle.
+        max_duration: as in `DataArguments`; longer utterances are cropped to their middle.
         augmentation: applied to an utterance each time it is read. With mixing, all labels are distributions over
             `num_labels` classes.
         cache: in-memory cache of waveforms and inputs; None disables it.
@@ -61,7 +61,6 @@ class UtterancePreparer:
         self,
         feature_extractor: SequenceFeatureExtractor,
         shortest: int,
-        trim_db: float | None = None,
         max_duration: float | None = None,
         augmentation: Augmentation = UNCHANGED,
         num_labels: int = 0,
@@ -71,7 +70,7 @@ class UtterancePreparer:
         self.feature_extractor = feature_extractor
         self.input_name = feature_extractor.model_input_names[0]
         self.shortest = shortest
-        self.trim_db = trim_db
+        self.trim_db = getattr(feature_extractor, "trim_db", None)
         self.max_samples = None if max_duration is None else int(max_duration * SAMPLING_RATE)
         self.augmentation = augmentation
         self.num_labels = num_labels
@@ -95,7 +94,7 @@ class UtterancePreparer:
         variant = self.augmentation.draw()
         if self.feature_cache is not None:
             return self.feature_cache.read(self.locate_features(recording, variant))
-        key = (self._extraction, as_excerpt(recording), variant, self.trim_db, self.max_samples)
+        key = (self._extraction, as_excerpt(recording), variant, self.max_samples)
         return self._recall(key, lambda: self.extract(self.read_waveform(recording, variant)))
 
     def read_waveform(self, recording: str | Path | Excerpt, variant: Variant) -> np.ndarray:
@@ -115,7 +114,9 @@ class UtterancePreparer:
 
     def extract(self, waveform: np.ndarray) -> Tensor:
         """Normalise a waveform or extract its features: (samples,) to (samples,) or (frames, features)."""
-        extracted = self.feature_extractor(waveform, sampling_rate=SAMPLING_RATE, return_attention_mask=True)
+        extracted = self.feature_extractor(
+            waveform, sampling_rate=SAMPLING_RATE, return_attention_mask=True, is_trimmed=True
+        )
         values = np.asarray(extracted[self.input_name][0], dtype=np.float32)
         valid = int(np.asarray(extracted["attention_mask"][0]).sum())
         return torch.from_numpy(values[:valid])

@@ -104,7 +104,7 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
     # Build everything that can fail before touching anything on disk.
     set_seed(args.trainer.seed)
     model = build_model(stage, args, split["train"])
-    feature_extractor = make_feature_extractor(model.config, find_source(stage, args))
+    feature_extractor = make_feature_extractor(model.config, find_source(stage, args), args.data.trim_db)
     preparers = make_preparers(stage, model, feature_extractor, args, split, cache)
     trainer = make_trainer(model, feature_extractor, preparers, stage_dir, args, split)
 
@@ -146,13 +146,10 @@ def make_preparers(
     )
     feature_cache = plan_cache(model, args, split)
     audio_cache = cache if args.data.cache_audio else None
-    evaluation = UtterancePreparer(
-        feature_extractor, shortest, args.data.trim_db, cache=audio_cache, feature_cache=feature_cache
-    )
+    evaluation = UtterancePreparer(feature_extractor, shortest, cache=audio_cache, feature_cache=feature_cache)
     training = UtterancePreparer(
         feature_extractor,
         shortest,
-        args.data.trim_db,
         args.data.max_duration,
         build_augmentation(args.data),
         num_labels=model.config.num_labels,

@@ -17,21 +17,18 @@ from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
-    AutoFeatureExtractor,
     PreTrainedConfig,
     SequenceFeatureExtractor,
 )
 
 from configuration_ser_align import SERAlignConfig, refuse_attention_code
 from core.errors import InputError, warn
-from feature_extraction_ser_align import SERAlignFeatureExtractor
+from core.loading import load_feature_extractor
+from feature_extraction_ser_align import add_trimming
 from fields_ser_align import SERAlignFields
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.class_weights import compute_class_weights
 from recipe.options import Arguments, ModelArguments
-
-# Lets the feature extractor of a stage folder be loaded without running the code in that folder.
-AutoFeatureExtractor.register(SERAlignConfig, SERAlignFeatureExtractor)
 
 
 def find_stage_folder(stage: int, args: Arguments) -> Path:
@@ -55,7 +52,7 @@ def check_model(stage: int, args: Arguments, first: Arguments | None = None) -> 
             model = SERAlignForAudioClassification(config)
         set_attention(model, args)
     if first is None:
-        make_feature_extractor(config, find_source(stage, args))
+        make_feature_extractor(config, find_source(stage, args), args.data.trim_db)
 
 
 def build_config(stage: int, args: Arguments, first: Arguments | None = None) -> SERAlignConfig:
@@ -109,7 +106,7 @@ def select_fields(stage: int, args: Arguments) -> dict[str, Any]:
     chosen = {field.name: getattr(args.model, field.name) for field in fields(SERAlignFields)}
     if stage == 1:
         chosen["pooling"] = "attentive"
-    return {**chosen, "trim_db": args.data.trim_db}
+    return chosen
 
 
 def set_attention(model: SERAlignForAudioClassification, args: Arguments) -> None:
@@ -209,18 +206,21 @@ def check_same_encoder(stage1: SERAlignConfig, given: dict[str, Any], source: st
             )
 
 
-def make_feature_extractor(config: SERAlignConfig, source: str | None) -> SequenceFeatureExtractor:
+def make_feature_extractor(
+    config: SERAlignConfig, source: str | None, trim_db: float | None
+) -> SequenceFeatureExtractor:
     """The feature extractor of a pretrained encoder or stage 1, or a new one where there is none.
 
-    It always returns the attention mask, which padding-invariant batches need.
+    It trims, and always returns the attention mask, which padding-invariant batches need.
     """
-    if source is not None:
-        try:
-            extractor = AutoFeatureExtractor.from_pretrained(source, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{source} has no feature extractor: {' '.join(str(error).split())}") from error
-    else:
-        extractor = config.family.build_feature_extractor(config.encoder_config)
+    try:
+        if source is not None:
+            extractor = load_feature_extractor(source)
+        else:
+            extractor = config.family.build_feature_extractor(config.encoder_config)
+        extractor = add_trimming(extractor, trim_db)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source} has no feature extractor: {' '.join(str(error).split())}") from error
     extractor.return_attention_mask = True
     return extractor
 

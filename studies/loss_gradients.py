@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import AutoFeatureExtractor, set_seed
+from transformers import set_seed
 
 from core.errors import InputError
+from core.loading import load_feature_extractor
 from experiments.cells import Cell, Experiment, read_experiment
 from modeling_ser_align import SERAlignForAudioClassification, SERAlignOutput
 from recipe.batching import Collator
@@ -53,8 +54,8 @@ def run_study(experiment: Experiment) -> None:
         model = SERAlignForAudioClassification.from_pretrained(experiment.find_stage_folder(cell)) if lines else None
         if model is None:
             model = build_model(2, experiment.parse_cell(cell)[2], rows)
-        feature_extractor = AutoFeatureExtractor.from_pretrained(experiment.find_stage_folder(cell))
-        preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples, args.data.trim_db)
+        feature_extractor = load_feature_extractor(str(experiment.find_stage_folder(cell)))
+        preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples)
         lines.append(
             f"| {name} | {' | '.join(measure_model(model, prepare_rows(rows, preparer), preparer.input_name))} |"
         )

@@ -43,8 +43,6 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         calibration_temperature: divides the utterance and frame logits, so that their softmax is calibrated (Guo et
             al. 2017); train.py fits it on validation data. Ours; 1 leaves the logits unchanged. Earlier releases
             called it `temperature`; their configurations still load.
-        trim_db: threshold in dB below the peak, at which leading and trailing audio was trimmed in training; the
-            pipeline trims recordings in the same way. Ours; None disables trimming.
         class_weights: weight of each class in the cross-entropy, in the order of id2label; train.py computes them from
             `--class_weights`. Ours; None weights all alike.
 
@@ -67,9 +65,6 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     encoder_config: dict | PreTrainedConfig | None = None
     calibration_temperature: float = option(
         1.0, "temperature that divides all logits; fitted on validation data", "ours", above=0
-    )
-    trim_db: float | None = option(
-        None, "threshold for trimming silence in training, in dB below the peak", "ours", above=0
     )
     class_weights: list[float] | None = option(
         None, "weight of each class in the cross-entropy, in the order of id2label", "ours", above=0

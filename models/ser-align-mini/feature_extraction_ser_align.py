@@ -1,10 +1,11 @@
-"""Log-mel frames for the small encoders that SER-Align trains from scratch.
+"""Feature extractors: they trim an utterance to its speech, and compute what the encoder takes.
 
-The feature extractor of pretrained Wav2Vec2-BERT normalises each mel bin over the utterance. This one subtracts a
-single mean from the whole utterance, which removes the gain of the recording but keeps the spectral tilt and the energy
-contour, which convey emotion.
+Pretrained encoders keep the library's features. The small encoders that SER-Align trains from scratch have log-mel
+frames of their own. The feature extractor of pretrained Wav2Vec2-BERT normalises each mel bin over the utterance. Ours
+subtracts a single mean from the whole utterance, which removes the gain of the recording but keeps the spectral tilt
+and the energy contour, which convey emotion.
 
-Part of the model code on the Hugging Face Hub; imports nothing from the project.
+Part of the model code on the Hugging Face Hub; imports only the other files of the model.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers import (
+    BatchFeature,
+    SeamlessM4TFeatureExtractor,
+    SequenceFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+)
 from transformers.audio_utils import mel_filter_bank
+
+try:
+    from .speech_ser_align import remove_offset, trim
+except ImportError:
+    if __package__:
+        raise
+    from speech_ser_align import remove_offset, trim
 
 WINDOW, HOP, FFT = 400, 160, 512  # samples at 16 kHz: 25 ms every 10 ms
 DECIBELS_PER_UNIT = 20.0
@@ -36,7 +49,51 @@ def mel_filters(feature_size: int, sampling_rate: int) -> Tensor:
     return torch.from_numpy(filters).float()
 
 
-class SERAlignFeatureExtractor(SequenceFeatureExtractor):
+class Trimming:
+    """A feature extractor that trims a waveform to its speech, and removes its offset, before it extracts features.
+
+    So transformers' own pipeline, a bare forward pass and the project's pipeline take the same features.
+
+    Args:
+        trim_db: as in [`trim`]; None trims nothing.
+
+    Raises:
+        ValueError: `trim_db` is not a number above 0.
+    """
+
+    def __init__(self, *args: Any, trim_db: float | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if trim_db is not None and not (isinstance(trim_db, int | float) and 0 < trim_db < float("inf")):
+            raise ValueError(f"trim_db={trim_db!r} is not a number above 0, or None")
+        self.trim_db = trim_db
+
+    def __call__(self, raw_speech: Any, *args: Any, is_trimmed: bool = False, **kwargs: Any) -> BatchFeature:
+        """As the library's extractor.
+
+        Args:
+            is_trimmed: the waveforms are trimmed already, or are parts of a longer one: only remove their offset.
+        """
+        waveforms, is_single = self.prepare_waveforms(raw_speech, is_trimmed)
+        return super().__call__(waveforms[0] if is_single else waveforms, *args, **kwargs)  # type: ignore[misc]
+
+    def prepare_waveforms(self, raw_speech: Any, is_trimmed: bool) -> tuple[list[np.ndarray], bool]:
+        """One or several waveforms, trimmed and without offset: float32, each (samples,); and whether it is one."""
+        is_single = np.ndim(raw_speech[0]) == 0
+        waveforms = [np.asarray(each, np.float32) for each in ([raw_speech] if is_single else raw_speech)]
+        if not is_trimmed:
+            waveforms = [trim(waveform, self.trim_db)[1] for waveform in waveforms]
+        return [remove_offset(waveform) for waveform in waveforms], is_single
+
+
+class SERAlignWaveformExtractor(Trimming, Wav2Vec2FeatureExtractor):
+    """Wav2Vec2FeatureExtractor with trimming, for encoders that read the waveform."""
+
+
+class SERAlignSeamlessExtractor(Trimming, SeamlessM4TFeatureExtractor):
+    """SeamlessM4TFeatureExtractor with trimming, for pretrained Wav2Vec2-BERT."""
+
+
+class SERAlignFeatureExtractor(Trimming, SequenceFeatureExtractor):
     """Converts 16 kHz waveforms to stacked log-mel frames that do not depend on the gain of the recording.
 
     Computes 25 ms power spectra every 10 ms in 80 mel bins and converts them to decibels. Values more than
@@ -76,6 +133,7 @@ class SERAlignFeatureExtractor(SequenceFeatureExtractor):
         padding: bool | str = True,
         return_tensors: str | None = None,
         return_attention_mask: bool | None = None,
+        is_trimmed: bool = False,
         **kwargs: Any,
     ) -> BatchFeature:
         """Extract `input_features` (batch, frames, stride * feature_size) and a mask from one or several waveforms.
@@ -85,9 +143,8 @@ class SERAlignFeatureExtractor(SequenceFeatureExtractor):
         """
         if sampling_rate not in (None, self.sampling_rate):
             raise ValueError(f"sampling_rate={sampling_rate}: resample the waveform to {self.sampling_rate} Hz first")
-        single = np.ndim(raw_speech[0]) == 0
-        waveforms = [raw_speech] if single else raw_speech
-        features = [self.extract(torch.as_tensor(np.asarray(waveform, np.float32))).numpy() for waveform in waveforms]
+        waveforms, _ = self.prepare_waveforms(raw_speech, is_trimmed)
+        features = [self.extract(torch.from_numpy(waveform)).numpy() for waveform in waveforms]
         return self.pad(
             BatchFeature({"input_features": features}),
             padding=padding,
@@ -121,3 +178,27 @@ class SERAlignFeatureExtractor(SequenceFeatureExtractor):
 
 
 SERAlignFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
+SERAlignWaveformExtractor.register_for_auto_class("AutoFeatureExtractor")
+SERAlignSeamlessExtractor.register_for_auto_class("AutoFeatureExtractor")
+
+EXTRACTORS = (SERAlignFeatureExtractor, SERAlignWaveformExtractor, SERAlignSeamlessExtractor)
+
+
+def add_trimming(extractor: SequenceFeatureExtractor, trim_db: float | None) -> SequenceFeatureExtractor:
+    """The feature extractor of an encoder as one of `EXTRACTORS`, which trims.
+
+    Raises:
+        ValueError: there is none for this kind of extractor.
+    """
+    settings = {**extractor.to_dict(), "trim_db": trim_db}
+    for kind in EXTRACTORS:
+        if isinstance(extractor, kind):
+            return kind.from_dict(settings)
+    if isinstance(extractor, Wav2Vec2FeatureExtractor):
+        return SERAlignWaveformExtractor.from_dict(settings)
+    if isinstance(extractor, SeamlessM4TFeatureExtractor):
+        return SERAlignSeamlessExtractor.from_dict(settings)
+    raise ValueError(
+        f"{type(extractor).__name__} has no version that trims; valid are Wav2Vec2FeatureExtractor and "
+        "SeamlessM4TFeatureExtractor"
+    )

@@ -24,18 +24,17 @@ from transformers.pipelines.base import ChunkPipeline
 
 try:
     from .recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
-    from .speech_ser_align import SHORTEST_PHRASE, cut_phrases, cut_windows, trim
+    from .speech_ser_align import PAUSE, SHORTEST_PHRASE, cut_phrases, cut_windows, trim
     from .timeline_ser_align import build_timeline
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
-    from speech_ser_align import SHORTEST_PHRASE, cut_phrases, cut_windows, trim
+    from speech_ser_align import PAUSE, SHORTEST_PHRASE, cut_phrases, cut_windows, trim
     from timeline_ser_align import build_timeline
 
 TASK = "speech-emotion-recognition"
 LONGEST_UTTERANCE = 15.0  # seconds, the 99th percentile of IEMOCAP; longer recordings are scored phrase by phrase
-PAUSE = 0.25  # seconds; ours, chosen on validation actors
 WINDOW = 2.0  # seconds; ours, chosen on validation actors
 MIN_DURATION = 0.3  # seconds; ours
 BATCH_SIZE = 16
@@ -117,6 +116,12 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         self._preprocess_params |= preprocess
         self._postprocess_params |= postprocess
 
+    @property
+    def trim_db(self) -> float | None:
+        """As in [`trim`]: of the feature extractor, or of the model's configuration as earlier releases wrote it."""
+        former = getattr(self.model.config, "trim_db", None)
+        return getattr(self.feature_extractor, "trim_db", former)
+
     def score_waveforms(self, waveforms: list[np.ndarray]) -> dict[str, torch.Tensor]:
         """Run the model on complete waveforms, without speech detection.
 
@@ -132,7 +137,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
     def extract_features(self, waveform: np.ndarray) -> dict[str, torch.Tensor]:
         """Model inputs of one waveform (samples,), without a batch dimension."""
         inputs = self.feature_extractor(  # type: ignore[misc]
-            waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", return_attention_mask=True
+            waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", return_attention_mask=True, is_trimmed=True
         )
         return {name: values[0] for name, values in inputs.items()}
 
@@ -209,7 +214,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         blocks = _count_samples(read_blocks(recording, channel), heard)
         if return_outline:
             blocks = collect_peaks(blocks, peaks)
-        pieces = cut_recording(blocks, return_timeline, pause, window, self.model.config.trim_db)
+        pieces = cut_recording(blocks, return_timeline, pause, window, self.trim_db)
         piece = next(pieces, None)
         if piece is None:
             raise ValueError(f"{describe_recording(recording)} contains no speech: it is empty or silent")
@@ -360,7 +365,7 @@ def cut_recording(
         if seconds > LONGEST_UTTERANCE:
             break
     is_utterance = seconds <= LONGEST_UTTERANCE
-    found = cut_phrases(chain(held, blocks), pause)
+    found = cut_phrases(chain(held, blocks), pause, trim_db)
     first = next(found, None)
     if first is None:
         return

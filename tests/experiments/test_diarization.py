@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from transformers import AutoFeatureExtractor
 
+from core.loading import load_feature_extractor
 from experiments.diarization import concatenate_utterances, count_errors, measure_drops, score_methods
 from experiments.diarization_report import build_deletion_table, build_diarization_table
 from modeling_ser_align import SERAlignForAudioClassification
@@ -18,7 +18,7 @@ RATE = 16000
 @pytest.fixture(scope="module")
 def recognize():
     model = SERAlignForAudioClassification.from_pretrained(MODEL)
-    return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=AutoFeatureExtractor.from_pretrained(MODEL))
+    return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=load_feature_extractor(str(MODEL)))
 
 
 def utterance(seconds, level=0.3, seed=0, silence=0.4):

@@ -28,7 +28,6 @@ def test_a_wrong_choice_lists_the_valid_ones(name):
         ({"frame_temperature": 0}, "frame_temperature=0 is not a number above 0, or None"),
         ({"pooling_num_heads": 0}, "pooling_num_heads=0 is not a whole number of at least 1"),
         ({"calibration_temperature": 0}, "calibration_temperature=0 is not a number above 0"),
-        ({"trim_db": -30.0}, "trim_db=-30.0 is not a number above 0, or None"),
         ({"pooling_num_layers": True}, "pooling_num_layers=True is not a whole number"),
         ({"pooling_num_heads": 5}, "pooling_num_heads=5 does not divide the encoder's hidden size 768"),
         ({"frame_classifier": "separate", "fual_weight": 0}, "is trained only by FUAL"),

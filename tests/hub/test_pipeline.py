@@ -10,8 +10,9 @@ import soundfile
 import torch
 from conftest import tiny_model
 from running import fresh, lines_of
-from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
+from transformers import Wav2Vec2FeatureExtractor
 
+from core.loading import load_feature_extractor
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import MODEL
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline, cut_recording
@@ -31,7 +32,7 @@ def make_pipeline(model, extractor=None, **options):
 @pytest.fixture(scope="module")
 def recognize():
     model = SERAlignForAudioClassification.from_pretrained(MODEL)
-    return make_pipeline(model, AutoFeatureExtractor.from_pretrained(MODEL))
+    return make_pipeline(model, load_feature_extractor(str(MODEL)))
 
 
 def sounds(*parts):
@@ -271,7 +272,7 @@ def test_the_deciding_frames_and_the_outline_come_with_the_answer(recognize):
         found = recognize(waveform, return_timeline=True, return_frames=True, return_outline=True)
         assert {name: found[name] for name in plain} == plain
         best, expected = -1.0, None
-        for piece in cut_recording(iter([waveform]), False, trim_db=recognize.model.config.trim_db):
+        for piece in cut_recording(iter([waveform]), False, trim_db=recognize.trim_db):
             inputs = recognize.feature_extractor(piece["waveform"], sampling_rate=RATE, return_tensors="pt")
             with torch.no_grad():
                 output = recognize.model(**inputs)

@@ -1,7 +1,6 @@
-"""Reading recordings and cutting them at pauses, against librosa, soundfile and hand-made cases."""
+"""Reading recordings, against librosa, soundfile and hand-made cases."""
 
 import io
-import tracemalloc
 
 import librosa
 import numpy as np
@@ -10,15 +9,10 @@ import soundfile
 
 from core.escaping import printable
 from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
-from speech_ser_align import HOP, cut_phrases, find_loud_intervals, find_speech_threshold, measure_levels, trim
 
 
 def voice(seconds, level=0.3, seed=0):
     return (level * np.random.default_rng(seed).standard_normal(int(seconds * SAMPLING_RATE))).astype(np.float32)
-
-
-def quiet(seconds):
-    return voice(seconds, level=1e-5, seed=9)
 
 
 def read(recording, channel=None):
@@ -93,103 +87,6 @@ def test_a_channel_that_is_not_there_and_a_file_cut_short(tmp_path):
     (tmp_path / "b.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:60])
     with pytest.raises(ValueError, match=r"b\.flac"):
         read(tmp_path / "b.flac")
-
-
-@pytest.mark.parametrize("length", [1, HOP - 1, 4 * HOP, 4 * HOP + 1])
-def test_levels_are_measured_at_the_times_at_which_librosa_measures(length):
-    waveform = np.random.default_rng(0).standard_normal(length)
-    squares = librosa.feature.rms(y=waveform, frame_length=2048, hop_length=HOP)[0] ** 2
-    np.testing.assert_allclose(measure_levels(waveform), 10 * np.log10(squares), atol=1e-6)
-
-
-@pytest.mark.parametrize("top_db", [20, 30, 45])
-def test_speech_is_found_where_librosa_finds_it(top_db):
-    rng = np.random.default_rng(top_db)
-    waveform = voice(6) * np.repeat(10 ** rng.uniform(-3, 0, 60), 1600).astype(np.float32)
-    expected = librosa.effects.split(waveform, top_db=top_db)
-    np.testing.assert_array_equal(find_loud_intervals(waveform, measure_levels(waveform).max() - top_db), expected)
-    cut, (start, _) = librosa.effects.trim(waveform, top_db=top_db)
-    found_start, found = trim(waveform, top_db)
-    assert found_start == start
-    np.testing.assert_array_equal(found, cut)
-
-
-def spans(waveform, pause=0.25, block=30.0):
-    size = int(block * SAMPLING_RATE)
-    blocks = (waveform[start : start + size] for start in range(0, len(waveform), size))
-    return [
-        (phrase.start / SAMPLING_RATE, (phrase.start + len(phrase.waveform)) / SAMPLING_RATE)
-        for phrase in cut_phrases(blocks, pause)
-    ]
-
-
-def test_phrases_lie_between_pauses_whatever_the_blocks():
-    waveform = np.concatenate([quiet(1), voice(2), quiet(0.5), voice(1), quiet(0.1), voice(1), quiet(2), voice(0.03)])
-    expected = [(1.0, 3.0), (3.5, 5.6)]  # 0.1 s is no pause, and 0.03 s no phrase
-    for block in (30.0, 2.5, 1.7):  # seams inside a phrase, inside a pause, at neither's edge
-        np.testing.assert_allclose(spans(waveform, block=block)[:2], expected, atol=0.13)
-    assert len(spans(waveform)) == 2
-    assert len(spans(waveform, pause=0.6)) == 1
-
-
-def test_each_phrase_is_the_recordings_own_audio():
-    waveform = np.concatenate([quiet(1), voice(40), quiet(1), voice(3, seed=1), quiet(30), voice(2, seed=2)])
-    found = list(cut_phrases(read_blocks(waveform), 0.25))
-    assert len(found) == 3
-    for phrase in found:
-        part = waveform[phrase.start : phrase.start + len(phrase.waveform)]
-        np.testing.assert_array_equal(phrase.waveform, part)
-
-
-def test_a_steady_noise_does_not_hide_the_pauses():
-    speech = np.concatenate([quiet(1), voice(2), quiet(1), voice(2), quiet(1)])
-    noisy = speech + voice(7, level=0.3 * 10 ** (-27 / 20), seed=3)  # 27 dB below the speech
-    np.testing.assert_allclose(spans(noisy), [(1, 3), (4, 6)], atol=0.15)
-
-
-def test_speech_without_a_pause_is_kept_whole():
-    levels = np.concatenate([np.full(90, -20.0), np.full(10, -30.0)])  # the quietest frames are speech too
-    assert find_speech_threshold(levels) < -30.0 or find_speech_threshold(levels) == pytest.approx(-40.0)
-    (span,) = spans(np.concatenate([voice(20), voice(3, level=0.1), voice(20)]))
-    np.testing.assert_allclose(span, (0, 43), atol=0.1)
-
-
-def test_gain_changes_nothing():
-    waveform = np.concatenate([quiet(1) * 0, voice(2), quiet(1) * 0, voice(1)])
-    assert spans(0.01 * waveform) == spans(waveform)
-
-
-@pytest.mark.parametrize("waveform", [np.zeros(0), np.zeros(50000), 5e-5 * np.ones(50000), voice(2, level=1e-5)])
-def test_silence_holds_no_phrase(waveform):
-    assert spans(waveform.astype(np.float32)) == []
-
-
-def test_endless_speech_is_cut_where_it_is_quietest_in_bounded_memory():
-    def blocks():
-        for number in range(20):  # ten minutes without a pause
-            block = voice(30, seed=number)
-            block[20 * SAMPLING_RATE : 20 * SAMPLING_RATE + 3200] *= 0.2  # a dip, but no pause
-            yield block
-
-    tracemalloc.start()
-    position, starts = 0, []
-    for phrase in cut_phrases(blocks(), 0.25):
-        assert phrase.start == position  # nothing is lost between two pieces
-        position += len(phrase.waveform)
-        starts.append(phrase.start / SAMPLING_RATE)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert position == 600 * SAMPLING_RATE
-    assert all(start % 30 == pytest.approx(20.1, abs=0.15) for start in starts[1:])
-    assert peak < 100e6  # ten minutes of samples are 38 MB, their squares and levels many times that
-
-
-def test_a_minute_without_a_pause_is_cut_where_it_is_quietest():
-    minute = voice(60)
-    minute[45 * SAMPLING_RATE : 45 * SAMPLING_RATE + 3200] *= 0.9
-    first, second = cut_phrases(iter(np.split(minute, 2)), pause=0.25)
-    assert (len(first.waveform) / SAMPLING_RATE, second.start) == (pytest.approx(45.1, abs=0.1), len(first.waveform))
-    assert len(first.waveform) + len(second.waveform) == pytest.approx(len(minute), abs=HOP)
 
 
 def test_samples_of_32_bit_integers_are_read_and_larger_ones_are_not():

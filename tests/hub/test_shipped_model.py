@@ -10,8 +10,8 @@ import torch
 from conftest import ROOT
 from running import fresh, lines_of
 from sklearn.metrics import balanced_accuracy_score
-from transformers import AutoFeatureExtractor
 
+from core.loading import load_feature_extractor
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import CODE, MODEL, PREDICTIONS, generate_buzzes
 from recipe.corpora import load_corpus
@@ -52,7 +52,7 @@ def test_a_fresh_process_gives_the_stored_predictions(tmp_path):
 
 def test_four_seconds_take_less_than_a_tenth_of_a_second_on_one_core():
     model = SERAlignForAudioClassification.from_pretrained(MODEL).eval()
-    extractor = AutoFeatureExtractor.from_pretrained(MODEL)
+    extractor = load_feature_extractor(str(MODEL))
     waveform = np.random.default_rng(0).normal(size=64000).astype(np.float32)
     threads, seconds = torch.get_num_threads(), []
     torch.set_num_threads(1)
@@ -86,8 +86,8 @@ def test_its_predictions_on_unseen_actors_are_those_that_its_score_counts(corpor
     stored = {line["id"]: line for line in lines_of(MODEL / "predictions.jsonl") if line["split"] == "test"}
     rows = load_corpus("ravdess", str(corpora / "ravdess")).filter(lambda name: name in stored, input_columns="id")
     model = SERAlignForAudioClassification.from_pretrained(MODEL).eval()
-    extractor = AutoFeatureExtractor.from_pretrained(MODEL)
-    preparer = UtterancePreparer(extractor, model.config.shortest_samples, results["arguments"]["trim_db"])
+    extractor = load_feature_extractor(str(MODEL))
+    preparer = UtterancePreparer(extractor, model.config.shortest_samples)
     found = predict(model, rows, preparer, 16)
     assert len(found) == len(stored) == 120
     for line in found:

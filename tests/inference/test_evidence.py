@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from scipy.signal import lfilter, sawtooth
-from transformers import AutoFeatureExtractor
 
+from core.loading import load_feature_extractor
 from inference.evidence import MEASURES, _write_words, choose_top_frames, explain, measure_voice
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import MODEL, generate_buzzes
@@ -77,7 +77,7 @@ def test_the_fifth_with_the_highest_weights_is_taken():
 @pytest.fixture(scope="module")
 def recognize():
     model = SERAlignForAudioClassification.from_pretrained(MODEL)
-    return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=AutoFeatureExtractor.from_pretrained(MODEL))
+    return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=load_feature_extractor(str(MODEL)))
 
 
 @pytest.mark.parametrize("seconds", [2, 20])

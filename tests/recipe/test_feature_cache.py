@@ -6,8 +6,8 @@ import torch
 from conftest import TINY_ENCODERS, batch, tiny_model, utterances, write_wav
 from running import lines_of, train
 from safetensors.torch import load_file
-from transformers import Wav2Vec2FeatureExtractor
 
+from feature_extraction_ser_align import SERAlignWaveformExtractor
 from recipe.augmentation import Variant
 from recipe.batching import Collator
 from recipe.feature_cache import FeatureCache, remove_cache
@@ -44,11 +44,10 @@ def test_an_output_is_found_again_only_for_the_same_audio_treatment_and_weights(
     model, other = tiny_model(), tiny_model(seed=1)
     path = write_wav(tmp_path / "a.wav", seed=0)
     kept = FeatureCache(tmp_path / "kept", model)
-    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
 
     def preparer(trim_db=None, max_duration=None, cache=kept):
-        shortest = model.config.shortest_samples
-        return UtterancePreparer(extractor, shortest, trim_db, max_duration, feature_cache=cache)
+        extractor = SERAlignWaveformExtractor(return_attention_mask=True, trim_db=trim_db)
+        return UtterancePreparer(extractor, model.config.shortest_samples, max_duration, feature_cache=cache)
 
     first = preparer().locate_features(path, Variant())
     same = write_wav(tmp_path / "b.wav", seed=0)

@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from core.errors import InputError
+from feature_extraction_ser_align import SERAlignSeamlessExtractor
 from recipe.augmentation import Augmentation, Variant
 from recipe.batching import Collator
 from recipe.feature_cache import FeatureCache
@@ -116,4 +117,4 @@ def test_an_utterance_shorter_than_a_frame_is_named(tmp_path):
     with pytest.raises(InputError, match=r"blip.wav lasts 0.0200 s; one frame of the encoder needs at least 0.0250 s"):
         UtterancePreparer(Wav2Vec2FeatureExtractor(), 400).prepare(path)
     with pytest.raises(InputError, match="after trimming at --trim_db 30"):
-        UtterancePreparer(SeamlessM4TFeatureExtractor(), 560, trim_db=30).prepare(path)
+        UtterancePreparer(SERAlignSeamlessExtractor(trim_db=30), 560).prepare(path)

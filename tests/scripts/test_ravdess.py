@@ -6,9 +6,8 @@ import pytest
 import torch
 from conftest import ROOT, TINY_ENCODERS, tiny_model
 from running import lines_of, train
-from transformers import Wav2Vec2FeatureExtractor
 
-from feature_extraction_ser_align import SERAlignFeatureExtractor
+from feature_extraction_ser_align import SERAlignFeatureExtractor, SERAlignWaveformExtractor
 from recipe.corpora import load_corpus, ravdess
 from recipe.preparing import AudioCache, UtterancePreparer
 from recipe.scoring import predict
@@ -23,8 +22,9 @@ def test_real_utterances_score_the_same_in_batches_of_any_size(corpora, encoder)
     with torch.no_grad():
         model.classifier.weight.mul_(20)  # probabilities far from even, so that a difference shows
     log_mel = model.config.takes_log_mel
-    extractor = SERAlignFeatureExtractor(stride=2) if log_mel else Wav2Vec2FeatureExtractor(return_attention_mask=True)
-    preparer = UtterancePreparer(extractor, model.config.shortest_samples, trim_db=30, cache=AudioCache())
+    kind, options = (SERAlignFeatureExtractor, {"stride": 2}) if log_mel else (SERAlignWaveformExtractor, {})
+    extractor = kind(return_attention_mask=True, trim_db=30, **options)
+    preparer = UtterancePreparer(extractor, model.config.shortest_samples, cache=AudioCache())
     rows = make_split(load_corpus("ravdess", str(corpora / "ravdess")), "ravdess", 1)["test"].select(range(0, 240, 24))
     alone, together = (predict(model, rows, preparer, batch_size) for batch_size in (1, 10))
     for one, other in zip(alone, together):
