@@ -4,8 +4,9 @@ Part of the model code on the Hugging Face Hub; imports only the other files of 
 """
 
 import difflib
+import warnings
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import transformers
 from transformers import AutoConfig, PreTrainedConfig
@@ -29,7 +30,16 @@ except ImportError:
         "pip install --upgrade transformers"
     ) from None
 
+if TYPE_CHECKING:
+    # Never imported. transformers copies every file that a saved or loaded file names in this form, and config.json
+    # names classes of these two: so the code of the model and of its pipeline is wherever a configuration is.
+    from .modeling_ser_align import SERAlignForAudioClassification  # noqa: F401
+    from .pipeline_ser_align import SpeechEmotionRecognitionPipeline  # noqa: F401
+
 FORMER_TEMPERATURE = "temperature"  # name of calibration_temperature in earlier releases
+LABEL_NAMES = ("num_labels", "id2label", "label2id")
+# What was fitted on the labels of a trained model, so that it says nothing of other ones.
+FITTED_ON_LABELS = ("calibration_temperature", FORMER_TEMPERATURE, "class_weights")
 
 
 class SERAlignConfig(PreTrainedConfig, SERAlignFields):
@@ -75,23 +85,32 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             self.calibration_temperature = kwargs.pop(FORMER_TEMPERATURE)
         _refuse_misspelt(kwargs)
         find_family(_read_model_type(self.encoder_config))
-        num_labels = kwargs.get("num_labels")
-        if self.id2label is not None and num_labels not in (None, len(self.id2label)):
-            raise ValueError(f"num_labels={num_labels} does not match id2label, which has {len(self.id2label)} labels")
+        self.id2label = combine_labels(kwargs.pop("num_labels", None), self.id2label, self.label2id)
         super().__post_init__(**kwargs)
-        indices = sorted(self.id2label or {})
-        if indices != list(range(len(indices))):
-            raise ValueError(f"id2label has the indices {indices}; they must be 0 to {len(indices) - 1}")
-        # The base class derives id2label from num_labels but never label2id from id2label.
-        self.label2id = {str(label): int(index) for index, label in (self.id2label or {}).items()}
         self.validate()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As in transformers, but label2id follows id2label; and other names of the classes are no other classes,
+        while another number of them is, so that what was fitted on the former ones is dropped."""
+        if name != "id2label" or value is None:
+            return super().__setattr__(name, value)
+        former, labels = self.__dict__.get("id2label"), combine_labels(id2label=value) or {}
+        super().__setattr__("id2label", labels)
+        super().__setattr__("label2id", {label: index for index, label in labels.items()})
+        if former is not None and len(former) != len(labels):
+            warn_of_other_labels()
+            for field in fields(self):
+                if field.name in FITTED_ON_LABELS:
+                    setattr(self, field.name, field.default)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "SERAlignConfig":
-        """Same as in transformers, except that a configuration file cannot select code to download and run."""
+        """As in transformers, but labels given here replace those of the file and all that was fitted on them, and a
+        file cannot select code to download and run."""
         for part in (config_dict, config_dict.get("encoder_config")):
             refuse_attention_code(part if isinstance(part, dict) else {})
-        return super().from_dict(config_dict, **kwargs)
+        given = {name: kwargs.pop(name) for name in LABEL_NAMES if name in kwargs}
+        return super().from_dict(_replace_labels(config_dict, **given), **kwargs)
 
     def validate(self) -> None:
         """Check every field; also called by the model and before saving. Raises ValueError."""
@@ -99,6 +118,12 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         for field in fields(self):
             if "help" in field.metadata:  # a field of ours, declared by option()
                 check_field(field, getattr(self, field.name))
+        combine_labels(id2label=self.id2label, label2id=self.label2id)
+        if self.problem_type not in (None, "single_label_classification"):
+            raise ValueError(
+                f"problem_type={self.problem_type!r} is not supported: each utterance has one class or a distribution "
+                "over the classes; leave problem_type out"
+            )
         self._validate_combinations()
 
     def _validate_combinations(self) -> None:
@@ -166,6 +191,64 @@ def _refuse_misspelt(unknown: dict[str, Any]) -> None:
 
 
 SERAlignConfig.register_for_auto_class()
+
+
+def combine_labels(num_labels: int | None = None, id2label: Any = None, label2id: Any = None) -> dict[int, str] | None:
+    """The labels by their index, from any of the three ways to give them; None if none is given.
+
+    Raises:
+        ValueError: they contradict each other, two labels are equal, or the indices are not 0 to n - 1.
+    """
+    if num_labels is not None and not (isinstance(num_labels, int) and num_labels > 0):
+        raise ValueError(f"num_labels={num_labels!r} is not a whole number of at least 1")
+    labels = _read_labels("id2label", id2label, "{0: 'angry', 1: 'happy'}")
+    by_name = _read_labels("label2id", label2id, "{'angry': 0, 'happy': 1}")
+    if None not in (labels, by_name) and labels != by_name:
+        raise ValueError(f"label2id={label2id} contradicts id2label={id2label}: give one of them, the other follows")
+    labels = by_name if labels is None else labels
+    if labels is None:
+        return None if num_labels is None else {index: f"LABEL_{index}" for index in range(num_labels)}
+    if list(labels) != list(range(len(labels))):
+        raise ValueError(f"id2label has the indices {list(labels)}; they must be 0 to {len(labels) - 1}")
+    if num_labels not in (None, len(labels)):
+        raise ValueError(f"num_labels={num_labels} does not match id2label, which has {len(labels)} labels")
+    return labels
+
+
+def _read_labels(name: str, given: Any, example: str) -> dict[int, str] | None:
+    """An id2label or label2id as a map from index to label, in the order of the indices, which may be given as text."""
+    if given is None:
+        return None
+    try:
+        pairs = [(index, label) if name == "id2label" else (label, index) for index, label in given.items()]
+        labels = {int(index): str(label) for index, label in sorted(pairs, key=lambda pair: int(pair[0]))}
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"{name}={given!r} is not a map such as {example}") from None
+    if len({*labels.values()}) < len(given):
+        raise ValueError(f"{name}={given!r} gives two classes the same index or label: each needs its own")
+    return labels
+
+
+def _replace_labels(config_dict: dict[str, Any], **given: Any) -> dict[str, Any]:
+    """The content of a configuration file under other labels; without what was fitted on the former ones."""
+    labels = combine_labels(**given)
+    former = combine_labels(id2label=config_dict.get("id2label")) or combine_labels(num_labels=2)  # the library's
+    is_count = given.get("id2label") is None and given.get("label2id") is None
+    if labels is None or labels == former or (is_count and len(labels) == len(former or ())):
+        return config_dict
+    warn_of_other_labels()
+    return {
+        **{name: value for name, value in config_dict.items() if name not in (*LABEL_NAMES, *FITTED_ON_LABELS)},
+        "id2label": labels,
+    }
+
+
+def warn_of_other_labels() -> None:
+    warnings.warn(
+        "the labels are not those that this model was trained on: train it on them before use; its calibration "
+        "and class weights were dropped. To rename labels and keep the calibration, set model.config.id2label after loading",
+        stacklevel=2,
+    )
 
 
 def refuse_attention_code(config_dict: dict[str, Any]) -> None:

@@ -130,13 +130,16 @@ class SERAlignFeatureExtractor(Trimming, SequenceFeatureExtractor):
         self,
         raw_speech: np.ndarray | Sequence[float] | Sequence[np.ndarray],
         sampling_rate: int | None = None,
-        padding: bool | str = True,
+        padding: bool | str | None = None,
         return_tensors: str | None = None,
         return_attention_mask: bool | None = None,
         is_trimmed: bool = False,
         **kwargs: Any,
     ) -> BatchFeature:
         """Extract `input_features` (batch, frames, stride * feature_size) and a mask from one or several waveforms.
+
+        They are padded to one length where `padding` asks for it or, if it is None, where `return_tensors` does: lists
+        keep their own lengths, so that frames of padding never outlive their mask.
 
         Raises:
             ValueError: the sampling rate is wrong, or a waveform is too short for one frame.
@@ -147,7 +150,7 @@ class SERAlignFeatureExtractor(Trimming, SequenceFeatureExtractor):
         features = [self.extract(torch.from_numpy(waveform)).numpy() for waveform in waveforms]
         return self.pad(
             BatchFeature({"input_features": features}),
-            padding=padding,
+            padding=return_tensors is not None if padding is None else padding,
             return_tensors=return_tensors,
             return_attention_mask=return_attention_mask,
             **kwargs,

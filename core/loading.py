@@ -1,5 +1,6 @@
 """Loads a model from a folder or the Hub with this project's code; code in the model folder is never run."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from transformers.utils import logging
 
 from configuration_ser_align import SERAlignConfig
 from core.errors import InputError
+from core.model_files import AGAIN, EXTRACTOR, LOAD_ERRORS, explain_failure
 from core.speed import check_dtype, make_fast
 from feature_extraction_ser_align import EXTRACTORS, add_trimming
 from modeling_ser_align import SERAlignForAudioClassification
@@ -33,21 +35,22 @@ def load_feature_extractor(source: str, revision: str | None = None) -> Sequence
 
 
 def load_model(
-    model: str, revision: str | None = None
+    model: str, revision: str | None = None, option: str = "--model "
 ) -> tuple[SERAlignForAudioClassification, SequenceFeatureExtractor]:
     """Load a model in float32 for inference, and its feature extractor.
 
     Args:
         model: folder written by train.py, or name on the Hub.
         revision: commit, branch or tag on the Hub.
+        option: the option that named it, for errors.
 
     Raises:
-        InputError: the model does not exist, or is not a SER-Align model.
+        InputError: there is no such model, it is of another kind, or its files are damaged.
     """
     is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     if not is_hub_name and not (Path(model) / "config.json").is_file():
         raise InputError(
-            f"--model {model} is neither a folder with a config.json nor a name on the Hub, such as owner/name"
+            f"{option}{model} is neither a folder with a config.json nor a name on the Hub, such as owner/name"
         )
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -56,22 +59,43 @@ def load_model(
         model_type = settings.get("model_type", "")
         if model_type != SERAlignConfig.model_type:
             raise InputError(
-                f"--model {model} has model_type {model_type!r}, not 'ser_align': use a model trained with train.py"
+                f"{option}{model} has model_type {model_type!r}, not 'ser_align': use a model trained with train.py"
             )
         network, info = SERAlignForAudioClassification.from_pretrained(
             model, revision=revision, dtype=torch.float32, output_loading_info=True
         )
-        extractor = load_feature_extractor(model, revision)
     except InputError:
         raise
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        raise InputError(f"--model {model} cannot be loaded: {' '.join(str(error).split())}") from error
+    except LOAD_ERRORS as error:
+        reason = explain_failure(model, error) or f"cannot be loaded: {' '.join(str(error).split())}"
+        raise InputError(f"{option}{model} {reason}") from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise InputError(
-            f"--model {model} is missing {len(missing)} weights, for example {missing[0]}: copy or train it again"
+            f"{option}{model} is missing {len(missing)} weights, for example {missing[0]}: copy or train it again"
         )
-    return network.eval(), extractor
+    return network.eval(), load_extractor(model, f"{option}{model}", revision)
+
+
+def load_extractor(source: str, name: str, revision: str | None = None) -> SequenceFeatureExtractor:
+    """The feature extractor of a model or an encoder.
+
+    Args:
+        source: folder, or name on the Hub.
+        name: what errors call it.
+        revision: commit, branch or tag on the Hub.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    try:
+        return load_feature_extractor(source, revision)
+    except LOAD_ERRORS as error:
+        reason = explain_failure(source, error)
+        if reason is None and os.path.isdir(source) and not os.path.isfile(os.path.join(source, EXTRACTOR)):
+            reason = f"holds no {EXTRACTOR}: {AGAIN}"
+        reason = reason or f"has no feature extractor: {' '.join(str(error).split())}"
+        raise InputError(f"{name} {reason}") from error
 
 
 def load_pipeline(

@@ -6,19 +6,17 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from core.errors import InputError
 from core.json_files import read_json, write_json
-from core.loading import load_feature_extractor
+from core.loading import load_model
 from experiments.cells import Cell, Experiment
 from experiments.diarization_report import append_diarization, measure_fold
 from experiments.embeddings import embed_utterances
 from experiments.report import write_report
-from modeling_ser_align import SERAlignForAudioClassification
 from recipe.checks import check_run
 from recipe.data import read_rows, read_rows_alone, split_rows
 from recipe.options import Arguments, first_difference
@@ -190,8 +188,8 @@ def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.nd
     args = experiment.parse_cell(cell)[2]
     test = split_rows(args.data, read_rows_alone(args.data))["test"]
     stage_dir = experiment.find_stage_folder(cell)
-    model = SERAlignForAudioClassification.from_pretrained(stage_dir, dtype=torch.float32).to(PartialState().device)
-    feature_extractor = load_feature_extractor(str(stage_dir))
+    model, feature_extractor = load_model(str(stage_dir), option="")
+    model.to(PartialState().device)
     preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples)
     return embed_utterances(model, test, preparer, args.trainer.eval_batch_size)
 

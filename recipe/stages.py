@@ -23,7 +23,8 @@ from transformers import (
 
 from configuration_ser_align import SERAlignConfig, refuse_attention_code
 from core.errors import InputError, warn
-from core.loading import load_feature_extractor
+from core.loading import load_extractor
+from core.model_files import LOAD_ERRORS, explain_failure, find_damage
 from feature_extraction_ser_align import add_trimming
 from fields_ser_align import SERAlignFields
 from modeling_ser_align import SERAlignForAudioClassification
@@ -51,8 +52,11 @@ def check_model(stage: int, args: Arguments, first: Arguments | None = None) -> 
         with torch.device("meta"):
             model = SERAlignForAudioClassification(config)
         set_attention(model, args)
+    source = None if first is not None else find_source(stage, args)
+    if source is not None and (damage := find_damage(Path(source)) if Path(source).is_dir() else None):
+        raise InputError(f"{name_source(stage, args)} {damage}")
     if first is None:
-        make_feature_extractor(config, find_source(stage, args), args.data.trim_db)
+        make_feature_extractor(config, source, args.data.trim_db)
 
 
 def build_config(stage: int, args: Arguments, first: Arguments | None = None) -> SERAlignConfig:
@@ -97,7 +101,11 @@ def name_refusals(stage: int, args: Arguments) -> Iterator[None]:
             f"{args.model.encoder} contains more than weights, so it was not loaded: choose an encoder with "
             "model.safetensors"
         ) from None
-    except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError, StrictDataclassError) as error:
+    except (*LOAD_ERRORS, StrictDataclassError) as error:
+        source = find_source(stage, args)
+        reason = None if source is None else explain_failure(source, error)
+        if reason is not None:
+            raise InputError(f"{name_source(stage, args)} {reason}") from error
         raise InputError(f"the model of stage {stage} cannot be built: {' '.join(str(error).split())}") from error
 
 
@@ -149,6 +157,11 @@ def read_encoder_config(model: ModelArguments) -> PreTrainedConfig | dict[str, A
 @cache
 def _read_pretrained_config(encoder: str, overrides: str) -> PreTrainedConfig:
     """Cached per process, since an experiment needs it before each of its runs."""
+    if PreTrainedConfig.get_config_dict(encoder)[0].get("model_type") == SERAlignConfig.model_type:
+        raise InputError(
+            f"--encoder {encoder} is a whole SER-Align model: --stage 2 --init_from {encoder} trains a new pooling and "
+            "classifier on its encoder"
+        )
     config = AutoConfig.from_pretrained(encoder, trust_remote_code=False, **json.loads(overrides))
     refuse_attention_code({"attn_implementation": config._attn_implementation})
     return config
@@ -165,9 +178,11 @@ def _first_model(args: Arguments, model_fields: dict[str, Any]) -> SERAlignForAu
 
 def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str]) -> SERAlignForAudioClassification:
     folder = check_stage1_folder(args)
-    first = SERAlignForAudioClassification.from_pretrained(
-        folder, freeze_feature_encoder=args.model.freeze_feature_encoder
+    first, info = SERAlignForAudioClassification.from_pretrained(
+        folder, freeze_feature_encoder=args.model.freeze_feature_encoder, output_loading_info=True
     )
+    if info["missing_keys"]:
+        raise InputError(f"{folder} lacks {len(info['missing_keys'])} weights of its model: copy it or train it again")
     check_same_encoder(first.config, args.model.encoder_config, str(folder))
     model = SERAlignForAudioClassification(
         SERAlignConfig(encoder_config=first.config.encoder_config, **model_fields), encoder=first.encoder
@@ -213,16 +228,22 @@ def make_feature_extractor(
 
     It trims, and always returns the attention mask, which padding-invariant batches need.
     """
+    if source is not None:
+        extractor = load_extractor(source, source)
+    else:
+        extractor = config.family.build_feature_extractor(config.encoder_config)
     try:
-        if source is not None:
-            extractor = load_feature_extractor(source)
-        else:
-            extractor = config.family.build_feature_extractor(config.encoder_config)
         extractor = add_trimming(extractor, trim_db)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{source} has no feature extractor: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise InputError(f"{source}: {' '.join(str(error).split())}") from error
     extractor.return_attention_mask = True
     return extractor
+
+
+def name_source(stage: int, args: Arguments) -> str:
+    """What errors call the source of a stage: with the option that gave it, if one did."""
+    option = "--encoder " if stage == 1 else "--init_from " if args.trainer.init_from else ""
+    return f"{option}{find_source(stage, args)}"
 
 
 def find_source(stage: int, args: Arguments) -> str | None:

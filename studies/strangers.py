@@ -97,7 +97,9 @@ class Strangers:
             return RECORDINGS[what].expected == NO_VOICE or self.is_right(what, scores)
 
         return judge_call(
-            lambda: self.recognize.score_waveforms([read_audio(path, self.recognize.trim_db)])["probabilities"][0].tolist(),
+            lambda: self.recognize.score_waveforms([read_audio(path, self.recognize.trim_db)])["probabilities"][
+                0
+            ].tolist(),
             is_right,
         )
 

@@ -1,6 +1,7 @@
 """Shared by all tests: no network, tiny random encoders, and where the corpora are."""
 
 import os
+import threading
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -105,6 +106,18 @@ def demo(tmp_path_factory):
     directory = tmp_path_factory.mktemp("corpus") / "demo"
     load_corpus("demo", str(directory))
     return directory
+
+
+@pytest.fixture
+def hub():
+    """An empty Hub on the loopback interface."""
+    from loopback import Hub
+
+    server = Hub()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
 
 
 HOSTILE_LABELS = ("<img src=x onerror=alert(1)>|\x1b[31m", "=cmd|' /C calc'!A0", "$x_{$")

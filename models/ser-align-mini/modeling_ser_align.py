@@ -10,7 +10,7 @@ Part of the model code on the Hugging Face Hub; requires only torch and transfor
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -20,16 +20,18 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
 try:
+    from .checks_ser_align import check_inputs, check_labels, check_mask, name_damaged_weights, refuse_other_shapes
     from .configuration_ser_align import SERAlignConfig, refuse_attention_code
-    from .encoders_ser_align import make_length_mask
+    from .encoders_ser_align import FAMILIES, make_length_mask
     from .fields_ser_align import SAMPLING_RATE
     from .heads_ser_align import POOLINGS, CLSPooling, Pooled
     from .losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
+    from checks_ser_align import check_inputs, check_labels, check_mask, name_damaged_weights, refuse_other_shapes
     from configuration_ser_align import SERAlignConfig, refuse_attention_code
-    from encoders_ser_align import make_length_mask
+    from encoders_ser_align import FAMILIES, make_length_mask
     from fields_ser_align import SAMPLING_RATE
     from heads_ser_align import POOLINGS, CLSPooling, Pooled
     from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
@@ -109,13 +111,24 @@ class SERAlignForAudioClassification(PreTrainedModel):
             self.freeze_feature_encoder()
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Same as in transformers, but reads only safetensors; freezes the feature encoder, which loading unfreezes."""
-        loaded = super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+    def from_pretrained(
+        cls, *args: Any, output_loading_info: bool = False, ignore_mismatched_sizes: bool = False, **kwargs: Any
+    ) -> Any:
+        """As in transformers, of safetensors alone; freezes the feature encoder again, which loading undoes.
+
+        Raises:
+            ValueError: weights have other shapes than the configuration says.
+            OSError: a file of weights is damaged.
+        """
+        kwargs |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        with name_damaged_weights():
+            loaded: Any = super().from_pretrained(*args, **kwargs)
+        model, info = loaded
+        if not ignore_mismatched_sizes:
+            refuse_other_shapes(info)
         if model.config.freeze_feature_encoder:
             model.freeze_feature_encoder()
-        return loaded
+        return (model, info) if output_loading_info else model
 
     @classmethod
     def from_pretrained_encoder(
@@ -131,9 +144,23 @@ class SERAlignForAudioClassification(PreTrainedModel):
             config_overrides: fields of [`SERAlignConfig`], such as `num_labels` or `id2label`.
 
         Raises:
-            ValueError: the encoder is not supported, or the checkpoint is missing weights of it.
+            ValueError: the encoder is not supported, or the checkpoint is missing weights of it, or they have other shapes
+                than its configuration says.
+            OSError: there is no such encoder, or a file of weights is damaged.
         """
-        pretrained_config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **(encoder_config or {}))
+        for name in config_overrides:
+            if name not in {"num_labels", *(field.name for field in fields(SERAlignConfig))}:
+                raise TypeError(f"{name} is not a field of SERAlignConfig, such as num_labels, id2label or pooling")
+        try:
+            pretrained_config = AutoConfig.from_pretrained(
+                name_or_path, trust_remote_code=False, **(encoder_config or {})
+            )
+        except ValueError as error:
+            if "trust_remote_code" not in str(error):
+                raise
+            raise ValueError(
+                f"{name_or_path} needs custom code, which is never run here; an encoder is one of {', '.join(FAMILIES)}"
+            ) from error
         refuse_attention_code({"attn_implementation": pretrained_config._attn_implementation})
         # Old configurations contain this switch, which would enable checkpointing permanently; the Trainer controls it.
         vars(pretrained_config).pop("gradient_checkpointing", None)
@@ -141,16 +168,19 @@ class SERAlignForAudioClassification(PreTrainedModel):
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()  # unused heads in the checkpoint are expected; missing keys are checked below
         try:
-            encoder, info = AutoModel.from_pretrained(
-                name_or_path,
-                config=pretrained_config,
-                dtype=torch.float32,
-                output_loading_info=True,
-                trust_remote_code=False,
-                weights_only=True,  # published encoders may be pickles
-            )
+            with name_damaged_weights():
+                encoder, info = AutoModel.from_pretrained(
+                    name_or_path,
+                    config=pretrained_config,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                    trust_remote_code=False,
+                    weights_only=True,  # published encoders may be pickles
+                )
         finally:
             logging.set_verbosity(verbosity)
+        refuse_other_shapes(info)
         # Some published checkpoints lack SpecAugment's mask vector, which is then newly initialised.
         missing = sorted(set(info["missing_keys"]) - {"masked_spec_embed"})
         if missing:
@@ -201,8 +231,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
             input_features: (batch, frames, features), log-mel frames, for Wav2Vec2-BERT instead of `input_values`.
 
         Raises:
-            ValueError: the input is missing or of the wrong kind, an utterance is too short for one frame, or the
-                batch is padded on the left.
+            ValueError: the input is missing or of the wrong kind, an utterance is too short for one frame, the batch is
+                not padded on the right, or labels are neither class indices nor distributions.
         """
         inputs = self._checked_inputs(input_values, input_features)
         frame_mask = self._frame_mask(inputs, attention_mask)
@@ -224,7 +254,15 @@ class SERAlignForAudioClassification(PreTrainedModel):
         given, other = (input_features, input_values) if self.config.takes_log_mel else (input_values, input_features)
         if given is None or other is not None:
             model_type = self.config.encoder_config.model_type
-            raise ValueError(f"a {model_type} encoder takes only {self.main_input_name} as audio input")
+            raise ValueError(
+                f"a {model_type} encoder takes only {self.main_input_name} as audio input: make it with the model's own "
+                "feature extractor, and give its output as model(**inputs)"
+            )
+        check_inputs(
+            self.main_input_name,
+            given,
+            None if self.config.takes_log_mel else self.config.encoder_config.conv_dim[-1],
+        )
         return given.to(self.dtype)
 
     def _frame_mask(self, inputs: Tensor, attention_mask: Tensor | None) -> Tensor:
@@ -232,16 +270,17 @@ class SERAlignForAudioClassification(PreTrainedModel):
         if attention_mask is None:
             lengths = torch.full((inputs.shape[0],), inputs.shape[1], device=inputs.device)
         else:
+            check_mask(attention_mask, inputs)
             lengths = attention_mask.sum(dim=-1).long()
-        if not torch.compiler.is_compiling():
-            self._check_lengths(lengths, attention_mask, 1 if inputs.ndim == 3 else self.config.receptive_field)
+        if not (torch.compiler.is_compiling() or lengths.is_meta):
+            self._check_lengths(lengths, 1 if inputs.ndim == 3 else self.config.receptive_field)
         if inputs.ndim == 3:  # log-mel frames, or the output of the convolutions
             return make_length_mask(lengths, inputs.shape[1])
         family, encoder_config = self.config.family, self.config.encoder_config
         num_frames = family.count_frames(encoder_config, inputs.shape[1])
         return make_length_mask(family.count_frames(encoder_config, lengths), num_frames)
 
-    def _check_lengths(self, lengths: Tensor, attention_mask: Tensor | None, needed: int) -> None:
+    def _check_lengths(self, lengths: Tensor, needed: int) -> None:
         if lengths.numel() == 0:
             raise ValueError("the batch is empty; it needs at least one utterance")
         shortest, index = (value.item() for value in lengths.min(dim=0))
@@ -253,8 +292,6 @@ class SERAlignForAudioClassification(PreTrainedModel):
                     f"{needed} ({needed / SAMPLING_RATE:.4f} s)"
                 )
             raise ValueError(f"utterance {index} of the batch has {given}: remove it or pad it")
-        if attention_mask is not None and not bool(attention_mask[:, 0].all()):
-            raise ValueError("attention_mask is 0 at the first position: pad on the right (padding_side='right')")
 
     def _encode(self, inputs: Tensor, attention_mask: Tensor | None, frame_mask: Tensor) -> Tensor:
         """(batch, samples) or (batch, frames, features) to frames (batch, frames, hidden), zero at padding."""
@@ -292,7 +329,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         self, pooled: Pooled, logits: Tensor, frame_logits: Tensor, frame_mask: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
         """Compute the enabled losses, and `loss`, their weighted sum."""
-        config = self.config
+        config, labels = self.config, check_labels(labels, *logits.shape)
         ce = weighted_cross_entropy(logits, labels, config.class_weights, config.label_smoothing)
         weighted = {"ce_loss": (1.0, ce)}
         if pooled.cls_output is not None and config.eal_weight > 0:

@@ -17,8 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-import soxr
+
+try:  # where transformers looks for no requirement: the model alone loads without them
+    import soundfile
+    import soxr
+except ImportError as error:
+    raise ImportError(f"recordings are read with soundfile and soxr ({error}): pip install soundfile soxr") from error
 
 try:
     from .fields_ser_align import SAMPLING_RATE, printable

@@ -1,0 +1,100 @@
+"""What the model refuses, and why: inputs, masks and labels of a call, and files of weights.
+
+Part of the model code on the Hugging Face Hub; requires only torch and safetensors, which transformers brings.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+
+def check_inputs(name: str, inputs: Any, width: int | None) -> None:
+    """Raise ValueError unless a feature extractor can have made these.
+
+    Args:
+        name: `input_values` or `input_features`.
+        inputs: floats, (batch, samples) or (batch, frames, width).
+        width: channels of what the convolutions made of a waveform; None where frames have any width.
+    """
+    if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
+        given = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise ValueError(
+            f"{name} is {given}, not a tensor of floats: make it with the model's feature extractor and "
+            "return_tensors='pt', and give its output as model(**inputs)"
+        )
+    if inputs.ndim != 3 and (width is None or inputs.ndim != 2):
+        valid = "(batch, frames, features)" if width is None else "(batch, samples), one channel"
+        raise ValueError(f"{name} has the shape {list(inputs.shape)}, valid is {valid}")
+    if inputs.ndim == 3 and width not in (None, inputs.shape[2]):
+        raise ValueError(f"{name} has the shape {list(inputs.shape)}, valid is (batch, samples): average the channels")
+
+
+def check_mask(mask: Tensor, inputs: Tensor) -> None:
+    """Raise ValueError unless a mask is (batch, positions of the inputs), 1 on the utterance and 0 to its right."""
+    if torch.compiler.is_compiling() or mask.is_meta:
+        return
+    if mask.shape != inputs.shape[:2]:
+        raise ValueError(
+            f"attention_mask has the shape {list(mask.shape)}, but the input begins with {list(inputs.shape[:2])}: "
+            "give the mask that the feature extractor made of the same batch"
+        )
+    if bool(((mask != 0) & (mask != 1)).any()):
+        raise ValueError("attention_mask has other values than 1, on the utterance, and 0, on the padding")
+    if bool((mask[:, :1] < mask).any()):  # of an utterance that has no 1 at all, the length says enough
+        raise ValueError("attention_mask is 0 at the first position: pad on the right (padding_side='right')")
+    if bool((mask[:, 1:] > mask[:, :-1]).any()):
+        raise ValueError("attention_mask is 1 again after a 0: padding is only to the right of an utterance")
+
+
+def check_labels(labels: Any, batch: int, classes: int) -> Tensor:
+    """Labels as cross-entropy takes them: (batch,) class indices, or (batch, classes) distributions.
+
+    Raises:
+        ValueError: they are neither.
+    """
+    valid = f"valid are {batch} whole numbers from 0 to {classes - 1}, or distributions, ({batch}, {classes})"
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels is {type(labels).__name__}, not a tensor; {valid}")
+    if labels.shape not in ((batch,), (batch, classes)):
+        raise ValueError(f"labels has the shape {list(labels.shape)}; {valid}")
+    if labels.ndim == 1 and (labels.is_floating_point() or labels.dtype == torch.bool):
+        raise ValueError(f"labels is {labels.dtype}; {valid}")
+    labels = labels.long() if labels.ndim == 1 else labels.float()
+    if torch.compiler.is_compiling() or labels.is_meta:
+        return labels
+    if labels.ndim == 1 and bool(((labels < 0) | (labels >= classes)).any()):
+        raise ValueError(f"labels holds {labels.tolist()}; {valid}")
+    if labels.ndim == 2 and not bool((labels >= 0).all() & ((labels.sum(dim=1) - 1).abs() < 1e-2).all()):
+        raise ValueError(f"labels holds a row that is no distribution, which adds up to 1; {valid}")
+    return labels
+
+
+@contextmanager
+def name_damaged_weights() -> Iterator[None]:
+    """Raise OSError that says what to do where the reader of a damaged file says "header too large"."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(
+            f"a .safetensors file of this model is empty, incomplete or a Git LFS pointer ({error}): run git lfs pull "
+            "where it was cloned, or download it again"
+        ) from error
+
+
+def refuse_other_shapes(info: dict[str, Any]) -> None:
+    """Raise ValueError if weights of a checkpoint did not fit; `info` is what the library says of loading it."""
+    mismatched = sorted(info["mismatched_keys"])
+    if not mismatched:
+        return
+    name, stored, expected = mismatched[0]
+    advice = "its config.json or its weights are those of another model; download both again"
+    if all("classifier." in key for key, *_ in mismatched):
+        advice = "pass ignore_mismatched_sizes=True to start with a new classifier"
+    raise ValueError(
+        f"{len(mismatched)} weights do not fit the configuration, among them {name}, which has the shape "
+        f"{list(stored)} in the file and {list(expected)} in the model: {advice}"
+    )
