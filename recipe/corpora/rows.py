@@ -38,6 +38,7 @@ PARTS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 EVALUATION = ("eval", "evaluation")
+MOST_NAMED = 6  # speakers that `count_speakers` lists
 # Annotations may end this many seconds after their file, from rounding.
 ROUNDING = 0.05
 
@@ -210,10 +211,11 @@ def speakers_known(speakers: Iterable[str]) -> bool:
 
 
 def count_speakers(rows: Dataset) -> str:
-    """Describe the number of speakers, as in ` of 4 speakers`; some or all of them may be unknown."""
+    """Describe the speakers, as in ` of 2 speakers (anna, ben)`; some or all of them may be unknown."""
     known = {speaker for speaker in rows["speaker"] if speakers_known([speaker])}
     unknown = len(set(rows["speaker"])) - len(known)
-    counted = f" of {len(known):3} speakers" if known else ""
+    names = f" ({printable(', '.join(sorted(known)))})" if len(known) <= MOST_NAMED else ""
+    counted = f" of {len(known):3} speaker{'' if len(known) == 1 else 's'}{names}" if known else ""
     return counted + (f", {unknown} of unknown speakers" if known and unknown else "")
 
 

@@ -108,11 +108,7 @@ def test_the_same_name_in_two_unicode_forms_is_one_class_and_one_speaker(tmp_pat
     composed, decomposed = (unicodedata.normalize(form, "colère") for form in ("NFC", "NFD"))
     rows = load_corpus("folder", write_tree(tmp_path, f"{composed}/1.wav", f"{decomposed}/1.wav", "joie/1.wav"))
     assert rows.features["label"].names == [composed, "joie"] and len(rows) == 3
-    lines = [
-        "path,label,speaker",
-        f"joie/1.wav,joie,Zo{composed[3]}",
-        f"{composed}/1.wav,{decomposed},Zo{decomposed[3:5]}",
-    ]
+    lines = ["path,label,speaker", f"joie/1.wav,joie,{composed}", f"{composed}/1.wav,{decomposed},{decomposed}"]
     (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
     rows = load_corpus("folder", csv=str(tmp_path / "a.csv"))
     assert set(rows["speaker"]) == {composed} and rows.features["label"].names == [composed, "joie"]
@@ -239,9 +235,12 @@ def test_a_user_trains_on_excerpts_of_long_recordings(tmp_path):
         write_wav(tmp_path / f"{speaker}.wav", 2.0, seed=index)
         for number in range(4):
             lines.append(f"{speaker}.wav,{('angry', 'calm')[number % 2]},{speaker},{number / 2},{number / 2 + 0.4}")
-    argv = ["--config", "run_configs/quickstart.yaml", "--corpus", "folder", "--csv", write_list(tmp_path, *lines)]
-    argv += ["--max_steps", "2", "--num_epochs", "2", "--batch_size", "4", "--use_cpu", "--stage", "1"]
-    argv += ["--feature_cache_dir", tmp_path / "features", "--output_dir", tmp_path / "out"]
+    shape = {"model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    shape |= {"intermediate_size": 32, "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "layerdrop": 0.0}
+    shape |= {"num_conv_pos_embedding_groups": 2}
+    argv = ["--corpus", "folder", "--csv", write_list(tmp_path, *lines), "--stage", "1", "--max_steps", "2"]
+    argv += ["--encoder", "none", "--encoder_config", json.dumps(shape), "--num_epochs", "2", "--batch_size", "4"]
+    argv += ["--feature_cache_dir", tmp_path / "features", "--output_dir", tmp_path / "out", "--use_cpu"]
     train(*argv)
     results = json.loads((tmp_path / "out" / "stage1" / "results.json").read_text())
     assert sum(results["hours"].values()) * 3600 == pytest.approx(20 * 0.4)
@@ -250,5 +249,5 @@ def test_a_user_trains_on_excerpts_of_long_recordings(tmp_path):
     ids = {line["id"] for line in lines_of(tmp_path / "out" / "stage1" / "predictions.jsonl")}
     assert any(name.endswith(".wav#t=1.5,1.9") for name in ids)
     moved = [line.replace(",0.0,0.4", ",0.1,0.4") for line in lines]
-    refused = train(*argv[:5], write_list(tmp_path, *moved), *argv[6:], expect=1)
-    assert "was trained with other utterances or another split" in refused.stderr
+    refused = train(*argv[:3], write_list(tmp_path, *moved), *argv[4:], expect=1)
+    assert "was trained with different utterances or a different split" in refused.stderr

@@ -54,6 +54,6 @@ def test_a_user_trains_an_imbalanced_folder_with_balanced_weights(tmp_path):
         assert "class_weights: balanced" in card
     assert "class weight" in run.stdout and "angry                           2.000" in run.stdout
     refused = train(*argv, "--class_weights", '{"angry": 3}', expect=1)
-    assert "was trained with class_weights='balanced', now" in refused.stderr
+    assert "was trained with class_weights='balanced', not" in refused.stderr
     refused = train(*argv, "--class_weights", '{"happy": 3}', "--overwrite", expect=1)
     assert "error: class_weights: 'happy' is not one of the labels, angry, calm" in refused.stderr

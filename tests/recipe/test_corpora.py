@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import write_wav
+from datasets import Dataset
 
 from core.audio import read_audio
 from core.errors import InputError
 from recipe.corpora import demo, load_corpus, ravdess
+from recipe.corpora.rows import count_speakers
 
 pytestmark = pytest.mark.slow
 
@@ -234,3 +236,12 @@ def test_demo_emotions_differ_in_pitch_pace_and_loudness_as_they_should(tmp_path
         assert np.mean(pitch[speaker, "happy"]) > np.mean(pitch[speaker, "sad"])
     assert np.mean(level["angry"]) > np.mean(level["neutral"]) > np.mean(level["sad"])
     assert np.mean(duration["sad"]) > np.mean(duration["angry"])
+
+
+def test_a_run_names_the_few_speakers_that_it_tests():
+    """So that it is seen which speaker or session a fold is."""
+    few, many = Dataset.from_dict({"speaker": ["b", "a", "b"]}), Dataset.from_dict({"speaker": list("abcdefg")})
+    assert count_speakers(few) == " of   2 speakers (a, b)" and count_speakers(many) == " of   7 speakers"
+    assert count_speakers(Dataset.from_dict({"speaker": ["a", "utterance:x"]})) == (
+        " of   1 speaker (a), 1 of unknown speakers"
+    )
