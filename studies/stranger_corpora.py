@@ -101,6 +101,7 @@ CSV_FILES = {
     "a line twice": Corpus(None, table(lambda rows: join(rows) + join(rows[:1], header="").lstrip())),
     "a file under two names and labels": Corpus(None, table(lambda rows: join(rows) + "./0.wav,sad,s0\n")),
     "one label": Corpus(None, relabel("angry")),
+    "a label for each file": Corpus(None, relabel(*(f"c{number}" for number in range(NUM_FILES)))),
     "labels that differ in case": Corpus(None, relabel("angry", "Angry", "happy")),
     "a label with a line break": Corpus(None, relabel('"an\ngry"', "happy", "sad")),
     "labels nan, None and NA": Corpus(None, relabel("nan", "None", "NA")),

@@ -60,6 +60,7 @@ def test_a_transcript_or_figure_that_is_there_already_is_not_overwritten(speech,
         run = predict(speech, *argv, expect=1)
         name = "a.png" if "--plot" in argv else "a.txt"
         assert run.stderr == f"error: {tmp_path / name} already exists: choose another name, or add --overwrite\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.flac", "a.png", "a.txt"]
     assert transcript.read_text(encoding="utf-8") == figure.read_text(encoding="utf-8") == "an hour of work"
     predict(speech, "--output", tmp_path, "--format", "audacity", "--plot", figure, "--overwrite")
     assert "calm" in transcript.read_text(encoding="utf-8") and figure.read_bytes()[:4] == b"\x89PNG"
