@@ -119,7 +119,7 @@ CSV_FILES = {
         table(lambda rows: split_as("train", "validation", "test")([(path, label, "x") for path, label, _ in rows])),
     ),
     "start and end of segments": Corpus(
-        None,
+        INTACT,
         table(
             lambda rows: join([(*row[:2], f"{row[2]},0,0.1") for row in rows], header="path,label,speaker,start,end")
         ),
@@ -169,7 +169,8 @@ FOLDERS = {
     "an empty folder for a label": Corpus(INTACT, folders(by_label, lambda folder: (folder / "calm").mkdir())),
     "labels that differ in case": Corpus(None, folders(lambda row: by_label(row).replace("happy", "Angry"))),
     "a label in two Unicode forms": Corpus(
-        None, folders(lambda row: by_label(row).replace("angry", "g\u00eane").replace("happy", "ge\u0302ne"))
+        {"g\u00eane": 18, "sad": 9},
+        folders(lambda row: by_label(row).replace("angry", "g\u00eane").replace("happy", "ge\u0302ne")),
     ),
     "names with blanks, emoji and line breaks": Corpus(
         count("very\u00a0angry \U0001f620", "happy", "sad"),

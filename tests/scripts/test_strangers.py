@@ -73,8 +73,8 @@ REFUSED_OPTIONS = {
     "an empty shell variable as figure": (["--plot", ""], "--plot is empty"),
     "an empty shell variable as recording": ([""], "a recording has an empty name"),
     "a format without an output": (["--format", "webvtt"], "--format webvtt is the format of --output"),
-    "a revision of a folder": (["--revision", "v1"], "--revision v1 is for the Hub"),
-    "the recording as output": (["--output", "RECORDING", "--overwrite"], "has no known suffix"),
+    "a revision of a folder": (["--revision", "v1"], "--revision v1 is for models on the Hub"),
+    "the recording as output": (["--output", "RECORDING", "--overwrite"], "has an unknown suffix"),
 }
 
 
