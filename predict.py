@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
 
     from inference.answers import STANDARD_INPUT, answer_jobs, build_record, list_jobs, load_recognizer
     from inference.live import open_stream
-    from inference.parts import keep_record, open_parts, read_parts, remove_parts
+    from inference.parts import is_interrupted, keep_record, open_parts, read_parts, remove_parts
     from inference.terminal import Table, print_error, print_stream, print_summary, print_warning
 
     warnings.showwarning = print_warning
@@ -57,10 +57,10 @@ def main(argv: list[str]) -> int:
     jobs = list_jobs(recordings, options.channels)
     plots = name_plots(jobs, options.plot) if options.plot else {}
     with state.main_process_first():
+        if not is_interrupted(options):
+            refuse_existing([*plots.values(), *name_targets(jobs, options.output, output_format)], options.overwrite)
         parts = open_parts(options) if files and options.output else None
         records = read_parts(parts)
-        new = [plots[job] for job in plots if job not in records]
-        refuse_existing([*new, *name_targets(jobs, options.output, output_format)], options.overwrite)
     state.wait_for_everyone()  # otherwise a process might skip what another one has just written
     own = [job for job in jobs if job not in records][state.process_index :: state.num_processes]
     table = Table(own, is_quiet=options.quiet or is_shared, in_full=len(jobs) == 1)

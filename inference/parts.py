@@ -15,13 +15,22 @@ from inference.outputs import Record
 NOT_RECORDED = ("recordings", "device", "batch_size", "overwrite", "quiet", "format")
 
 
+def name_parts(output: str) -> Path:
+    return Path(f"{output.rstrip('/')}.parts")
+
+
+def is_interrupted(options: argparse.Namespace) -> bool:
+    """Whether an earlier run with this --output stopped before its end."""
+    return options.output is not None and name_parts(options.output).is_dir()
+
+
 def open_parts(options: argparse.Namespace) -> Path:
     """Create the folder, or open that of an interrupted run.
 
     Raises:
         InputError: the interrupted run had different options.
     """
-    parts = Path(f"{options.output.rstrip('/')}.parts")
+    parts = name_parts(options.output)
     settings = {name: value for name, value in sorted(vars(options).items()) if name not in NOT_RECORDED}
     path = parts / "options.json"
     if not path.is_file():

@@ -101,6 +101,7 @@ CSV_FILES = {
     "a line twice": Corpus(None, table(lambda rows: join(rows) + join(rows[:1], header="").lstrip())),
     "a file under two names and labels": Corpus(None, table(lambda rows: join(rows) + "./0.wav,sad,s0\n")),
     "one label": Corpus(None, relabel("angry")),
+    "a label for each file": Corpus(None, relabel(*(f"c{number}" for number in range(NUM_FILES)))),
     "labels that differ in case": Corpus(None, relabel("angry", "Angry", "happy")),
     "a label with a line break": Corpus(None, relabel('"an\ngry"', "happy", "sad")),
     "labels nan, None and NA": Corpus(None, relabel("nan", "None", "NA")),
@@ -118,7 +119,7 @@ CSV_FILES = {
         table(lambda rows: split_as("train", "validation", "test")([(path, label, "x") for path, label, _ in rows])),
     ),
     "start and end of segments": Corpus(
-        None,
+        INTACT,
         table(
             lambda rows: join([(*row[:2], f"{row[2]},0,0.1") for row in rows], header="path,label,speaker,start,end")
         ),
@@ -168,7 +169,8 @@ FOLDERS = {
     "an empty folder for a label": Corpus(INTACT, folders(by_label, lambda folder: (folder / "calm").mkdir())),
     "labels that differ in case": Corpus(None, folders(lambda row: by_label(row).replace("happy", "Angry"))),
     "a label in two Unicode forms": Corpus(
-        None, folders(lambda row: by_label(row).replace("angry", "g\u00eane").replace("happy", "ge\u0302ne"))
+        {"g\u00eane": 18, "sad": 9},
+        folders(lambda row: by_label(row).replace("angry", "g\u00eane").replace("happy", "ge\u0302ne")),
     ),
     "names with blanks, emoji and line breaks": Corpus(
         count("very\u00a0angry \U0001f620", "happy", "sad"),

@@ -148,6 +148,7 @@ RECORDINGS = {
     "a minute of silence first": Recording(
         "late.flac", SAME, save(lambda speech: np.concatenate([np.zeros(60 * SAMPLING_RATE), speech]))
     ),
+    "more than a minute": Recording("long.flac", SAME, save(lambda speech: np.tile(speech, 14))),
     "stereo, one channel dead": Recording("dead.wav", SAME, save(place(0, 2))),
     "stereo, opposite phases, which cancel in the mean": Recording("phase.wav", SAME, save(place(0, 2, -1.0))),
     "stereo, nearly opposite phases": Recording("phase2.wav", SAME, save(place(0, 2, -0.97))),

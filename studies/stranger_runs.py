@@ -75,7 +75,7 @@ def judge_run(run: Run, is_right: Callable[[], bool]) -> Outcome:
         return Outcome(TRACEBACK, f"exit status {run.status}: {' / '.join(lines[-1:])}")
     if errors:
         return Outcome(REFUSED, errors[0])
-    return judge(is_right(), [line for line in lines if line.startswith("warning: ")], run.stdout[-200:])
+    return judge(is_right(), [line for line in lines if line.startswith("warning: ")], run.stdout[:200])
 
 
 def judge_call(call: Callable[[], Any], is_right: Callable[[Any], bool]) -> Outcome:

@@ -205,13 +205,16 @@ class Strangers:
             output = folder.parent / "out"
             source = folder / "list.csv" if option == "--csv" else folder
             run = run_script("train.py", *SHORT, "--corpus", "folder", option, source, "--output_dir", output)
-            run = run._replace(stderr=re.sub(EXPECTED_WARNINGS[option], "", run.stderr))
-            found[what] = judge_run(run, lambda: count_labels(output) == corpus.expected)  # noqa: B023
+            counts = count_labels(output)
+            run = run._replace(stdout=str(counts), stderr=re.sub(EXPECTED_WARNINGS[option], "", run.stderr))
+            found[what] = judge_run(run, lambda: counts == corpus.expected)  # noqa: B023
         return found
 
 
 def count_labels(output: Path) -> dict[str, int]:
-    """Utterances of each label in a finished run."""
+    """Utterances of each label in a finished run; none if it did not finish."""
+    if not (output / "stage1" / "results.json").is_file():
+        return {}
     results = json.loads((output / "stage1" / "results.json").read_text(encoding="utf-8"))
     return dict(sum((Counter(part) for part in results["class_counts"].values()), Counter()))
 

@@ -60,6 +60,7 @@ def test_a_transcript_or_figure_that_is_there_already_is_not_overwritten(speech,
         run = predict(speech, *argv, expect=1)
         name = "a.png" if "--plot" in argv else "a.txt"
         assert run.stderr == f"error: {tmp_path / name} already exists: choose another name, or add --overwrite\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.flac", "a.png", "a.txt"]
     assert transcript.read_text(encoding="utf-8") == figure.read_text(encoding="utf-8") == "an hour of work"
     predict(speech, "--output", tmp_path, "--format", "audacity", "--plot", figure, "--overwrite")
     assert "calm" in transcript.read_text(encoding="utf-8") and figure.read_bytes()[:4] == b"\x89PNG"
@@ -72,8 +73,8 @@ REFUSED_OPTIONS = {
     "an empty shell variable as figure": (["--plot", ""], "--plot is empty"),
     "an empty shell variable as recording": ([""], "a recording has an empty name"),
     "a format without an output": (["--format", "webvtt"], "--format webvtt is the format of --output"),
-    "a revision of a folder": (["--revision", "v1"], "--revision v1 is for the Hub"),
-    "the recording as output": (["--output", "RECORDING", "--overwrite"], "has no known suffix"),
+    "a revision of a folder": (["--revision", "v1"], "--revision v1 is for models on the Hub"),
+    "the recording as output": (["--output", "RECORDING", "--overwrite"], "has an unknown suffix"),
 }
 
 
