@@ -8,6 +8,8 @@ import soxr
 from fields_ser_align import SAMPLING_RATE
 from speech_ser_align import TRIM_DB, find_loudest, measure_levels, trim
 
+AS_RECORDED = "as recorded, with about a second of silence at each end"
+WHITE_NOISE = "white noise, 20 dB SNR"
 MARGIN = 2 * SAMPLING_RATE  # samples of noise before and after
 Disturbance = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, int]]
 
@@ -85,13 +87,13 @@ def narrow_band(waveform: np.ndarray, rng: np.random.Generator) -> tuple[np.ndar
 
 # Each turns a waveform, (samples,), into a disturbed one, and says how many samples later the speech begins there.
 DISTURBANCES: dict[str, Disturbance] = {
-    "as recorded, with about a second of silence at each end": keep,
+    AS_RECORDED: keep,
     "cut to the speech": cut_tight,
     "2 s of noise around the speech, -40 dB": add_margins(-40),
     "2 s of noise around the speech, -25 dB": add_margins(-25),
     "room noise throughout, -35 dB": add_room_noise(-35),
     "room noise throughout, -25 dB": add_room_noise(-25),
-    "white noise, 20 dB SNR": add_white_noise(20),
+    WHITE_NOISE: add_white_noise(20),
     "white noise, 10 dB SNR": add_white_noise(10),
     "a loud click in the silence at each end": add_clicks,
     "an offset of 0.02 (DC)": add_offset,
