@@ -245,8 +245,9 @@ def _replace_labels(config_dict: dict[str, Any], **given: Any) -> dict[str, Any]
 
 def warn_of_other_labels() -> None:
     warnings.warn(
-        "the labels are not those that this model was trained on: train it on them before use; its calibration "
-        "and class weights were dropped. To rename labels and keep the calibration, set model.config.id2label after loading",
+        "the labels are not those that this model was trained on: train it on them before use; its calibration and "
+        "class weights were dropped. To rename labels and keep the calibration, set model.config.id2label after "
+        "loading",
         stacklevel=2,
     )
 

@@ -90,16 +90,14 @@ class Strangers:
 
     def read_for_training(self, what: str, path: Path) -> Outcome:
         """A corpus may hold anything that is audio; speech has to be what it was."""
-        config = self.recognize.model.config
+        config, trim_db = self.recognize.model.config, self.recognize.trim_db
 
         def is_right(found: list[float]) -> bool:
             scores = {config.id2label[index]: score for index, score in enumerate(found)}  # type: ignore[index]
             return RECORDINGS[what].expected == NO_VOICE or self.is_right(what, scores)
 
         return judge_call(
-            lambda: self.recognize.score_waveforms([read_audio(path, self.recognize.trim_db)])["probabilities"][
-                0
-            ].tolist(),
+            lambda: self.recognize.score_waveforms([read_audio(path, trim_db)])["probabilities"][0].tolist(),
             is_right,
         )
 

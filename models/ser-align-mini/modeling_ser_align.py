@@ -144,8 +144,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
             config_overrides: fields of [`SERAlignConfig`], such as `num_labels` or `id2label`.
 
         Raises:
-            ValueError: the encoder is not supported, or the checkpoint is missing weights of it, or they have other shapes
-                than its configuration says.
+            ValueError: the encoder is not supported, or its weights are missing or do not have the shapes that its
+                configuration says.
             OSError: there is no such encoder, or a file of weights is damaged.
         """
         for name in config_overrides:
@@ -255,8 +255,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         if given is None or other is not None:
             model_type = self.config.encoder_config.model_type
             raise ValueError(
-                f"a {model_type} encoder takes only {self.main_input_name} as audio input: make it with the model's own "
-                "feature extractor, and give its output as model(**inputs)"
+                f"a {model_type} encoder takes only {self.main_input_name} as audio input: compute it with the model's "
+                "own feature extractor, and call model(**inputs)"
             )
         check_inputs(
             self.main_input_name,

@@ -45,12 +45,12 @@ def measure_levels(waveform: np.ndarray) -> np.ndarray:
     The level is the variance within the 128 ms, so a constant offset is silence. At the ends it is that of the samples
     that are there.
     """
-    values = waveform.astype(np.float64)
-    sums, squares = (np.concatenate([[0.0], np.cumsum(terms)]) for terms in (values, np.square(values)))
+    steps = np.pad(waveform.astype(np.float64), (0, -len(waveform) % HOP)).reshape(-1, HOP)
+    sums, squares = (np.concatenate([[0.0], np.cumsum(each)]) for each in (steps.sum(1), np.square(steps).sum(1)))
     centres = np.arange(0, len(waveform) + 1, HOP)
     starts, ends = np.maximum(centres - FRAME // 2, 0), np.minimum(centres + FRAME // 2, len(waveform))
-    counts = np.maximum(ends - starts, 1)
-    variances = (squares[ends] - squares[starts]) / counts - ((sums[ends] - sums[starts]) / counts) ** 2
+    counts, first, last = np.maximum(ends - starts, 1), starts // HOP, -(-ends // HOP)
+    variances = (squares[last] - squares[first]) / counts - ((sums[last] - sums[first]) / counts) ** 2
     return 10 * np.log10(np.maximum(variances, 1e-10))
 
 
@@ -136,27 +136,6 @@ def _find_ends(levels: np.ndarray, noise_db: float, trim_db: float, length: int)
     return (sounds[0][0], sounds[-1][1]) if sounds else (0, length)
 
 
-def trim_span(
-    span: list[int], levels: np.ndarray, noise_db: float, pause: float, trim_db: float | None, length: int
-) -> tuple[int, int]:
-    """Trim a phrase by its own loudest moment, as [`trim`] does an utterance alone: start and end in samples.
-
-    Args:
-        span: of [`find_spans`].
-        levels, length: of the waveform that holds the phrase.
-        noise_db: of [`find_noise_threshold`], from the levels around.
-    """
-    margin = int(min(pause / 2, LARGEST_MARGIN) * SAMPLING_RATE) // HOP
-    first, last = max(0, span[0] // HOP - margin), min(len(levels), -(-span[1] // HOP) + margin + 1)
-    start, end = _find_ends(
-        levels[first:last],
-        noise_db,
-        TRIM_DB if trim_db is None else trim_db,
-        min((last - 1) * HOP, length) - first * HOP,
-    )
-    return first * HOP + start, first * HOP + end
-
-
 def cut_phrases(blocks: Iterator[np.ndarray], pause: float, trim_db: float | None = None) -> Iterator[Phrase]:
     """Cut a recording at its pauses.
 
@@ -178,38 +157,46 @@ def cut_phrases(blocks: Iterator[np.ndarray], pause: float, trim_db: float | Non
     for block in blocks:
         if len(block) == 0:
             continue
-        buffer, levels = np.concatenate([buffer, block]), measure_levels(block)
-        before, recent = levels, np.concatenate([before, levels])
-        spans = find_spans(measure_levels(buffer), find_phrase_threshold(recent), pause, len(buffer))
+        buffer, heard = np.concatenate([buffer, block]), measure_levels(block)
+        before, recent = heard, np.concatenate([before, heard])
+        levels = measure_levels(buffer)
+        spans = find_spans(levels, find_phrase_threshold(recent), pause, len(buffer))
         # The last phrase may continue in the next block.
-        done = len(buffer) - kept
+        done = max(0, len(buffer) - kept)
         if spans and len(buffer) - spans[-1][1] < pause * SAMPLING_RATE:
             *spans, rest = spans
-            done = rest[0] - kept
-        done = max(done, 0)
-        yield from _cut_spans(buffer, start, spans, recent, pause, trim_db)
+            done = max(0, rest[0] - kept)
+        yield from _cut_spans(Phrase(start, buffer), levels, spans, recent, pause, trim_db)
         buffer, start = buffer[done:], start + done
         while len(buffer) >= limit:
             cut = _find_quietest(buffer)
-            yield from _cut_spans(buffer[:cut], start, [[0, cut]], recent, pause, trim_db)
+            yield Phrase(start, buffer[:cut])
             buffer, start = buffer[cut:], start + cut
     if len(buffer):
-        spans = find_spans(measure_levels(buffer), find_phrase_threshold(recent), pause, len(buffer))
-        yield from _cut_spans(buffer, start, spans, recent, pause, trim_db)
+        levels = measure_levels(buffer)
+        spans = find_spans(levels, find_phrase_threshold(recent), pause, len(buffer))
+        yield from _cut_spans(Phrase(start, buffer), levels, spans, recent, pause, trim_db)
 
 
 def _cut_spans(
-    buffer: np.ndarray, offset: int, spans: list[list[int]], recent: np.ndarray, pause: float, trim_db: float | None
+    whole: Phrase, levels: np.ndarray, spans: list[list[int]], recent: np.ndarray, pause: float, trim_db: float | None
 ) -> Iterator[Phrase]:
-    levels, noise_db, softest_db = (
-        measure_levels(buffer),
-        find_noise_threshold(recent),
-        find_loudest(recent) - SPEECH_RANGE_DB,
-    )
-    for span in spans:
-        if is_sound(*span, len(buffer)) and levels[span[0] // HOP : span[1] // HOP + 1].max() > softest_db:
-            start, end = trim_span(span, levels, noise_db, pause, trim_db, len(buffer))
-            yield Phrase(offset + start, buffer[start:end])
+    """Cut the spans that are phrases, each trimmed by its own loudest moment, as [`trim`] does an utterance alone.
+
+    Args:
+        whole: the audio that contains them, with its `levels`.
+        spans: of [`find_spans`].
+        recent: levels of the last minute.
+    """
+    noise_db, softest_db = find_noise_threshold(recent), find_loudest(recent) - SPEECH_RANGE_DB
+    margin, length = int(min(pause / 2, LARGEST_MARGIN) * SAMPLING_RATE) // HOP, len(whole.waveform)
+    for start, end in spans:
+        if not is_sound(start, end, length) or levels[start // HOP : end // HOP + 1].max() < softest_db:
+            continue
+        first, last = max(0, start // HOP - margin), min(len(levels) - 1, -(-end // HOP) + margin)
+        stretch = whole.waveform[first * HOP : last * HOP if last < len(levels) - 1 else length]
+        ends = _find_ends(levels[first : last + 1], noise_db, TRIM_DB if trim_db is None else trim_db, len(stretch))
+        yield Phrase(whole.start + first * HOP + ends[0], stretch[slice(*ends)])
 
 
 def find_last_phrase(waveform: np.ndarray, trim_db: float | None = None) -> tuple[int, int]:
