@@ -1,6 +1,7 @@
 """Class weights: balanced or by hand, resolved to numbers that the model folder keeps and the scores stand beside."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from datasets import ClassLabel, Dataset
 from running import train
 from sklearn.utils.class_weight import compute_class_weight
 
+from configuration_ser_align import SERAlignConfig
 from core.errors import InputError
 from recipe.class_weights import compute_class_weights
 
@@ -57,3 +59,14 @@ def test_a_user_trains_an_imbalanced_folder_with_balanced_weights(tmp_path):
     assert "was trained with class_weights='balanced', not" in refused.stderr
     refused = train(*argv, "--class_weights", '{"happy": 3}', "--overwrite", expect=1)
     assert "error: class_weights: 'happy' is not one of the labels, angry, calm" in refused.stderr
+
+
+def test_the_configuration_keeps_the_weights_until_it_gets_other_labels(tmp_path):
+    SERAlignConfig(id2label={0: "angry", 1: "calm", 2: "sad"}, class_weights=[0.5, 1, 2.5]).save_pretrained(tmp_path)
+    assert SERAlignConfig.from_pretrained(tmp_path).class_weights == [0.5, 1, 2.5]
+    assert SERAlignConfig.from_pretrained(tmp_path, num_labels=2).class_weights is None
+    with pytest.raises(ValueError, match="class_weights has 2 weights for 3 classes: give one for each"):
+        SERAlignConfig(num_labels=3, class_weights=[1.0, 2.0])
+    for wrong in ([1.0, 0.0], [1.0, -2.0], [1.0, math.inf], "balanced", {"angry": 1.0}):
+        with pytest.raises(ValueError, match=r"class_weights=.* is not a list of numbers above 0, or None"):
+            SERAlignConfig(num_labels=2, class_weights=wrong)
