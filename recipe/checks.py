@@ -12,6 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from core.audio import SAMPLING_RATE
 from core.errors import InputError
+from recipe.corpora.rows import read_excerpts
 from recipe.options import Arguments, DataArguments
 from recipe.results import read_results
 from recipe.stages import check_model, find_stage_folder
@@ -88,6 +89,6 @@ def check_durations(split: DatasetDict, shortest: int) -> None:
         row = part[0]  # each part is sorted by duration
         if row["duration"] * SAMPLING_RATE < shortest:
             raise InputError(
-                f"{row['audio']['path']} lasts {row['duration']:.4f} s; one frame of the encoder needs at least "
+                f"{read_excerpts(part[:1])[0]} lasts {row['duration']:.4f} s; one frame of the encoder needs at least "
                 f"{shortest / SAMPLING_RATE:.4f} s: remove it or record it again"
             )

@@ -3,7 +3,7 @@
 import random
 import sys
 import warnings
-from itertools import chain, combinations, zip_longest
+from itertools import chain, combinations, product, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -165,16 +165,18 @@ def _refuse_shared_audio(split: DatasetDict) -> None:
 
     Two speakers of a conversation may overlap a little.
     """
-    places: dict[str, list[tuple[str, Excerpt]]] = {}
+    places: dict[str, dict[str, list[Excerpt]]] = {}
     for name, part in split.items():
         for excerpt in read_excerpts(part[:]):
-            places.setdefault(str(Path(excerpt.path).resolve()), []).append((name, excerpt))
-    for path, found in places.items():
-        for (first, one), (second, other) in combinations(found, 2):
-            if first != second and _share_audio(one, other):
+            places.setdefault(str(Path(excerpt.path).resolve()), {}).setdefault(name, []).append(excerpt)
+    for path, parts in places.items():
+        for first, second in combinations(parts, 2):
+            shared = next((pair for pair in product(parts[first], parts[second]) if _share_audio(*pair)), None)
+            if shared:
+                times = "" if all(one.is_whole for one in shared) else f", as {shared[0]} and {shared[1]}"
                 raise InputError(
-                    f"file {path!r} is in both {first} and {second}, as {one} and {other}: scores on training data are "
-                    "meaningless; keep it in only one of them"
+                    f"file {path!r} is in both {first} and {second}{times}: scores on training data are meaningless; "
+                    "keep it in only one of them"
                 )
 
 

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 from conftest import TINY_ENCODERS, tiny_model
+from datasets import Dataset, DatasetDict
 
 from core.errors import InputError
 from recipe.arguments import parse_arguments
-from recipe.checks import check_run, name_voices
+from recipe.checks import check_durations, check_run, name_voices
 from recipe.run import run
 
 TINY = ["--use_cpu", "--encoder", "none", "--encoder_config", json.dumps(TINY_ENCODERS["wav2vec2-group"])]
@@ -82,3 +83,9 @@ def test_a_fold_that_the_corpus_does_not_have_is_refused_before_any_audio_is_rea
     ):
         with pytest.raises(InputError, match=message):
             run(parse_arguments([*TINY, "--data_dir", str(copy), "--output_dir", str(tmp_path / "out"), *argv], ""))
+
+
+def test_an_excerpt_that_is_too_short_is_named_with_its_times():
+    columns = {"audio": [{"path": "talk.wav"}], "start": [1.5], "end": [1.51], "duration": [0.01]}
+    with pytest.raises(InputError, match=r"talk\.wav from 1\.5 s to 1\.51 s lasts 0\.0100 s; one frame"):
+        check_durations(DatasetDict(train=Dataset.from_dict(columns)), 400)
