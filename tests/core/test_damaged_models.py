@@ -68,7 +68,7 @@ DAMAGES = {
     "missing shards": (shard(SHARDS), f"holds no model-00001-of-00002.safetensors, which {WEIGHTS}.index.json names"),
     "damaged index": (shard("{"), f"holds a {WEIGHTS}.index.json that is not a JSON object"),
     "other shapes": (reshape, "weights do not fit the configuration, among them"),
-    "lost weights": (lose, " 1 weights"),
+    "lost weights": (lose, " 1 "),
     "no configuration": (remove(CONFIG), CONFIG),
     "cut configuration": (cut(CONFIG, 30), f"holds a {CONFIG} that is not a JSON object"),
     "empty configuration": (cut(CONFIG, 0), f"holds a {CONFIG} that is empty"),
@@ -138,7 +138,7 @@ def test_a_damaged_stage_1_is_one_line_before_any_audio_is_read(whole, name, tmp
     DAMAGES[name][0](folder)
     with pytest.raises(InputError) as error:
         check_stage1(folder)
-    assert_one_line(error, str(folder), DAMAGES[name][1] if name != "no configuration" else "holds no model")
+    assert_one_line(error, str(folder), DAMAGES[name][1] if name != "no configuration" else "contains no model")
 
 
 @pytest.mark.parametrize("part", ["model", "encoder"])

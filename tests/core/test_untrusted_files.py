@@ -139,7 +139,7 @@ def test_an_extractor_of_an_encoder_that_would_run_code_is_refused(folder, trap)
     with_an_extractor(folder / "encoder", trap)
     args = parse_arguments(["--encoder", str(folder / "encoder")], description="")[1]
     with pytest.raises(InputError, match="encoder needs custom code, which is never run here"):
-        make_feature_extractor(tiny_model().config, find_source(1, args))
+        make_feature_extractor(tiny_model().config, find_source(1, args), None)
 
 
 def labelled_rows():
