@@ -42,7 +42,7 @@ def load_model(model: str) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
         metadata = session.get_modelmeta().custom_metadata_map
         names = ("labels", "sampling_rate", "shortest_samples", "trim_db")
         return session, {name: json.loads(metadata[name]) for name in names}
-    except (RuntimeError, KeyError) as error:  # onnxruntime's errors are RuntimeErrors
+    except Exception as error:  # the errors of onnxruntime have no class in common
         reason = " ".join(str(error).split())
         sys.exit(f"error: {model} cannot be loaded ({reason}): give a file that export_onnx.py wrote")
 
