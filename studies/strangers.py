@@ -89,7 +89,7 @@ class Strangers:
 
     def read_for_training(self, what: str, path: Path) -> Outcome:
         """A corpus may hold anything that is audio; speech has to be what it was."""
-        config, trim_db = self.recognize.model.config, self.recognize.trim_db
+        config = self.recognize.model.config
 
         def is_right(found: list[float]) -> bool:
             scores = {config.id2label[index]: score for index, score in enumerate(found)}  # type: ignore[index]

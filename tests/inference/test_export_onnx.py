@@ -268,9 +268,10 @@ def test_the_example_gives_pytorchs_probabilities_without_torch(exported, record
     run = run_without_torch("examples/onnx_inference.py", exported.path, recording)
     assert run.returncode == 0, run.stderr
     found = [(label, float(probability)) for label, probability in map(str.split, run.stdout.splitlines())]
-    waveform = read_audio(recording, getattr(exported.extractor, "trim_db", None))
+    trim_db = getattr(exported.extractor, "trim_db", None)
+    waveform = read_audio(recording, trim_db)
     seconds = len(waveform) / 16000
-    assert 1 <= seconds < 1.2 if getattr(exported.extractor, "trim_db", None) else seconds == 2  # the silence is cut, or is not
+    assert 1 <= seconds < 1.2 if trim_db else seconds == 2  # the silence is cut, or is not
     probabilities = exported.pytorch(waveform).logits[0].softmax(dim=-1).tolist()
     expected = sorted(zip(exported.model.config.label2id, probabilities), key=lambda pair: -pair[1])
     assert [label for label, _ in found] == [label for label, _ in expected]
