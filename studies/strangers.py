@@ -26,7 +26,6 @@ import soundfile
 from core.audio import read_audio
 from core.loading import load_pipeline
 from core.shipped import ROOT, SHIPPED_MODEL
-from fields_ser_align import SAMPLING_RATE
 from recipe import run as _training  # noqa: F401 -- before processes are forked, so that each of them starts at once
 from studies.reporting import RELIABILITY, write_study
 from studies.stranger_calls import CALLS
@@ -90,16 +89,17 @@ class Strangers:
 
     def read_for_training(self, what: str, path: Path) -> Outcome:
         """A corpus may hold anything that is audio; speech has to be what it was."""
-        config, trim_db = self.recognize.model.config, self.recognize.trim_db
+        config = self.recognize.model.config
 
         def is_right(found: list[float]) -> bool:
             scores = {config.id2label[index]: score for index, score in enumerate(found)}  # type: ignore[index]
             return RECORDINGS[what].expected == NO_VOICE or self.is_right(what, scores)
 
-        return judge_call(
-            lambda: self.recognize.score_waveforms([read_audio(path, trim_db)])["probabilities"][0].tolist(),
-            is_right,
-        )
+        def read_and_score() -> list[float]:
+            waveform = read_audio(path, self.recognize.trim_db)
+            return self.recognize.score_waveforms([waveform])["probabilities"][0].tolist()
+
+        return judge_call(read_and_score, is_right)
 
     def call(self, what: str, path: Path) -> Outcome:
         return judge_call(lambda: self.recognize(str(path)), lambda found: self.is_right(what, name_scores(found)))
@@ -177,9 +177,6 @@ class Strangers:
             return self.try_recordings(partial(self.ask_server, http, function))
 
     def run_onnx(self) -> Door:
-        import librosa  # before processes are forked
-
-        librosa.effects.trim(librosa.resample(self.speech, orig_sr=SAMPLING_RATE, target_sr=8000), top_db=30)
         model = self.folder / "model.onnx"
         exported = run_script("export_onnx.py", "--output", model)
         assert exported.status == 0, exported.stderr
