@@ -27,6 +27,7 @@ from core.audio import read_audio
 from core.loading import load_pipeline
 from core.shipped import ROOT, SHIPPED_MODEL
 from recipe import run as _training  # noqa: F401 -- before processes are forked, so that each of them starts at once
+from recipe.broken import explain_broken
 from studies.reporting import RELIABILITY, write_study
 from studies.stranger_calls import CALLS
 from studies.stranger_corpora import CSV_FILES, FOLDERS, Corpus, list_rows
@@ -96,6 +97,8 @@ class Strangers:
             return RECORDINGS[what].expected == NO_VOICE or self.is_right(what, scores)
 
         def read_and_score() -> list[float]:
+            if reason := explain_broken(str(path)):  # as a run does, before it reads anything else
+                raise ValueError(reason)
             waveform = read_audio(path, self.recognize.trim_db)
             return self.recognize.score_waveforms([waveform])["probabilities"][0].tolist()
 
