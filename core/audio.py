@@ -10,44 +10,42 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import InputError
-from recording_ser_align import (
-    SAMPLING_RATE,
-    check_rate,
-    describe_recording,
-    mix_down,
-    open_audio,
-    read_samples,
-    resample,
-)
+from decoding_ser_align import FFMPEG_SUFFIXES, SOUNDFILE_SUFFIXES, VIDEO_SUFFIXES, describe_recording, read_header
+from recording_ser_align import SAMPLING_RATE, check_rate, mix_down, read_samples, resample
 from speech_ser_align import trim
 
-__all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "measure_peak", "read_audio", "read_duration"]
+__all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "VIDEO_SUFFIXES", "measure_peak", "read_audio", "read_duration"]
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
-EMPTY = "contains no audio (0 samples); remove it or record it again"
+AUDIO_SUFFIXES = (*SOUNDFILE_SUFFIXES, *FFMPEG_SUFFIXES)
+EMPTY = "holds no audio (0 samples); remove it or record it again"
 
 
 def read_duration(path: str | Path) -> float:
-    """Read the duration of a file from its header, in seconds.
+    """Read the duration of a file from its header, in seconds; what only ffmpeg reads is decoded for it.
 
     Raises:
         InputError: the file is missing, empty or not audio.
     """
-    with _name_refusals(), open_audio(path) as file:
-        check_rate(file.samplerate, describe_recording(path))
-        duration = file.frames / file.samplerate
-    if duration <= 0:
+    with _name_refusals():
+        samples, rate = read_header(path) or _count_samples(path)
+        check_rate(rate, describe_recording(path))
+    if samples <= 0:
         raise InputError(f"{describe_recording(path)} {EMPTY}")
-    return duration
+    return samples / rate
+
+
+def _count_samples(path: str | Path) -> tuple[int, int]:
+    blocks, rate, _ = read_samples(path)
+    return sum(map(len, blocks)), rate
 
 
 def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
     """Read a file as a 16 kHz mono waveform.
 
     Args:
-        path: any format in `AUDIO_SUFFIXES`, at any sampling rate; channels are averaged.
-        trim_db: trim leading and trailing audio that is more than this many dB below the loudest frame; None disables
-            trimming.
+        path: any format that soundfile or ffmpeg reads, any rate; channels are averaged.
+        trim_db: cut leading and trailing audio that is more than this many dB below the loudest frame; None keeps
+            everything.
 
     Returns:
         float32 (samples,), within [-1, 1] for integer formats.
@@ -56,7 +54,7 @@ def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
         InputError: the file is missing, empty, damaged or not audio, or contains values that are not finite.
     """
     with _name_refusals():
-        blocks, rate = read_samples(path, allow_ffmpeg=False)
+        blocks, rate, _ = read_samples(path)
         parts = list(resample(mix_down(blocks), rate))
     if not any(map(len, parts)):
         raise InputError(f"{describe_recording(path)} {EMPTY}")
@@ -71,7 +69,7 @@ def measure_peak(path: str | Path) -> float:
         InputError: as in `read_audio`.
     """
     with _name_refusals():
-        blocks, _ = read_samples(path, allow_ffmpeg=False)
+        blocks, _, _ = read_samples(path)
         peaks = [np.abs(block).max() for block in mix_down(blocks) if len(block)]
     if not peaks:
         raise InputError(f"{describe_recording(path)} {EMPTY}")

@@ -3,11 +3,10 @@
 import glob
 from pathlib import Path
 
-from core.audio import AUDIO_SUFFIXES
+from core.audio import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from core.errors import InputError
 
-# Suffixes that folders are searched for: formats of soundfile, and of ffmpeg, if it is installed.
-SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".mka", ".mkv", ".mov", ".3gp")
+SUFFIXES = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)  # what a folder is searched for
 
 
 def find_recordings(patterns: list[str]) -> list[str]:
