@@ -24,11 +24,11 @@ except ImportError:
     from fields_ser_align import SAMPLING_RATE
     from quality_ser_align import RecordingQuality
 
-# Ours. A rate outside these limits means a damaged header. Some files hold 32-bit integers as floats; larger samples
-# mean damage.
+# Ours. A rate outside these limits indicates a damaged header. Some files store 32-bit integers as floats; larger
+# samples indicate damage.
 LOWEST_RATE, HIGHEST_RATE = 4_000, 400_000
 LARGEST_SAMPLE = 2.0**31
-MOST_CHANNELS = 32  # ours, of an array: more are features, not audio
+MOST_CHANNELS = 32  # ours, for arrays: more are features, not audio
 ACCEPTED = (
     "give a path, bytes, an open file, a waveform (samples,) or (samples, channels), a pair of waveform and rate, or a "
     "dict with array and sampling_rate"
@@ -43,17 +43,16 @@ def read_blocks(
     Args:
         recording: one of
             - the path of an audio file, its bytes, or an open binary file. Files that soundfile cannot read go
-              through ffmpeg if it is installed. An http or https address, if `allow_urls`;
-            - a waveform: NumPy array, torch tensor or list, (samples,), (samples, channels) or (channels, samples).
-              The longer axis is time; if both are equal, the first. It is at 16 kHz;
-            - a pair of waveform and rate in Hz, in either order;
-            - a dict with `array` (or `raw`) and `sampling_rate`, or with `bytes` or `path`, as rows of `datasets`
-              have them;
-            - a decoder of torchcodec.
+              through ffmpeg if it is installed. With `allow_urls`, also an http or https address.
+            - a waveform at 16 kHz: NumPy array, torch tensor or list, (samples,), (samples, channels) or (channels,
+              samples). The longer axis is time; if both are equal, the first one.
+            - a pair of a waveform and its sampling rate in Hz, in either order.
+            - a dict with `array` (or `raw`) and `sampling_rate`, or with `bytes` or `path`, as in rows of `datasets`.
+            - a torchcodec decoder.
             Integers are scaled by the range of their type, see [`scale_samples`].
-        channel: the channel to take, counted from 0; None averages all channels.
-        quality: measures the recording while it is read.
-        allow_urls: download addresses, from wherever they lead.
+        channel: the channel to read, counted from 0; None averages all channels.
+        quality: updated while the recording is read.
+        allow_urls: whether to download from http and https addresses.
 
     Yields:
         float32 (samples,).
@@ -69,7 +68,7 @@ def read_blocks(
 
 
 def read_samples(recording: Any, allow_urls: bool = False) -> Samples:
-    """Read the samples of a recording at its own rate, with all of its channels.
+    """Read the samples of a recording at its own sampling rate, with all of its channels.
 
     Args:
         recording, allow_urls: as for [`read_blocks`].
@@ -82,7 +81,9 @@ def read_samples(recording: Any, allow_urls: bool = False) -> Samples:
     source = _find_file(recording)
     if isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", source):
         if not allow_urls:
-            raise ValueError(f"{name} is an address, which is not fetched: download it, or set allow_urls=True")
+            raise ValueError(
+                f"{name} is a URL, and URLs are not downloaded by default: download it, or set allow_urls=True"
+            )
         source = download(source)
     blocks, rate, channels = _read_array(recording) if source is None else decode_file(source)
     check_rate(rate, name)
@@ -90,9 +91,9 @@ def read_samples(recording: Any, allow_urls: bool = False) -> Samples:
 
 
 def count_channels(recording: Any) -> int:
-    """The number of channels of a recording. Raises ValueError."""
+    """Count the channels of a recording. Raises ValueError."""
     blocks, _, channels = read_samples(recording)
-    next(blocks, None)  # ffmpeg, if it decodes, ends with the generator that reads from it
+    next(blocks, None)  # start the generator, because ffmpeg ends with it
     return channels
 
 
@@ -129,13 +130,13 @@ def check_rate(rate: int, name: str) -> None:
 
 
 def scale_samples(samples: np.ndarray) -> np.ndarray:
-    """Samples of any type to float32: integers by the range of their type to [-1, 1), floats unchanged.
+    """Convert samples of any type to float32: integers are scaled by the range of their type, floats are not changed.
 
-    8-bit unsigned samples have their zero at 128, as in WAV files. 64-bit integers, which no audio file holds, are
-    16-bit samples in a wider type if they fit, otherwise 32-bit samples.
+    Unsigned 8-bit samples are centred on 128, as in WAV files. No audio format has 64-bit integers: they are taken as
+    16-bit samples if all of them fit, and as 32-bit samples otherwise.
 
     Raises:
-        ValueError: wider unsigned integers, whose zero is unknown, or 64-bit integers beyond 32 bits.
+        ValueError: for wider unsigned integers, whose centre is unknown, and for 64-bit integers beyond 32 bits.
     """
     kind, bits = samples.dtype.kind, 8 * samples.dtype.itemsize
     if kind == "f":
@@ -146,7 +147,7 @@ def scale_samples(samples: np.ndarray) -> np.ndarray:
         lowest, highest = int(samples.min()), int(samples.max())
         bits = next((bits for bits in (16, 32) if -(2 ** (bits - 1)) <= lowest and highest < 2 ** (bits - 1)), 0)
     if kind == "u" or bits == 0:
-        raise ValueError(f"samples of type {samples.dtype} have no known range: convert them to int16 or float32")
+        raise ValueError(f"samples of type {samples.dtype} have an unknown range; convert them to int16 or float32")
     return samples.astype(np.float32) / np.float32(2 ** (bits - 1))
 
 
@@ -163,7 +164,7 @@ def _check_samples(blocks: Iterator[np.ndarray], name: str) -> Iterator[np.ndarr
 
 
 def _find_file(recording: Any) -> Any:
-    """The path, bytes or open file that a recording is or holds; None if it is a waveform."""
+    """Return the path, bytes or open file that a recording is or contains; None for a waveform."""
     if isinstance(recording, dict) and recording.get("array", recording.get("raw")) is None:
         content, path = recording.get("bytes"), recording.get("path")
         recording = path if content is None else content
@@ -199,7 +200,7 @@ def _read_array(recording: Any) -> Samples:
 
 
 def _find_waveform(recording: Any) -> tuple[Any, Any]:
-    """The waveform and the rate that a recording is or holds."""
+    """Return the waveform and the sampling rate that a recording is or contains."""
     if hasattr(recording, "get_all_samples"):  # torchcodec's decoder, which datasets gives
         decoded = recording.get_all_samples()
         return decoded.data, decoded.sample_rate
@@ -222,7 +223,7 @@ def _find_waveform(recording: Any) -> tuple[Any, Any]:
 
 
 def _check_whole(rate: Any) -> int:
-    """A rate as an int, whatever type holds it."""
+    """Return a sampling rate as an int, whatever its type."""
     is_number = np.ndim(rate) == 0 and not isinstance(rate, bool | str | bytes)
     try:
         if is_number and float(rate) == int(rate):

@@ -17,11 +17,11 @@ from speech_ser_align import trim
 __all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "VIDEO_SUFFIXES", "measure_peak", "read_audio", "read_duration"]
 
 AUDIO_SUFFIXES = (*SOUNDFILE_SUFFIXES, *FFMPEG_SUFFIXES)
-EMPTY = "holds no audio (0 samples); remove it or record it again"
+EMPTY = "contains no audio (0 samples); remove it or record it again"
 
 
 def read_duration(path: str | Path) -> float:
-    """Read the duration of a file from its header, in seconds; what only ffmpeg reads is decoded for it.
+    """Read the duration of a file from its header, in seconds; files that only ffmpeg can read are decoded.
 
     Raises:
         InputError: the file is missing, empty or not audio.
@@ -43,9 +43,9 @@ def read_audio(path: str | Path, trim_db: float | None = None) -> np.ndarray:
     """Read a file as a 16 kHz mono waveform.
 
     Args:
-        path: any format that soundfile or ffmpeg reads, any rate; channels are averaged.
-        trim_db: cut leading and trailing audio that is more than this many dB below the loudest frame; None keeps
-            everything.
+        path: any format that soundfile or ffmpeg can read, at any sampling rate; channels are averaged.
+        trim_db: trim leading and trailing audio that is more than this many dB below the loudest frame; None disables
+            trimming.
 
     Returns:
         float32 (samples,), within [-1, 1] for integer formats.

@@ -47,7 +47,7 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
         waveform = read_recording(path, quality)
         problems = quality.find_problems(name, recognize.model.config.bandwidth)
         note = "".join(f'<p class="wrong">{quote(problem)}</p>' for problem in problems.values())
-        with warnings.catch_warnings():  # the page says them
+        with warnings.catch_warnings():  # the page shows them
             warnings.simplefilter("ignore")
             return gr.skip(), answer(recognize, waveform, name, note)
     except (ValueError, OSError, RuntimeError) as error:

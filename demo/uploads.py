@@ -33,7 +33,7 @@ MAX_IDLE = 900  # seconds that an upload is kept if its visitor never asks for a
 
 
 def read_recording(path: str, quality: RecordingQuality | None = None) -> np.ndarray:
-    """Read an upload within the limits: float32 (samples,) at 16 kHz; `quality` measures it meanwhile.
+    """Read an upload within the limits: float32 (samples,) at 16 kHz. `quality` is updated while it is read.
 
     Raises:
         InputError: the file is gone, too large or too long.

@@ -6,7 +6,7 @@ from pathlib import Path
 from core.audio import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from core.errors import InputError
 
-SUFFIXES = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)  # what a folder is searched for
+SUFFIXES = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)  # that folders are searched for
 
 
 def find_recordings(patterns: list[str]) -> list[str]:

@@ -22,7 +22,7 @@ def open_stream(stream: IO[bytes], quality: RecordingQuality) -> tuple[bytes | N
     """Read standard input: the bytes of a whole compressed file, or seconds of 16 kHz mono audio.
 
     A WAV header gives the format; without one, the bytes are 16-bit little-endian samples, mono, at 16 kHz.
-    `quality` measures the stream while it is read.
+    `quality` is updated while the stream is read.
 
     Raises:
         InputError: the input is empty, or a WAV stream other than 8, 16, 24 or 32 bit PCM.
@@ -77,7 +77,7 @@ def _read_seconds(read: Any, rate: int, channels: int, width: int, quality: Reco
 
 
 def _read_blocks(read: Any, rate: int, channels: int, width: int) -> Iterator[np.ndarray]:
-    """Seconds of a stream at its own rate, (samples, channels)."""
+    """Yield the seconds of a stream at its own sampling rate, (samples, channels)."""
     while data := read(rate):
         data = data[: len(data) // (channels * width) * channels * width]
         yield scale_samples(_decode_samples(data, width)).reshape(-1, channels)
@@ -85,7 +85,7 @@ def _read_blocks(read: Any, rate: int, channels: int, width: int) -> Iterator[np
 
 def _decode_samples(data: bytes, width: int) -> np.ndarray:
     """PCM bytes, 1 to 4 per sample, to integers; 8-bit samples are unsigned, the others signed."""
-    if width == 3:  # NumPy has no such type: put three bytes on top of four
+    if width == 3:  # NumPy has no 24-bit type: use the upper three bytes of 32-bit integers
         whole = np.zeros((len(data) // 3, 4), np.uint8)
         whole[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         data, width = whole.tobytes(), 4
@@ -95,17 +95,17 @@ def _decode_samples(data: bytes, width: int) -> np.ndarray:
 def answer_live(
     recognize: SpeechEmotionRecognitionPipeline, seconds: Iterator[np.ndarray], quality: RecordingQuality
 ) -> Iterator[dict[str, Any]]:
-    """Answer once per second for the phrase that is being spoken; `label` is None in a pause.
+    """Score the current phrase once per second; `label` is None during a pause.
 
-    Of a phrase longer than two seconds, the last two are scored. Warns once of each kind of problem.
+    Only the last two seconds of a longer phrase are scored. Each kind of problem triggers one warning.
 
     Args:
         seconds: 16 kHz mono, each (samples,).
-        quality: of the stream so far.
+        quality: measures of the stream so far.
 
     Yields:
-        dicts of `start`, `end` (seconds), `label`, `score`, `scores` (label: probability) and `warnings` (lines on what
-        makes the answers doubtful).
+        dicts with `start`, `end` (seconds), `label`, `score`, `scores` (label: probability) and `warnings` (reasons why
+        the scores may be unreliable).
     """
     warned: set[str] = set()
     memory, end = np.zeros(0, np.float32), 0
@@ -115,7 +115,7 @@ def answer_live(
         spoken = _find_spoken(memory, len(second))
         answer: dict[str, Any] = {"label": None, "score": None, "scores": {}}
         if spoken is not None:
-            with warnings.catch_warnings():  # of the phrase alone
+            with warnings.catch_warnings():  # about this phrase alone
                 warnings.simplefilter("ignore")
                 found: Any = recognize(spoken)
             scores = {entry["label"]: round(entry["score"], 6) for entry in found}

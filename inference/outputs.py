@@ -1,8 +1,8 @@
 """Writes results to files: JSON Lines, CSV, Praat TextGrid, Audacity labels and WebVTT.
 
-A record is the answer to one recording: `file`, `channel` (None is the mean of all), then `duration` in seconds,
-`label`, `score`, `scores` (label: probability), `warnings` (lines on what makes the answer doubtful) and `timeline`
-(dicts of start, end, label, score), or `error`.
+A record is the result for one recording: `file`, `channel` (None is the mean of all), then `duration` in seconds,
+`label`, `score`, `scores` (label: probability), `warnings` (reasons why the scores may be unreliable) and
+`timeline` (dicts of start, end, label, score), or `error`.
 """
 
 import csv

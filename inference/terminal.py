@@ -96,7 +96,7 @@ def print_stream(
 ) -> int:
     """Print a JSON line for each second of a stream until it ends. Returns the exit status."""
     if options.output or options.plot or options.explain or options.channels == "each":
-        raise InputError("--output, --plot, --explain and --channels each need a file: a stream has no end")
+        raise InputError("--output, --plot, --explain and --channels each do not work on a stream: remove them")
     for line in answer_live(recognize, seconds, quality):
         print(json.dumps(line), flush=True)
     return 0

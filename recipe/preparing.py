@@ -18,7 +18,7 @@ from quality_ser_align import RecordingQuality
 from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mix
 from recipe.feature_cache import FeatureCache
 
-MEASURED = 100  # utterances of which the bandwidth is measured
+MEASURED = 100  # utterances that the bandwidth is measured on
 
 
 class AudioCache:
@@ -150,10 +150,10 @@ class UtterancePreparer:
 
 
 def measure_bandwidth(rows: Dataset, preparer: UtterancePreparer) -> float | None:
-    """The bandwidth that a model hears in training, in Hz; None if no utterance is long enough to tell.
+    """Measure the bandwidth of the training data in Hz; None if all utterances are too short.
 
-    A tenth of the utterances have no more, as drawn evenly from the rows and varied as the augmentation does, except
-    in speed and pitch: these move a voice, but do not take its upper band away.
+    The 10th percentile over utterances that are evenly spaced in the rows, with the augmentation applied, except for
+    changes of speed and pitch: they move a voice, but remove nothing from it.
     """
     paths = [audio["path"] for audio in rows["audio"]]
     chosen = np.linspace(0, len(paths) - 1, min(MEASURED, len(paths))).astype(int)

@@ -36,16 +36,17 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     """Configuration of [`SERAlignForAudioClassification`]. Inherits the fields of [`SERAlignFields`].
 
     Args:
-        encoder_config: configuration (or dict with a `model_type`) of the speech encoder. Raw waveform:
-            wav2vec2 (the paper's; the default has the shape of facebook/wav2vec2-base), hubert, wavlm,
-            data2vec-audio, unispeech, unispeech-sat, wav2vec2-conformer. Log-mel frames: wav2vec2-bert.
-        calibration_temperature: logits of utterance and frames are divided by it, so that their softmax is
-            calibrated (Guo et al. 2017); train.py fits it on validation data. Ours; 1 changes nothing. Earlier
-            releases called it `temperature`; their configurations still load.
-        trim_db: training trimmed leading and trailing audio this many dB below the peak, and the pipeline does the
-            same to recordings. Ours; None trims nothing.
-        bandwidth: of the speech that the model was trained on, in Hz; train.py measures it. The pipeline warns of
-            recordings clearly below it. Ours; None is unknown, as in models of earlier releases, and taken as 8000.
+        encoder_config: configuration of the speech encoder, or a dict with a `model_type`. Encoders that take raw
+            waveforms: wav2vec2 (used in the paper; the default has the architecture of facebook/wav2vec2-base),
+            hubert, wavlm, data2vec-audio, unispeech, unispeech-sat, wav2vec2-conformer. Encoders that take log-mel
+            frames: wav2vec2-bert.
+        calibration_temperature: divides the utterance and frame logits, so that their softmax is calibrated (Guo et
+            al. 2017); train.py fits it on validation data. Ours; 1 leaves the logits unchanged. Earlier releases
+            called it `temperature`; their configurations still load.
+        trim_db: threshold in dB below the peak, at which leading and trailing audio was trimmed in training; the
+            pipeline trims recordings in the same way. Ours; None disables trimming.
+        bandwidth: bandwidth in Hz of the speech that the model was trained on, measured by train.py; the pipeline warns
+            if a recording has clearly less. Ours; None means unknown, as in earlier releases, and is taken as 8000.
 
     Raises:
         ValueError: a value is out of range or not one of the choices; the message gives the valid values.
@@ -64,10 +65,14 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     ]
 
     encoder_config: dict | PreTrainedConfig | None = None
-    calibration_temperature: float = option(1.0, "divides all logits, fitted on validation data", "ours", above=0)
-    trim_db: float | None = option(None, "level below the peak at which training trimmed audio, in dB", "ours", above=0)
+    calibration_temperature: float = option(
+        1.0, "temperature that divides all logits; fitted on validation data", "ours", above=0
+    )
+    trim_db: float | None = option(
+        None, "threshold for trimming silence in training, in dB below the peak", "ours", above=0
+    )
     bandwidth: float | None = option(
-        None, "bandwidth of the speech that the model was trained on, in Hz", "ours", above=0, maximum=SAMPLING_RATE / 2
+        None, "bandwidth in Hz of the speech that the model was trained on", "ours", above=0, maximum=SAMPLING_RATE / 2
     )
 
     def __post_init__(self, **kwargs: Any) -> None:

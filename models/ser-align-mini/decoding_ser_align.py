@@ -1,4 +1,4 @@
-"""Decoding audio files block by block: soundfile where it can, ffmpeg for the rest.
+"""Decodes audio files block by block, with soundfile where possible and with ffmpeg otherwise.
 
 Part of the model code on the Hugging Face Hub; imports only the other files of the model.
 """
@@ -27,9 +27,9 @@ except ImportError:
     from fields_ser_align import printable
 
 BLOCK_SECONDS = 30.0
-BLOCK_VALUES = 2**24  # samples of all channels in one block, whatever a header promises: 64 MB
+BLOCK_VALUES = 2**24  # samples of all channels in one block, whatever the header says: 64 MB
 LARGEST_DOWNLOAD = 2**31  # bytes
-# What a folder is searched for. A file given by name is read whatever its suffix.
+# Suffixes that folders are searched for. A file given by name can have any suffix.
 SOUNDFILE_SUFFIXES = (
     *(".wav", ".wave", ".flac", ".mp3", ".mp2", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
     *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".voc"),
@@ -39,14 +39,14 @@ FFMPEG_SUFFIXES = (
     *(".ac3", ".eac3", ".ape", ".wv", ".tta"),
 )
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".flv", ".wmv", ".asf", ".mpg", ".mpeg")  # through ffmpeg
-# What ffmpeg may open: containers that hold their own audio, but no playlists, which name other files.
+# Formats that ffmpeg may open: containers with their own audio, but no playlists, which refer to other files.
 FFMPEG_FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,webm,wv"
 )
 
 
 class Samples(NamedTuple):
-    """A recording at its own rate and with all of its channels, decoded on demand."""
+    """A recording at its own sampling rate, with all of its channels, decoded on demand."""
 
     blocks: Iterator[np.ndarray]  # float32 (samples, channels)
     rate: int  # Hz
@@ -63,17 +63,17 @@ def describe_recording(recording: Any) -> str:
 def decode_file(recording: Any) -> Samples:
     """Decode an audio file, given as a path, bytes or a binary file.
 
-    Blocks have at most 30 seconds, and fewer where many channels at a high rate would take more than 64 MB.
+    Blocks have at most 30 seconds. They are shorter if many channels at a high rate would need more than 64 MB.
 
     Raises:
-        ValueError: it is missing, or neither soundfile nor ffmpeg can read it; while the blocks are read: it is
-            damaged; one line.
+        ValueError: the file is missing, or neither soundfile nor ffmpeg can read it. While the blocks are read: the
+            file is damaged. The message is one line.
     """
     name = describe_recording(recording)
     source = _open_source(recording, name)
     try:
         file = soundfile.SoundFile(source)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: the name of headerless audio, a.raw
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless audio, such as a.raw
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
         if shutil.which("ffmpeg"):
             return _decode_with_ffmpeg(source, name)
@@ -85,7 +85,7 @@ def decode_file(recording: Any) -> Samples:
 
 
 def read_header(path: str | Path) -> tuple[int, int] | None:
-    """Number of samples and rate as the header of a file says; None if soundfile cannot read it. Raises ValueError."""
+    """Read the number of samples and the sampling rate; None if soundfile cannot read the file. Raises ValueError."""
     source = _open_source(path, describe_recording(path))
     try:
         with soundfile.SoundFile(source) as file:
@@ -95,17 +95,17 @@ def read_header(path: str | Path) -> tuple[int, int] | None:
 
 
 def download(url: str) -> IO[bytes]:
-    """The content of an http or https address, as a temporary file. Raises ValueError."""
+    """Download from an http or https address to a temporary file. Raises ValueError."""
     name = describe_recording(url)
     if not url.lower().startswith(("http://", "https://")):
-        raise ValueError(f"{name} is not an http or https address: download it first")
+        raise ValueError(f"{name} is not an http or https URL: download it first")
     file = tempfile.TemporaryFile()  # noqa: SIM115 -- deleted with the last reference to it
     try:
         with urllib.request.urlopen(url, timeout=30) as response:
             while data := response.read(2**20):
                 file.write(data)
                 if file.tell() > LARGEST_DOWNLOAD:
-                    raise ValueError(f"{name} has more than {LARGEST_DOWNLOAD // 2**30} GiB: download it first")
+                    raise ValueError(f"{name} is larger than {LARGEST_DOWNLOAD // 2**30} GiB: download it first")
     except (OSError, urllib.error.URLError) as error:
         raise ValueError(f"{name} cannot be downloaded ({_describe_reason(str(error))})") from None
     file.seek(0)
@@ -123,15 +123,15 @@ def encode_path(path: str | Path) -> str | bytes:
 
 
 def _open_source(recording: Any, name: str) -> Any:
-    """What soundfile opens: a path of a file that is there, or a binary file that can seek. Raises ValueError."""
+    """Return what soundfile can open: the path of a file, or a seekable binary file. Raises ValueError."""
     if isinstance(recording, bytes | bytearray | memoryview):
         return io.BytesIO(recording)
     if hasattr(recording, "read"):
         if isinstance(recording, io.TextIOBase):
-            raise ValueError('a file opened as text is not a recording: open it with mode "rb"')
+            raise ValueError('the recording is a file opened in text mode: open it with mode "rb"')
         can_seek = all(hasattr(recording, method) for method in ("seek", "tell", "seekable")) and recording.seekable()
         return recording if can_seek else io.BytesIO(recording.read())
-    if not os.path.isfile(recording):  # reading a pipe would never end
+    if not os.path.isfile(recording):  # reading a pipe might never end
         raise ValueError(f"{name} is not a file" if os.path.exists(recording) else f"{name}: no such audio file")
     if not os.access(recording, os.R_OK):
         raise ValueError(f"{name} is not readable: change its permissions")
@@ -139,7 +139,7 @@ def _open_source(recording: Any, name: str) -> Any:
 
 
 def _describe_reason(message: str) -> str:
-    """A library's message as part of ours."""
+    """Format a library's message as part of ours."""
     return printable(" ".join(message.split()).rstrip("."))
 
 
@@ -158,9 +158,9 @@ def _read_with_soundfile(file: soundfile.SoundFile, name: str) -> Iterator[np.nd
 
 
 def _decode_with_ffmpeg(source: Any, name: str) -> Samples:
-    """Decode with ffmpeg, at the rate and with the channels that the header of its AU stream states."""
+    """Decode with ffmpeg to an AU stream, whose header states the sampling rate and the channels."""
     copy = None
-    if not isinstance(source, str | bytes):  # many containers cannot be read from a pipe
+    if not isinstance(source, str | bytes):  # ffmpeg cannot read many containers from a pipe
         copy = tempfile.NamedTemporaryFile()  # noqa: SIM115 -- deleted with the last reference to it
         source.seek(0)
         shutil.copyfileobj(source, copy)
@@ -168,7 +168,7 @@ def _decode_with_ffmpeg(source: Any, name: str) -> Samples:
     path = os.fsencode(source if copy is None else copy.name)
     given = ["-protocol_whitelist", "file,pipe", "-format_whitelist", FFMPEG_FORMATS, "-i", b"file:" + path]
     command = ["ffmpeg", "-nostdin", "-v", "error", *given, "-map", "a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-    # Messages go to a file: on a damaged recording ffmpeg writes more than a pipe holds and would block forever.
+    # Messages go to a file: on a damaged recording, ffmpeg writes more than a pipe can hold and would block forever.
     messages = tempfile.TemporaryFile()  # noqa: SIM115 -- deleted with the last reference to it
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages)
     assert process.stdout is not None
@@ -184,7 +184,7 @@ def _decode_with_ffmpeg(source: Any, name: str) -> Samples:
 def _read_from_ffmpeg(
     process: subprocess.Popen, rate: int, channels: int, messages: IO[bytes], name: str, copy: Any
 ) -> Iterator[np.ndarray]:
-    """The blocks of its output. `copy` is the file that it reads, kept until it ends."""
+    """Yield the blocks of its output. `copy` is the temporary file that it reads, if any; it exists until the end."""
     assert process.stdout is not None
     size = 4 * channels * min(int(BLOCK_SECONDS * rate), BLOCK_VALUES // channels)
     with process:

@@ -44,7 +44,7 @@ MIN_DURATION = 0.3  # seconds; ours
 BATCH_SIZE = 16
 POOL = 4  # batches that are read ahead and sorted by duration, to keep padding small
 PEAK_SAMPLES = SAMPLING_RATE // 100  # one point of the outline
-# The parameters of a call, by the method that takes them.
+# The parameters of a call, grouped by the method that takes them.
 RETURNS = ("return_timeline", "return_frames", "return_outline")
 PREPROCESS_PARAMETERS = (*RETURNS, "channel", "pause", "window", "on_error", "allow_urls")
 POSTPROCESS_PARAMETERS = (*RETURNS, "top_k", "smoothing", "min_duration")
@@ -60,28 +60,28 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
     seconds is also scored as one utterance, which gives its scores; the scores of a longer recording are the mean over
     its phrases, weighted by duration.
 
-    Args of a call:
+    Call arguments:
         inputs: a recording as [`read_blocks`] takes it (path, bytes, file, waveform, pair, dict), or a list, generator
             or `KeyDataset` of them.
-        return_timeline: also return when; see [`build_timeline`].
-        return_frames: also return the piece that decided, with the weight of each frame: the whole recording if it
+        return_timeline: also return the emotion timeline; see [`build_timeline`].
+        return_frames: also return the most influential piece with the weight of each frame: the whole recording if it
             was scored as one utterance, otherwise the window with the largest product of top score and duration.
         return_outline: also return the peak magnitude of every 10 ms, for plotting the waveform.
         top_k: number of labels in the scores; None returns all.
-        channel: the channel to take, counted from 0; None averages all channels.
-        pause: seconds of silence that end a phrase.
-        window: seconds of the windows that cover a longer phrase.
-        smoothing: seconds; width of the Hann window that averages the timeline's probabilities. 0 disables it.
-        min_duration: seconds; shorter segments of the timeline join their neighbour, or are dropped.
-        allow_urls: also fetch recordings from http and https addresses.
-        on_error: "raise" stops at a recording that cannot be read; "return" puts the exception in its place.
-        batch_size: phrases, of any recording, that are scored together. Changes the speed, not the scores; the default
-            is 1 for a waveform encoder on a CPU, otherwise 16.
+        channel: the channel to read, counted from 0; None averages all channels.
+        pause: duration in seconds of a silence that ends a phrase.
+        window: duration in seconds of the windows that a longer phrase is split into.
+        smoothing: width in seconds of the Hann window that smooths the timeline's probabilities; 0 disables it.
+        min_duration: shortest segment of the timeline in seconds; shorter ones are merged with a neighbour or dropped.
+        allow_urls: whether to download recordings from http and https addresses.
+        on_error: "raise" stops at a recording that cannot be read; "return" returns the exception in its place.
+        batch_size: number of phrases, from any recordings, scored together. Changes the speed, not the scores; the
+            default is 1 for a waveform encoder on a CPU, otherwise 16.
 
     Returns:
-        a list of {label, score}, best first. With one of the `return_` parameters a dict of `scores`, `duration`
-        (seconds) and `warnings` (lines on what makes the answer doubtful; also raised as Python warnings), and of what
-        was asked for: `timeline`; `frames`, a dict of `label`, `start` and `end` (seconds), `waveform` (samples,),
+        a list of {label, score}, best first. With any of the `return_` arguments, a dict with `scores`, `duration`
+        (seconds), `warnings` (reasons why the scores may be unreliable; also issued as Python warnings), and what was
+        requested: `timeline`; `frames`, a dict with `label`, `start` and `end` (seconds), `waveform` (samples,),
         `weights` (frames,) and `frame_seconds`; `outline` (points,).
 
     Raises:
@@ -212,7 +212,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         Raises:
             ValueError: the recording cannot be read, or contains no speech.
         """
-        quality = RecordingQuality()  # of what was read so far; of all of it once the last piece comes
+        quality = RecordingQuality()  # of what was read so far; of everything once the last piece is yielded
         peaks: list[np.ndarray] = []
         blocks = read_blocks(recording, channel, quality, allow_urls)
         if return_outline:

@@ -1,7 +1,7 @@
-"""What distorts a recording: clipping, coarse samples, and a bandwidth below what the model has heard.
+"""Measures what makes a recording unreliable: clipping, coarse samples, and less bandwidth than the training data.
 
-All of it is measured while the recording is read, in constant memory. The bandwidth comes from the spectrum, not from
-the header: a telephone call saved at 44.1 kHz has 4 kHz.
+Everything is measured while the recording is read, in constant memory. The bandwidth is measured in the spectrum, not
+read from the header: a telephone call saved at 44.1 kHz still has a bandwidth of 4 kHz.
 
 Part of the model code on the Hugging Face Hub; imports only the other files of the model.
 """
@@ -17,22 +17,23 @@ except ImportError:
         raise
     from fields_ser_align import SAMPLING_RATE
 
-# Ours. A recording is clipped if more than 1% of its samples reach 0.99; floats above 8 are integers, not loud speech.
+# Ours. A recording is clipped if more than 1% of its samples reach 0.99; floats above 8 are integers in disguise.
 FULL_SCALE, CLIPPED_SHARE, LARGEST_FLOAT = 0.99, 0.01, 8.0
-LEAST_8_BIT_PEAK = 0.5  # ours, from the same study: the noise of 8 bits costs accuracy below it
+LEAST_8_BIT_PEAK = 0.5  # ours: below it, the quantisation noise of 8 bits costs accuracy
 FRAME, HOP, BANDS = 1024, 512, 32  # samples: spectra of 64 ms every 32 ms, in bands of 250 Hz
 BAND_WIDTH = SAMPLING_RATE / 2 / BANDS  # Hz
 # Ours, chosen on RAVDESS, EmoDB and nEMO (python -m studies.bandwidth). Frames up to 40 dB below the loudest one are
-# speech. Speech reaches a band if its loudest 5% of frames are at most 55 dB below those of the loudest band.
+# speech. A band contains speech if its 95th percentile is at most 55 dB below that of the loudest band. It contains
+# noise alone if it is 30 dB below and its level varies by less than 6 dB.
 SPEECH_RANGE_DB, BAND_RANGE_DB = 40.0, 55.0
 NOISE_SPREAD_DB, NOISE_RANGE_DB = 6.0, 30.0
-FEWEST_FRAMES = 16  # half a second of speech: less need not hold a consonant
-CLEARLY_BELOW = 0.85  # of the bandwidth that the model has heard
-QUIETEST_DB, LEVELS = -140, 200  # histogram of the levels in a band: steps of 1 dB
+FEWEST_FRAMES = 16  # half a second of speech: less may lack a consonant
+CLEARLY_BELOW = 0.85  # of the bandwidth of the training data
+QUIETEST_DB, LEVELS = -140, 340  # histogram of the levels in a band: steps of 1 dB, up to 32-bit integers
 
 
 class RecordingQuality:
-    """Measures of one recording, or of one stream, that grow while its blocks pass through."""
+    """Measures of one recording or stream, updated as its blocks pass through."""
 
     def __init__(self) -> None:
         self.rate: int = SAMPLING_RATE
@@ -44,7 +45,7 @@ class RecordingQuality:
         self.levels = np.zeros((BANDS, LEVELS), np.int64)  # number of speech frames by band and level
 
     def watch_samples(self, blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-        """Pass on the blocks of a recording at its own rate, (samples, channels); counts what is at full scale."""
+        """Pass through blocks at the recording's own sampling rate, (samples, channels), and measure their samples."""
         self.rate = rate
         for block in blocks:
             magnitudes = np.abs(block)
@@ -55,7 +56,7 @@ class RecordingQuality:
             yield block
 
     def watch_waveform(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Pass on blocks of 16 kHz mono, (samples,); measures their spectra."""
+        """Pass through blocks of 16 kHz mono, (samples,), and measure their spectra."""
         for block in blocks:
             self.heard += len(block)
             self.add_spectra(block)
@@ -74,7 +75,7 @@ class RecordingQuality:
             self.levels[band] += np.bincount(steps[:, band], minlength=LEVELS)
 
     def measure_bandwidth(self) -> float | None:
-        """The frequency in Hz up to which speech is heard, at most 8000; None if there is too little speech."""
+        """Measure the highest frequency of the speech in Hz, at most 8000; None if there is too little speech."""
         limit = min(self.rate, SAMPLING_RATE) / 2
         if self.levels[0].sum() < FEWEST_FRAMES:
             return limit if limit < SAMPLING_RATE / 2 else None
@@ -84,17 +85,17 @@ class RecordingQuality:
         return min(limit, (1 + np.flatnonzero(is_heard & ~is_noise)[-1]) * BAND_WIDTH)
 
     def find_problems(self, name: str, heard: float | None) -> dict[str, str]:
-        """What makes an answer about this recording doubtful, a line for each kind of problem.
+        """Return the reasons why scores of this recording may be unreliable: one line for each kind of problem.
 
         Args:
-            name: of the recording.
-            heard: bandwidth of the speech that the model was trained on, in Hz; None is unknown, and taken as 8000.
+            name: name of the recording.
+            heard: bandwidth in Hz of the speech that the model was trained on; None means unknown, taken as 8000.
         """
         problems = {}
         if self.largest > LARGEST_FLOAT:
             problems["scale"] = (
-                f"{name} holds samples of up to {self.largest:.3g}, where full scale is 1; they are taken as "
-                "they are: divide 16-bit samples by 32768"
+                f"{name} contains samples of up to {self.largest:.3g}, but full scale is 1; they are read "
+                "as they are. Divide 16-bit samples by 32768"
             )
         elif self.clipped > CLIPPED_SHARE * self.samples:
             problems["clipping"] = (
@@ -103,21 +104,21 @@ class RecordingQuality:
             )
         if self.has_8_bits and 0 < self.largest < LEAST_8_BIT_PEAK:
             problems["resolution"] = (
-                f"{name} has 8-bit samples and uses less than half of their range, so their noise hides quiet speech; "
-                "record it with 16 bits"
+                f"{name} has 8-bit samples and uses less than half of their range, so quantisation noise masks quiet "
+                "speech; record it with 16 bits"
             )
         heard = SAMPLING_RATE / 2 if heard is None else heard
         bandwidth = self.measure_bandwidth()
         if bandwidth is not None and bandwidth < CLEARLY_BELOW * heard:
             problems["bandwidth"] = (
-                f"{name} holds no speech above {bandwidth / 1000:.2g} kHz, and the model was trained on speech up to "
-                f"{heard / 1000:.2g} kHz: do not rely on the answer; record at {2 * heard / 1000:.2g} kHz or more, or "
-                "use a model trained on such speech"
+                f"{name} contains no speech above {bandwidth / 1000:.2g} kHz, but the model was trained on speech up "
+                f"to {heard / 1000:.2g} kHz, so its scores are unreliable; record at {2 * heard / 1000:.2g} kHz or "
+                "higher, or use a model trained on such speech"
             )
         return problems
 
     def _find_levels(self, share: float) -> np.ndarray:
-        """The level in each band that this share of its speech frames does not exceed: (bands,), dB."""
+        """Return a quantile of the levels of the speech frames in each band: (bands,), dB."""
         counts = self.levels.cumsum(axis=1)
         return QUIETEST_DB + (counts < share * counts[:, -1:]).sum(axis=1)
 

@@ -20,7 +20,7 @@ from studies.bandwidth import CORPORA, NARROWED, is_warned, save
 
 SPEECH, RATE = soundfile.read(ROOT / "examples" / "speech.flac", dtype="float32")
 CALL = NARROWED["at 8 kHz"](SPEECH)  # at 44.1 kHz
-SAID = "holds no speech above 4 kHz, and the model was trained on speech up to 7.8 kHz: do not rely on the answer"
+SAID = "contains no speech above 4 kHz, but the model was trained on speech up to 7.8 kHz, so its scores are unreliable"
 
 
 def measure(recording):
@@ -94,6 +94,12 @@ def test_8_bits_are_warned_of_where_their_noise_is_near_the_speech():
     assert measure(quiet).find_problems("a.wav", None) == {}
 
 
+@pytest.mark.parametrize("gain", [0.05, 2.0**15, 2.0**30])
+def test_the_gain_of_floats_does_not_change_the_bandwidth(gain):
+    for waveform, rate, expected in ((SPEECH, RATE, 8000), (CALL, 44_100, 4000)):
+        assert measure((gain * waveform, rate)).measure_bandwidth() == expected
+
+
 def test_floats_on_the_scale_of_integers_get_the_same_answer_and_a_warning(recognize):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -101,7 +107,7 @@ def test_floats_on_the_scale_of_integers_get_the_same_answer_and_a_warning(recog
     expected = recognize(SPEECH)
     assert [entry["label"] for entry in found] == [entry["label"] for entry in expected]
     np.testing.assert_allclose([e["score"] for e in found], [e["score"] for e in expected], atol=1e-3)
-    assert ["where full scale is 1; they are taken as they are" in str(w.message) for w in caught] == [True]
+    assert ["but full scale is 1; they are read as they are" in str(w.message) for w in caught] == [True]
 
 
 def test_the_pipeline_warns_and_its_dict_says_so(recognize, call):
@@ -136,7 +142,7 @@ def test_a_stream_warns_once_and_each_of_its_lines_says_so():
     run = predict("-", stdin=content.getvalue())
     lines = [json.loads(line) for line in run.stdout.splitlines()]
     assert [len(line["warnings"]) for line in lines[2:]] == [1] * (len(lines) - 2)
-    assert run.stderr.count("warning: the stream holds no speech above 4 kHz") == 1
+    assert run.stderr.count("warning: the stream contains no speech above 4 kHz") == 1
     soundfile.write(content := io.BytesIO(), SPEECH, RATE, format="WAV", subtype="PCM_16")
     run = predict("-", stdin=content.getvalue())
     assert "warning" not in run.stderr and '"warnings": []' in run.stdout

@@ -85,11 +85,14 @@ def test_arrays_of_integers_and_dicts_are_recordings():
         (("a.wav", 16000), "a tuple is not a recording: give a path"),
         ([[0.0, 0.1], [0.0]], "a list is not a recording"),
         (np.zeros((80, 3000)), "a ndarray with 80 channels is not a recording"),
-        (np.zeros(99, np.uint16), "type uint16 have no known range: convert them to int16 or float32"),
-        (np.array([2**40]), "type int64 have no known range"),
+        (np.zeros(99, np.uint16), "type uint16 have an unknown range; convert them to int16 or float32"),
+        (np.array([2**40]), "type int64 have an unknown range"),
         (np.zeros(9, complex), "is not a recording"),
-        (io.StringIO("text"), 'opened as text is not a recording: open it with mode "rb"'),
-        ("https://example.org/a.wav", "is an address, which is not fetched: download it, or set allow_urls=True"),
+        (io.StringIO("text"), 'opened in text mode: open it with mode "rb"'),
+        (
+            "https://example.org/a.wav",
+            "is a URL, and URLs are not downloaded by default: download it, or set allow_urls=True",
+        ),
     ],
 )
 def test_what_is_no_recording_is_one_line(recording, message):
