@@ -23,9 +23,9 @@ LEAST_8_BIT_PEAK = 0.5  # ours: below it, the quantisation noise of 8 bits costs
 FRAME, HOP, BANDS = 1024, 512, 32  # samples: spectra of 64 ms every 32 ms, in bands of 250 Hz
 BAND_WIDTH = SAMPLING_RATE / 2 / BANDS  # Hz
 # Ours, chosen on RAVDESS, EmoDB and nEMO (python -m studies.bandwidth). Frames up to 40 dB below the loudest one are
-# speech. A band contains speech if its 95th percentile is at most 55 dB below that of the loudest band. It contains
+# speech. A band contains speech if its 95th percentile is at most 50 dB below that of the loudest band. It contains
 # noise alone if it is 30 dB below and its level varies by less than 6 dB.
-SPEECH_RANGE_DB, BAND_RANGE_DB = 40.0, 55.0
+SPEECH_RANGE_DB, BAND_RANGE_DB = 40.0, 50.0
 NOISE_SPREAD_DB, NOISE_RANGE_DB = 6.0, 30.0
 FEWEST_FRAMES = 16  # half a second of speech: less may lack a consonant
 CLEARLY_BELOW = 0.85  # of the bandwidth of the training data
@@ -82,7 +82,7 @@ class RecordingQuality:
         typical, loud, loudest = (self._find_levels(share) for share in (0.5, 0.95, 0.98))
         is_heard = loud >= loud.max() - BAND_RANGE_DB
         is_noise = (loudest - typical < NOISE_SPREAD_DB) & (loud < loud.max() - NOISE_RANGE_DB)
-        return min(limit, (1 + np.flatnonzero(is_heard & ~is_noise)[-1]) * BAND_WIDTH)
+        return min(limit, float(1 + np.flatnonzero(is_heard & ~is_noise)[-1]) * BAND_WIDTH)
 
     def find_problems(self, name: str, heard: float | None) -> dict[str, str]:
         """Return the reasons why scores of this recording may be unreliable: one line for each kind of problem.

@@ -1,10 +1,10 @@
-"""How often a recording is warned of for its bandwidth: full-band corpora, and the same speech with less.
+"""Measure how often full-band and narrowed speech triggers a warning about its bandwidth.
 
     python -m studies.bandwidth --corpora CORPORA
 
-CORPORA holds ravdess/, emodb/ and nemo/, at 16 kHz. Every file is read as it is, and must not be warned of. Every
-fourth one is then narrowed, saved as a file at 44.1 kHz, and must be. UA by bandwidth is that of the shipped model on
-its test actors.
+CORPORA contains ravdess/, emodb/ and nemo/, at 16 kHz. No file should trigger a warning as it is. Every fourth file is
+then narrowed and saved at 44.1 kHz, and should trigger one. UA by bandwidth is that of the shipped model on its test
+actors.
 """
 
 import argparse
@@ -36,12 +36,12 @@ RATES = (16_000, 14_000, 13_000, 12_000, 11_025, 8_000)
 
 
 def keep_rate(waveform: np.ndarray, rate: int) -> np.ndarray:
-    """The waveform at 44.1 kHz after it was at `rate`."""
+    """Resample a waveform to `rate` and then to 44.1 kHz."""
     return soxr.resample(soxr.resample(waveform, SAMPLING_RATE, rate), rate, SAVED_RATE)
 
 
 def encode_telephone(waveform: np.ndarray, form: str, subtype: str, band: bool = False) -> np.ndarray:
-    """The waveform at 44.1 kHz after a file at 8 kHz of this format; `band` passes 300 to 3400 Hz only."""
+    """Encode a waveform at 8 kHz, decode it and resample it to 44.1 kHz; `band` filters it to 300 to 3400 Hz first."""
     narrow = soxr.resample(waveform, SAMPLING_RATE, 8000)
     if band:
         narrow = sosfilt(butter(6, (300, 3400), "band", fs=8000, output="sos"), narrow)
@@ -58,7 +58,7 @@ def low_pass(waveform: np.ndarray) -> np.ndarray:
 
 
 def add_hiss(waveform: np.ndarray) -> np.ndarray:
-    """8 kHz speech with white noise 30 dB below it up to 22 kHz."""
+    """Resample a waveform to 8 kHz and then to 44.1 kHz, and add white noise 30 dB below it up to 22 kHz."""
     narrow = keep_rate(waveform, 8000)
     hiss = np.random.default_rng(0).standard_normal(len(narrow), dtype=np.float32)
     return narrow + hiss * np.sqrt(np.mean(narrow**2)) * 10 ** (-30 / 20)
@@ -77,7 +77,7 @@ NARROWED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def is_warned(recording: bytes | Path) -> bool:
+def triggers_warning(recording: bytes | Path) -> bool:
     quality = RecordingQuality()
     for _ in read_blocks(recording, quality=quality):
         pass
@@ -91,16 +91,16 @@ def save(waveform: np.ndarray) -> bytes:
 
 
 def count_warned(files: list[Path], change: Callable[[np.ndarray], np.ndarray] | None) -> dict[str, int]:
-    """How many files there are, and how many are warned of, as they are or after a change."""
+    """Count the files, and those that trigger a warning, as they are or after a change."""
     warned = 0
     for path in tqdm(files, leave=False):
         recording = path if change is None else save(change(np.concatenate(list(read_blocks(path)))))
-        warned += is_warned(recording)
+        warned += triggers_warning(recording)
     return {"files": len(files), "warned": warned}
 
 
 def measure_ua(folder: Path, rate: int) -> float:
-    """UA of the shipped model on its test actors, when their speech has been at this rate."""
+    """Measure the UA of the shipped model on its test actors, with their speech resampled to this rate and back."""
     recognize = load_pipeline(str(MODEL))
     actors = read_json(MODEL / "results.json")["speakers"]["test"]
     paths = sorted(path for actor in actors for path in folder.glob(f"ravdess/Actor_{actor}/03-01-*"))
@@ -118,14 +118,14 @@ def describe_share(count: dict[str, int]) -> str:
 def measure(folder: Path) -> None:
     files = {name: sorted(folder.glob(pattern)) for name, pattern in CORPORA.items()}
     if not all(files.values()):
-        sys.exit(f"error: {folder} does not hold ravdess/, emodb/ and nemo/; give the folder of the three corpora")
+        sys.exit(f"error: {folder} does not contain ravdess/, emodb/ and nemo/; give the folder of the three corpora")
     full = {name: count_warned(paths, None) for name, paths in files.items()}
     some = [path for paths in files.values() for path in paths[::STEP]]
     narrowed = {name: count_warned(some, change) for name, change in NARROWED.items()}
     ua = {rate: measure_ua(folder, rate) for rate in RATES}
-    rows = [{"what": f"{name}, 16 kHz: warned of", "measured": describe_share(count)} for name, count in full.items()]
+    rows = [{"what": f"{name}, full band: warnings", "measured": describe_share(count)} for name, count in full.items()]
     rows += [
-        {"what": f"{name}, saved at 44.1 kHz: warned of", "measured": describe_share(count)}
+        {"what": f"{name}, saved at 44.1 kHz: warnings", "measured": describe_share(count)}
         for name, count in narrowed.items()
     ]
     rows += [
@@ -133,10 +133,9 @@ def measure(folder: Path) -> None:
         for rate, value in ua.items()
     ]
     notes = (
-        "Nothing in the first three rows and everything in the next ones should be warned of. A recording is warned of "
-        "if its speech ends below 85 % of the bandwidth that the model has heard; here 8 kHz. nEMO is Ogg Vorbis at 45 "
-        "kb/s. Narrow-band speech that a linear interpolation has brought to a higher rate is not found: it leaves "
-        "images above the band."
+        "The first three rows should be 0 %, the others 100 %. A recording triggers a warning if its speech ends below "
+        "85 % of the bandwidth of the training data; here, 8 kHz. nEMO is Ogg Vorbis at 45 kb/s. Narrowband speech "
+        "that was upsampled by linear interpolation, which leaves images above the band, is not detected."
     )
     command = "python -m studies.bandwidth --corpora CORPORA"
     write_study(RELIABILITY / "bandwidth.json", "Bandwidth", command, rows, notes, full=full, narrowed=narrowed, ua=ua)
@@ -144,7 +143,9 @@ def measure(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpora", required=True, type=Path, metavar="CORPORA", help="holds ravdess, emodb and nemo")
+    parser.add_argument(
+        "--corpora", required=True, type=Path, metavar="CORPORA", help="folder that contains ravdess, emodb and nemo"
+    )
     measure(parser.parse_args().corpora)
 
 

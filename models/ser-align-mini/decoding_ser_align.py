@@ -166,8 +166,9 @@ def _decode_with_ffmpeg(source: Any, name: str) -> Samples:
         shutil.copyfileobj(source, copy)
         copy.flush()
     path = os.fsencode(source if copy is None else copy.name)
-    given = ["-protocol_whitelist", "file,pipe", "-format_whitelist", FFMPEG_FORMATS, "-i", b"file:" + path]
-    command = ["ffmpeg", "-nostdin", "-v", "error", *given, "-map", "a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+    limits = ["-protocol_whitelist", "file,pipe", "-format_whitelist", FFMPEG_FORMATS]
+    given: list[str | bytes] = ["ffmpeg", "-nostdin", "-v", "error", *limits, "-i", b"file:" + path]
+    command = [*given, "-map", "a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     # Messages go to a file: on a damaged recording, ffmpeg writes more than a pipe can hold and would block forever.
     messages = tempfile.TemporaryFile()  # noqa: SIM115 -- deleted with the last reference to it
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages)
