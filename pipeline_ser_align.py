@@ -10,6 +10,7 @@ not grow with the length of a recording.
 Part of the model code on the Hugging Face Hub; requires only torch, transformers, soundfile and soxr.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
@@ -23,12 +24,14 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 try:
+    from .quality_ser_align import RecordingQuality
     from .recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
     from .speech_ser_align import PAUSE, SHORTEST_PHRASE, cut_phrases, cut_windows, trim
     from .timeline_ser_align import build_timeline
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
+    from quality_ser_align import RecordingQuality
     from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
     from speech_ser_align import PAUSE, SHORTEST_PHRASE, cut_phrases, cut_windows, trim
     from timeline_ser_align import build_timeline
@@ -41,8 +44,9 @@ BATCH_SIZE = 16
 POOL = 4  # batches that are read ahead and sorted by duration, to keep padding small
 PEAK_SAMPLES = SAMPLING_RATE // 100  # one point of the outline
 # The parameters of a call, grouped by the method that takes them.
-PREPROCESS_PARAMETERS = ("return_timeline", "return_frames", "return_outline", "channel", "pause", "window", "on_error")
-POSTPROCESS_PARAMETERS = ("return_timeline", "return_frames", "return_outline", "top_k", "smoothing", "min_duration")
+RETURNS = ("return_timeline", "return_frames", "return_outline")
+PREPROCESS_PARAMETERS = (*RETURNS, "channel", "pause", "window", "on_error", "allow_urls")
+POSTPROCESS_PARAMETERS = (*RETURNS, "top_k", "smoothing", "min_duration")
 PARAMETERS = tuple(dict.fromkeys(PREPROCESS_PARAMETERS + POSTPROCESS_PARAMETERS))
 SECONDS = ("pause", "window", "smoothing", "min_duration")
 
@@ -56,7 +60,8 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
     its phrases, weighted by duration.
 
     Call arguments:
-        inputs: a recording as [`read_blocks`] takes it (path, bytes, file, waveform, dict), or a list of them.
+        inputs: a recording as [`read_blocks`] takes it (path, bytes, file, waveform, pair, dict), or a list, generator
+            or `KeyDataset` of them.
         return_timeline: also return the emotion timeline; see [`build_timeline`].
         return_frames: also return the most influential piece with the weight of each frame: the whole recording if it
             was scored as one utterance, otherwise the window with the largest product of top score and duration.
@@ -67,14 +72,16 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         window: duration in seconds of the windows that a longer phrase is split into.
         smoothing: width in seconds of the Hann window that smooths the timeline's probabilities; 0 disables it.
         min_duration: shortest segment of the timeline in seconds; shorter ones are merged with a neighbour or dropped.
+        allow_urls: whether to download recordings from http and https addresses.
         on_error: "raise" stops at a recording that cannot be read; "return" returns the exception in its place.
         batch_size: number of phrases, from any recordings, scored together. Changes the speed, not the scores; the
             default is 1 for a waveform encoder on a CPU, otherwise 16.
 
     Returns:
         a list of {label, score}, best first. With any of the `return_` arguments, a dict with `scores`, `duration`
-        (seconds), and what was requested: `timeline`; `frames`, a dict with `label`, `start` and `end` (seconds),
-        `waveform` (samples,), `weights` (frames,) and `frame_seconds`; `outline` (points,).
+        (seconds), `warnings` (reasons why the scores may be unreliable; also issued as Python warnings), and what was
+        requested: `timeline`; `frames`, a dict with `label`, `start` and `end` (seconds), `waveform` (samples,),
+        `weights` (frames,) and `frame_seconds`; `outline` (points,).
 
     Raises:
         ValueError: a recording cannot be read or contains no speech, or an argument is out of range.
@@ -203,15 +210,16 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         channel: int | None = None,
         pause: float = PAUSE,
         window: float = WINDOW,
+        allow_urls: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Yield the whole recording if it is one utterance, and its phrases if needed, each with its `inputs`.
 
         Raises:
             ValueError: the recording cannot be read, or contains no speech.
         """
-        heard = [0]  # samples read so far; the total once the last piece is yielded
+        quality = RecordingQuality()  # of what was read so far; of everything once the last piece is yielded
         peaks: list[np.ndarray] = []
-        blocks = _count_samples(read_blocks(recording, channel), heard)
+        blocks = read_blocks(recording, channel, quality, allow_urls)
         if return_outline:
             blocks = collect_peaks(blocks, peaks)
         pieces = cut_recording(blocks, return_timeline, pause, window, self.trim_db)
@@ -225,8 +233,9 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                 **piece,
                 "inputs": self.extract_features(waveform),
                 "duration": len(waveform) / SAMPLING_RATE,
-                "heard": heard[0],
                 "peaks": peaks,
+                "name": describe_recording(recording),
+                "quality": quality,
                 "is_last": following is None,
             }
             piece = following
@@ -261,6 +270,10 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
             whole = np.average(probabilities, axis=0, weights=ends - starts)
         order = np.argsort(-whole, kind="stable")[:top_k]
         scores = [{"label": labels[index], "score": float(whole[index])} for index in order]
+        last = outputs[-1]
+        problems = list(last["quality"].find_problems(last["name"], self.model.config.bandwidth).values())
+        for problem in problems:
+            warnings.warn(problem, stacklevel=2)
         if not (return_timeline or return_frames or return_outline):
             return scores
         answer: dict[str, Any] = {"scores": scores}
@@ -286,8 +299,8 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                 "frame_seconds": self.model.config.frame_seconds,
             }
         if return_outline:
-            answer["outline"] = np.concatenate(outputs[-1]["peaks"])
-        return {**answer, "duration": outputs[-1]["heard"] / SAMPLING_RATE}
+            answer["outline"] = np.concatenate(last["peaks"])
+        return {**answer, "duration": last["quality"].heard / SAMPLING_RATE, "warnings": problems}
 
 
 def pad_batch(inputs: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -317,13 +330,6 @@ def _measure_weight(piece: dict[str, Any]) -> float:
     """The top score times the duration in samples; the whole recording outweighs its phrases."""
     is_whole = piece["phrase"] < 0
     return float("inf") if is_whole else float(piece["probabilities"].max()) * len(piece["waveform"])
-
-
-def _count_samples(blocks: Iterator[np.ndarray], heard: list[int]) -> Iterator[np.ndarray]:
-    """Pass blocks through and add their lengths to `heard[0]`."""
-    for block in blocks:
-        heard[0] += len(block)
-        yield block
 
 
 def collect_peaks(blocks: Iterator[np.ndarray], peaks: list[np.ndarray]) -> Iterator[np.ndarray]:

@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
     from inference.live import open_stream
     from inference.parts import is_interrupted, keep_record, open_parts, read_parts, remove_parts
     from inference.terminal import Table, print_error, print_stream, print_summary, print_warning
+    from quality_ser_align import RecordingQuality
 
     warnings.showwarning = print_warning
     state = PartialState(cpu=options.device == "cpu")
@@ -48,9 +49,10 @@ def main(argv: list[str]) -> int:
     recognize = load_recognizer(options, state.device if is_shared else None)
     recordings: dict[str, str | bytes] = {file: file for file in files}
     if not files:
-        content, seconds = open_stream(sys.stdin.buffer)
+        quality = RecordingQuality()
+        content, seconds = open_stream(sys.stdin.buffer, quality)
         if content is None:
-            return print_stream(recognize, seconds, options)
+            return print_stream(recognize, seconds, quality, options)
         recordings = {STANDARD_INPUT: content}
 
     start = time.perf_counter()

@@ -5,53 +5,58 @@ Any format and sampling rate becomes 16 kHz mono float32, block by block, so mem
 Part of the model code on the Hugging Face Hub; imports only the other files of the model.
 """
 
-import io
 import os
 import re
-import shutil
-import subprocess
-import tempfile
-import warnings
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-try:  # where transformers looks for no requirement: the model alone loads without them
-    import soundfile
+try:  # where transformers looks for no requirement: the model alone loads without it
     import soxr
 except ImportError as error:
     raise ImportError(f"recordings are read with soundfile and soxr ({error}): pip install soundfile soxr") from error
 
 try:
-    from .fields_ser_align import SAMPLING_RATE, printable
+    from .decoding_ser_align import BLOCK_SECONDS, Samples, decode_file, describe_recording, download
+    from .fields_ser_align import SAMPLING_RATE
+    from .quality_ser_align import RecordingQuality
 except ImportError:
     if __package__:
         raise
-    from fields_ser_align import SAMPLING_RATE, printable
+    from decoding_ser_align import BLOCK_SECONDS, Samples, decode_file, describe_recording, download
+    from fields_ser_align import SAMPLING_RATE
+    from quality_ser_align import RecordingQuality
 
-BLOCK_SECONDS = 30.0
-BLOCK_VALUES = 2**24  # samples of all channels in one block, whatever the header says: 64 MB
 # Ours. A rate outside these limits indicates a damaged header. Some files store 32-bit integers as floats; larger
 # samples indicate damage.
 LOWEST_RATE, HIGHEST_RATE = 4_000, 400_000
 LARGEST_SAMPLE = 2.0**31
-FULL_SCALE, CLIPPED_SHARE = 0.99, 0.01  # ours: a recording is clipped if more than 1% of its samples reach 0.99
-# Formats that ffmpeg may open: containers with their own audio, but no playlists, which refer to other files.
-FFMPEG_FORMATS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,webm,wv"
+MOST_CHANNELS = 32  # ours, for arrays: more are features, not audio
+ACCEPTED = (
+    "give a path, bytes, an open file, a waveform (samples,) or (samples, channels), a pair of waveform and rate, or a "
+    "dict with array and sampling_rate"
 )
 
 
-def read_blocks(recording: Any, channel: int | None = None) -> Iterator[np.ndarray]:
-    """Read a recording as 16 kHz mono blocks of 30 seconds; the last one is shorter. Warns if it is clipped.
+def read_blocks(
+    recording: Any, channel: int | None = None, quality: RecordingQuality | None = None, allow_urls: bool = False
+) -> Iterator[np.ndarray]:
+    """Read a recording as 16 kHz mono blocks of 30 seconds; the last one is shorter.
 
     Args:
-        recording: path of an audio file, its bytes, an open binary file, a waveform at 16 kHz as (samples,) or
-            (samples, channels), or a dict with `array` (or `raw`) and `sampling_rate`. Files that soundfile cannot
-            read go through ffmpeg if it is installed.
+        recording: one of
+            - the path of an audio file, its bytes, or an open binary file. Files that soundfile cannot read go
+              through ffmpeg if it is installed. With `allow_urls`, also an http or https address.
+            - a waveform at 16 kHz: NumPy array, torch tensor or list, (samples,), (samples, channels) or (channels,
+              samples). The longer axis is time; if both are equal, the first one.
+            - a pair of a waveform and its sampling rate in Hz, in either order.
+            - a dict with `array` (or `raw`) and `sampling_rate`, or with `bytes` or `path`, as in rows of `datasets`.
+            - a torchcodec decoder.
+            Integers are scaled by the range of their type, see [`scale_samples`].
         channel: the channel to read, counted from 0; None averages all channels.
+        quality: updated while the recording is read.
+        allow_urls: whether to download from http and https addresses.
 
     Yields:
         float32 (samples,).
@@ -60,32 +65,40 @@ def read_blocks(recording: Any, channel: int | None = None) -> Iterator[np.ndarr
         ValueError: as in [`read_samples`], or there is no such channel. The message is one line.
     """
     name = describe_recording(recording)
-    blocks, rate = read_samples(recording)
-    yield from resample(mix_down(_warn_if_clipped(blocks, name), channel, name), rate)
+    quality = RecordingQuality() if quality is None else quality
+    blocks, rate, _ = read_samples(recording, allow_urls)
+    mono = mix_down(quality.watch_samples(blocks, rate), channel, name)
+    yield from quality.watch_waveform(resample(mono, rate))
 
 
-def read_samples(recording: Any, allow_ffmpeg: bool = True) -> tuple[Iterator[np.ndarray], int]:
+def read_samples(recording: Any, allow_urls: bool = False) -> Samples:
     """Read the samples of a recording at its own sampling rate, with all of its channels.
 
     Args:
-        recording: as for [`read_blocks`].
-        allow_ffmpeg: whether to use ffmpeg for files that soundfile cannot read.
-
-    Returns:
-        blocks, float32 (samples, channels), of at most 30 seconds, decoded on demand; and the sampling rate in Hz.
-        Blocks are shorter if many channels at a high rate would need more than 64 MB.
+        recording, allow_urls: as for [`read_blocks`].
 
     Raises:
         ValueError: the file is missing, is not audio, or has an implausible sampling rate. While the blocks are read:
             the file is damaged, or contains samples that are not finite or far too large. The message is one line.
     """
-    if isinstance(recording, str | Path | bytes | bytearray | io.IOBase):
-        blocks, rate = _read_file(recording, allow_ffmpeg)
-    else:
-        blocks, rate = _read_array(recording)
     name = describe_recording(recording)
+    source = _find_file(recording)
+    if isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", source):
+        if not allow_urls:
+            raise ValueError(
+                f"{name} is a URL, and URLs are not downloaded by default: download it, or set allow_urls=True"
+            )
+        source = download(source)
+    blocks, rate, channels = _read_array(recording) if source is None else decode_file(source)
     check_rate(rate, name)
-    return _check_samples(blocks, name), rate
+    return Samples(_check_samples(blocks, name), rate, channels)
+
+
+def count_channels(recording: Any) -> int:
+    """Count the channels of a recording. Raises ValueError."""
+    blocks, _, channels = read_samples(recording)
+    next(blocks, None)  # start the generator, because ffmpeg ends with it
+    return channels
 
 
 def mix_down(blocks: Iterable[np.ndarray], channel: int | None = None, name: str = "") -> Iterator[np.ndarray]:
@@ -120,14 +133,26 @@ def check_rate(rate: int, name: str) -> None:
         )
 
 
-def describe_recording(recording: Any) -> str:
-    """The name of a recording in messages: its path on one line, or `the recording`."""
-    return printable(str(recording)) if isinstance(recording, str | Path) else "the recording"
+def scale_samples(samples: np.ndarray) -> np.ndarray:
+    """Convert samples of any type to float32: integers are scaled by the range of their type, floats are not changed.
 
+    Unsigned 8-bit samples are centred on 128, as in WAV files. No audio format has 64-bit integers: they are taken as
+    16-bit samples if all of them fit, and as 32-bit samples otherwise.
 
-def _describe_reason(message: str) -> str:
-    """Format a library's message as part of ours."""
-    return printable(" ".join(message.split()).rstrip("."))
+    Raises:
+        ValueError: for wider unsigned integers, whose centre is unknown, and for 64-bit integers beyond 32 bits.
+    """
+    kind, bits = samples.dtype.kind, 8 * samples.dtype.itemsize
+    if kind == "f":
+        return samples.astype(np.float32, copy=False)
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if bits == 64 and kind == "i" and samples.size:
+        lowest, highest = int(samples.min()), int(samples.max())
+        bits = next((bits for bits in (16, 32) if -(2 ** (bits - 1)) <= lowest and highest < 2 ** (bits - 1)), 0)
+    if kind == "u" or bits == 0:
+        raise ValueError(f"samples of type {samples.dtype} have an unknown range; convert them to int16 or float32")
+    return samples.astype(np.float32) / np.float32(2 ** (bits - 1))
 
 
 def _check_samples(blocks: Iterator[np.ndarray], name: str) -> Iterator[np.ndarray]:
@@ -142,117 +167,71 @@ def _check_samples(blocks: Iterator[np.ndarray], name: str) -> Iterator[np.ndarr
         yield block
 
 
-def _warn_if_clipped(blocks: Iterator[np.ndarray], name: str) -> Iterator[np.ndarray]:
-    total = clipped = 0
-    for block in blocks:
-        total += block.size
-        clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
-        yield block
-    if clipped > CLIPPED_SHARE * total:
-        warnings.warn(
-            f"{name} is clipped: {clipped / total:.0%} of its samples are at full scale, which distorts the voice; "
-            "record it at a lower gain",
-            stacklevel=2,
+def _find_file(recording: Any) -> Any:
+    """Return the path, bytes or open file that a recording is or contains; None for a waveform."""
+    if isinstance(recording, dict) and recording.get("array", recording.get("raw")) is None:
+        content, path = recording.get("bytes"), recording.get("path")
+        recording = path if content is None else content
+    if isinstance(recording, os.PathLike):
+        recording = os.fspath(recording)
+    is_file = isinstance(recording, str | bytes | bytearray | memoryview) or hasattr(recording, "read")
+    return recording if is_file else None
+
+
+def _read_array(recording: Any) -> Samples:
+    array, rate = _find_waveform(recording)
+    if hasattr(array, "detach"):  # a tensor, on any device
+        array = array.detach().cpu()
+        array = (array.float() if array.is_floating_point() else array).numpy()
+    try:
+        samples = np.asarray(array)
+    except ValueError:  # a list of unequal lists
+        samples = np.zeros(0, object)
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
+        what = f" of shape {samples.shape}" if hasattr(array, "shape") else ""
+        raise ValueError(f"a {type(recording).__name__}{what} is not a recording: {ACCEPTED}")
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    samples = samples.T if samples.shape[0] < samples.shape[1] else samples
+    if samples.shape[1] > MOST_CHANNELS:
+        raise ValueError(
+            f"a {type(recording).__name__} with {samples.shape[1]} channels is not a recording: {ACCEPTED}"
         )
+    samples = scale_samples(samples)
+    rate = _check_whole(rate)
+    size = max(1, int(BLOCK_SECONDS * rate))
+    blocks = (samples[start : start + size] for start in range(0, len(samples), size))
+    return Samples(blocks, rate, samples.shape[1])
 
 
-def _read_array(recording: Any) -> tuple[Iterator[np.ndarray], int]:
-    rate: Any = SAMPLING_RATE
+def _find_waveform(recording: Any) -> tuple[Any, Any]:
+    """Return the waveform and the sampling rate that a recording is or contains."""
+    if hasattr(recording, "get_all_samples"):  # torchcodec's decoder, which datasets gives
+        decoded = recording.get_all_samples()
+        return decoded.data, decoded.sample_rate
     if isinstance(recording, dict):
         array, rate = recording.get("array", recording.get("raw")), recording.get("sampling_rate")
-        if array is None or not isinstance(rate, int) or rate <= 0:
-            raise ValueError("a recording given as a dict needs array (or raw) and sampling_rate in Hz")
-    else:
-        array = recording
-    samples = np.asarray(array)
-    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
-        raise ValueError(
-            f"a {type(recording).__name__} of shape {samples.shape} is not a recording: give a path, bytes, or a "
-            "waveform (samples,) or (samples, channels)"
-        )
-    if samples.dtype.kind in "iu":
-        samples = samples / np.float32(np.iinfo(samples.dtype).max)
-    samples = samples.astype(np.float32, copy=False)
-    samples = samples[:, None] if samples.ndim == 1 else samples
-    size = int(BLOCK_SECONDS * rate)
-    return (samples[start : start + size] for start in range(0, len(samples), size)), rate
+        if array is None or rate is None:
+            keys = ", ".join(map(str, recording)) or "no keys"
+            raise ValueError(
+                f"a dict with {keys} is not a recording: it needs array (or raw) and sampling_rate in Hz, "
+                "or bytes or path"
+            )
+        return array, rate
+    if isinstance(recording, tuple) and len(recording) == 2:
+        first, second = recording
+        if np.ndim(first) == 0 and np.ndim(second) > 0:  # Gradio's order
+            return second, first
+        if np.ndim(second) == 0 and np.ndim(first) > 0:  # librosa's
+            return first, second
+    return recording, SAMPLING_RATE
 
 
-class _UnknownFormat(ValueError):
-    """soundfile cannot read this file, but ffmpeg may."""
-
-
-def _read_file(recording: Any, allow_ffmpeg: bool) -> tuple[Iterator[np.ndarray], int]:
+def _check_whole(rate: Any) -> int:
+    """Return a sampling rate as an int, whatever its type."""
+    is_number = np.ndim(rate) == 0 and not isinstance(rate, bool | str | bytes)
     try:
-        file = open_audio(recording)
-    except _UnknownFormat as error:
-        if not allow_ffmpeg or not isinstance(recording, str | Path):
-            raise
-        if not shutil.which("ffmpeg"):
-            raise ValueError(f"{error}, or install ffmpeg") from None
-        return _read_with_ffmpeg(str(recording)), SAMPLING_RATE
-    return _read_with_soundfile(file, describe_recording(recording)), file.samplerate
-
-
-def open_audio(recording: str | Path | bytes | bytearray | io.IOBase) -> soundfile.SoundFile:
-    """Open an audio file, given as a path, bytes or a binary file. Raises a one-line ValueError if it cannot."""
-    name = describe_recording(recording)
-    source: Any = io.BytesIO(recording) if isinstance(recording, bytes | bytearray) else recording
-    if isinstance(recording, str | Path):
-        if not os.path.isfile(recording):  # reading a pipe might never end
-            raise ValueError(f"{name} is not a file" if os.path.exists(recording) else f"{name}: no such audio file")
-        if not os.access(recording, os.R_OK):
-            raise ValueError(f"{name} is not readable: change its permissions")
-        source = encode_path(recording)
-    try:
-        return soundfile.SoundFile(source)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless audio, such as a.raw
-        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
-        raise _UnknownFormat(
-            f"{name} cannot be read as audio ({_describe_reason(reason)}); convert it to WAV, FLAC, OGG or MP3"
-        ) from None
-
-
-def encode_path(path: str | Path) -> str | bytes:
-    """A path in the form that soundfile opens, even if its name is not valid UTF-8."""
-    name = str(path)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(name)
-    return name
-
-
-def _read_with_soundfile(file: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
-    size = min(int(BLOCK_SECONDS * file.samplerate), BLOCK_VALUES // file.channels)
-    with file:
-        while True:
-            try:
-                block = file.read(size, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
-                reason = _describe_reason(error.error_string)
-                raise ValueError(f"{name} is damaged ({reason}); export it again") from None
-            if len(block) == 0:
-                return
-            yield block
-
-
-def _read_with_ffmpeg(path: str) -> Iterator[np.ndarray]:
-    """Decode to 16 kHz mono: ffmpeg mixes the channels and resamples."""
-    source = ["-protocol_whitelist", "file,pipe", "-format_whitelist", FFMPEG_FORMATS, "-i", f"file:{path}"]
-    target = ["-map", "a:0", "-ac", "1", "-ar", str(SAMPLING_RATE), "-f", "f32le", "pipe:1"]
-    command = ["ffmpeg", "-nostdin", "-v", "error", *source, *target]
-    # Messages go to a file: on a damaged recording, ffmpeg writes more than a pipe can hold and would block forever.
-    with (
-        tempfile.TemporaryFile() as messages,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as process,
-    ):
-        assert process.stdout is not None
-        size = 4 * int(BLOCK_SECONDS * SAMPLING_RATE)
-        while data := process.stdout.read(size):
-            yield np.frombuffer(data, "<f4").reshape(-1, 1)
-        if process.wait():
-            messages.seek(0)
-            lines = messages.read().decode(errors="replace").strip().splitlines()
-            reason = re.sub(r"\[[^]]*\]\s*", "", lines[-1]) if lines else "ffmpeg failed"
-            raise ValueError(f"{describe_recording(path)} cannot be read as audio ({_describe_reason(reason)})")
+        if is_number and float(rate) == int(rate):
+            return int(rate)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"a sampling rate of {rate!r} is not a whole number of Hz, such as 16000")

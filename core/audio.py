@@ -3,29 +3,39 @@
 Decoding, resampling and trimming use the model's own code, so that training and inference get the same audio.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
 from core.errors import InputError
-from recording_ser_align import (
-    SAMPLING_RATE,
-    check_rate,
+from decoding_ser_align import (
+    FFMPEG_SUFFIXES,
+    SOUNDFILE_SUFFIXES,
+    VIDEO_SUFFIXES,
     describe_recording,
-    mix_down,
-    open_audio,
-    read_samples,
-    resample,
+    encode_path,
+    read_header,
 )
+from recording_ser_align import SAMPLING_RATE, check_rate, mix_down, read_samples, resample
 from speech_ser_align import trim
 
-__all__ = ["AUDIO_SUFFIXES", "SAMPLING_RATE", "Excerpt", "as_excerpt", "measure_peak", "read_audio", "read_duration"]
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "SAMPLING_RATE",
+    "VIDEO_SUFFIXES",
+    "Excerpt",
+    "as_excerpt",
+    "measure_peak",
+    "read_audio",
+    "read_duration",
+]
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
+AUDIO_SUFFIXES = (*SOUNDFILE_SUFFIXES, *FFMPEG_SUFFIXES)
 EMPTY = "contains no audio (0 samples); remove it or record it again"
 
 
@@ -51,24 +61,29 @@ def as_excerpt(recording: str | Path | Excerpt) -> Excerpt:
 
 
 def read_duration(path: str | Path) -> float:
-    """Read the duration of a file from its header, in seconds.
+    """Read the duration of a file from its header, in seconds; files that only ffmpeg can read are decoded.
 
     Raises:
         InputError: the file is missing, empty or not audio.
     """
-    with _name_refusals(), open_audio(path) as file:
-        check_rate(file.samplerate, describe_recording(path))
-        duration = file.frames / file.samplerate
-    if duration <= 0:
+    with _name_refusals():
+        samples, rate = read_header(path) or _count_samples(path)
+        check_rate(rate, describe_recording(path))
+    if samples <= 0:
         raise InputError(f"{describe_recording(path)} {EMPTY}")
-    return duration
+    return samples / rate
+
+
+def _count_samples(path: str | Path) -> tuple[int, int]:
+    blocks, rate, _ = read_samples(path)
+    return sum(map(len, blocks)), rate
 
 
 def read_audio(recording: str | Path | Excerpt, trim_db: float | None = None) -> np.ndarray:
     """Read a file, or an excerpt of it, as a 16 kHz mono waveform.
 
     Args:
-        recording: any format in `AUDIO_SUFFIXES`, at any sampling rate; channels are averaged.
+        recording: any format that soundfile or ffmpeg can read, at any sampling rate; channels are averaged.
         trim_db: trim leading and trailing audio that is more than this many dB below the loudest frame; None disables
             trimming.
 
@@ -102,23 +117,37 @@ def measure_peak(recording: str | Path | Excerpt) -> float:
 
 
 def _read_samples(recording: str | Path | Excerpt) -> tuple[Iterator[np.ndarray], int]:
-    """As `read_samples`; an excerpt is sought out, so that a long file is not decoded for each of its utterances."""
+    """Read (samples, channels) blocks and their rate. Raises ValueError.
+
+    An excerpt is read from its start, so that a long file is not decoded for each of its utterances.
+    """
     excerpt = as_excerpt(recording)
-    return read_samples(excerpt.path, allow_ffmpeg=False) if excerpt.is_whole else read_samples(_cut(excerpt))
-
-
-def _cut(excerpt: Excerpt) -> dict[str, Any]:
-    """The samples of an excerpt, (samples, channels), and their rate. Raises ValueError."""
-    with open_audio(excerpt.path) as file:
+    if excerpt.is_whole or read_header(excerpt.path) is None:
+        blocks, rate, _ = read_samples(excerpt.path)
+        return (blocks if excerpt.is_whole else _select(blocks, *_find_range(excerpt, rate))), rate
+    with soundfile.SoundFile(encode_path(excerpt.path)) as file:
         rate = file.samplerate
-        first = round(excerpt.start * rate)
-        last = file.frames if excerpt.end is None else round(excerpt.end * rate)
+        first, last = _find_range(excerpt, rate)
         try:
             file.seek(min(first, file.frames))
-            samples = file.read(max(0, last - first), dtype="float32", always_2d=True)
+            samples = file.read(min(last, file.frames) - min(first, file.frames), dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise ValueError(f"{describe_recording(str(excerpt))} is damaged ({error}); export it again") from None
-    return {"array": samples, "sampling_rate": rate}
+    blocks, rate, _ = read_samples({"array": samples.mean(axis=1), "sampling_rate": rate})
+    return blocks, rate
+
+
+def _find_range(excerpt: Excerpt, rate: int) -> tuple[int, int]:
+    """The first sample of an excerpt, and the one after its last."""
+    return round(excerpt.start * rate), sys.maxsize if excerpt.end is None else round(excerpt.end * rate)
+
+
+def _select(blocks: Iterator[np.ndarray], first: int, last: int) -> Iterator[np.ndarray]:
+    """The samples from `first` to `last` of (samples, channels) blocks."""
+    start = 0
+    for block in blocks:
+        yield block[max(0, first - start) : max(0, last - start)]
+        start += len(block)
 
 
 @contextmanager

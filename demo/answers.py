@@ -16,6 +16,7 @@ from demo.uploads import delete_upload, read_recording
 from inference.evidence import explain_frames
 from inference.figure import choose_colours, draw_outline
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
+from quality_ser_align import RecordingQuality
 from recording_ser_align import describe_recording
 
 # Size in inches and dots per inch at which the figure's text is as large as the page's, on computers and phones.
@@ -42,10 +43,12 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
         return html.escape(" ".join(str(message).replace(describe_recording(path), describe_recording(name)).split()))
 
     try:
-        with warnings.catch_warnings(record=True) as caught:  # about clipped recordings
-            warnings.simplefilter("always")
-            waveform = read_recording(path)
-            note = "".join(f'<p class="wrong">{quote(warning.message)}</p>' for warning in caught)
+        quality = RecordingQuality()
+        waveform = read_recording(path, quality)
+        problems = quality.find_problems(name, recognize.model.config.bandwidth)
+        note = "".join(f'<p class="wrong">{quote(problem)}</p>' for problem in problems.values())
+        with warnings.catch_warnings():  # the page shows them
+            warnings.simplefilter("ignore")
             return gr.skip(), answer(recognize, waveform, name, note)
     except (ValueError, OSError, RuntimeError) as error:
         return None, f'<p class="wrong" role="alert">{quote(error)}</p>'

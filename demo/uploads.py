@@ -19,6 +19,7 @@ from gradio.utils import get_upload_folder
 from starlette.requests import ClientDisconnect
 
 from core.errors import InputError
+from quality_ser_align import RecordingQuality
 from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
 
 MAX_MEGABYTES, MAX_MINUTES = 30, 10
@@ -31,8 +32,8 @@ MAX_IDLE = 900  # seconds that an upload is kept if its visitor never asks for a
 # ------------------------------------------------------------------------------------------- reading
 
 
-def read_recording(path: str) -> np.ndarray:
-    """Read an upload within the limits: float32 (samples,) at 16 kHz.
+def read_recording(path: str, quality: RecordingQuality | None = None) -> np.ndarray:
+    """Read an upload within the limits: float32 (samples,) at 16 kHz. `quality` is updated while it is read.
 
     Raises:
         InputError: the file is gone, too large or too long.
@@ -43,7 +44,7 @@ def read_recording(path: str) -> np.ndarray:
     if (megabytes := Path(path).stat().st_size / 1e6) > MAX_MEGABYTES:
         raise InputError(f"{describe_recording(path)} is {megabytes:.1f} MB; {ADVICE}")
     blocks, samples = [np.zeros(0, np.float32)], 0
-    for block in read_blocks(path):
+    for block in read_blocks(path, quality=quality):
         blocks.append(block)
         samples += len(block)
         if samples > 60 * MAX_MINUTES * SAMPLING_RATE:

@@ -12,7 +12,7 @@ from inference.evidence import explain_frames
 from inference.options import TIMELINE_OPTIONS
 from inference.outputs import Record
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
-from recording_ser_align import open_audio
+from recording_ser_align import count_channels
 
 STANDARD_INPUT = "standard input"
 
@@ -52,8 +52,7 @@ def list_jobs(recordings: dict[str, Any], channels: str) -> list[Job]:
 
 def _count_channels(recording: Any) -> int:
     try:
-        with open_audio(recording) as audio:
-            return audio.channels
+        return count_channels(recording)
     except ValueError:
         return 1  # the result will say why it cannot be read
 
@@ -89,6 +88,7 @@ def build_record(job: Job, answer: Any, with_evidence: bool) -> Record:
     scores = {entry["label"]: round(entry["score"], 6) for entry in answer["scores"]}
     label = answer["scores"][0]["label"]
     record |= {"duration": round(answer["duration"], 3), "label": label, "score": scores[label], "scores": scores}
+    record["warnings"] = answer["warnings"]
     record["timeline"] = [_round_segment(segment) for segment in answer["timeline"]]
     if with_evidence:
         record["evidence"] = explain_frames(answer["frames"])

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from core.audio import AUDIO_SUFFIXES
+from core.audio import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from core.errors import InputError
 from core.files import find_files
 
-# Suffixes that folders are searched for: formats of soundfile, and of ffmpeg, if it is installed.
-SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".mka", ".mkv", ".mov", ".3gp")
+SUFFIXES = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)  # that folders are searched for
 
 
 def find_recordings(patterns: list[str]) -> list[str]:

@@ -1,26 +1,28 @@
 """Scores live audio from a pipe, once per second."""
 
 import io
+import warnings
 import wave
 from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
-import soxr
 
 from core.errors import InputError
 from pipeline_ser_align import WINDOW, SpeechEmotionRecognitionPipeline
-from recording_ser_align import SAMPLING_RATE, check_rate
+from quality_ser_align import RecordingQuality
+from recording_ser_align import SAMPLING_RATE, check_rate, mix_down, resample, scale_samples
 from speech_ser_align import SHORTEST_PHRASE, find_last_phrase
 
 MEMORY = 30  # seconds that are kept, to separate speech from pauses
 FILE_SIGNATURES = (b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04", b"FORM")
 
 
-def open_stream(stream: IO[bytes]) -> tuple[bytes | None, Iterator[np.ndarray]]:
+def open_stream(stream: IO[bytes], quality: RecordingQuality) -> tuple[bytes | None, Iterator[np.ndarray]]:
     """Read standard input: the bytes of a whole compressed file, or seconds of 16 kHz mono audio.
 
     A WAV header gives the format; without one, the bytes are 16-bit little-endian samples, mono, at 16 kHz.
+    `quality` is updated while the stream is read.
 
     Raises:
         InputError: the input is empty, or a WAV stream other than 8, 16, 24 or 32 bit PCM.
@@ -34,7 +36,7 @@ def open_stream(stream: IO[bytes]) -> tuple[bytes | None, Iterator[np.ndarray]]:
         return first + stream.read(), iter(())
     whole = io.BufferedReader(_PeekedStream(first, stream))
     if first != b"RIFF":
-        return None, _read_seconds(lambda count: whole.read(2 * count), SAMPLING_RATE, 1, 2)
+        return None, _read_seconds(lambda count: whole.read(2 * count), SAMPLING_RATE, 1, 2, quality)
     try:
         file = wave.open(whole)  # noqa: SIM115 -- read to the end of the stream
     except (wave.Error, EOFError) as error:
@@ -50,7 +52,7 @@ def open_stream(stream: IO[bytes]) -> tuple[bytes | None, Iterator[np.ndarray]]:
         check_rate(rate, "standard input")
     except ValueError as error:
         raise InputError(str(error)) from None
-    return None, _read_seconds(file.readframes, rate, file.getnchannels(), width)
+    return None, _read_seconds(file.readframes, rate, file.getnchannels(), width, quality)
 
 
 class _PeekedStream(io.RawIOBase):
@@ -69,35 +71,43 @@ class _PeekedStream(io.RawIOBase):
         return len(data)
 
 
-def _read_seconds(read: Any, rate: int, channels: int, width: int) -> Iterator[np.ndarray]:
-    resampler = None if rate == SAMPLING_RATE else soxr.ResampleStream(rate, SAMPLING_RATE, 1, quality="HQ")
+def _read_seconds(read: Any, rate: int, channels: int, width: int, quality: RecordingQuality) -> Iterator[np.ndarray]:
+    blocks = quality.watch_samples(_read_blocks(read, rate, channels, width), rate)
+    return quality.watch_waveform(resample(mix_down(blocks), rate))
+
+
+def _read_blocks(read: Any, rate: int, channels: int, width: int) -> Iterator[np.ndarray]:
+    """Yield the seconds of a stream at its own sampling rate, (samples, channels)."""
     while data := read(rate):
         data = data[: len(data) // (channels * width) * channels * width]
-        mono = _decode_samples(data, width).reshape(-1, channels).mean(axis=1, dtype=np.float32)
-        yield mono if resampler is None else resampler.resample_chunk(mono)
-    if resampler is not None:
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield scale_samples(_decode_samples(data, width)).reshape(-1, channels)
 
 
 def _decode_samples(data: bytes, width: int) -> np.ndarray:
-    """PCM bytes, 1 to 4 per sample, to float32 within [-1, 1]; 8-bit samples are unsigned, the others signed."""
-    if width == 1:
-        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
+    """PCM bytes, 1 to 4 per sample, to integers; 8-bit samples are unsigned, the others signed."""
     if width == 3:  # NumPy has no 24-bit type: use the upper three bytes of 32-bit integers
         whole = np.zeros((len(data) // 3, 4), np.uint8)
         whole[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         data, width = whole.tobytes(), 4
-    return np.frombuffer(data, f"<i{width}").astype(np.float32) / np.float32(2 ** (8 * width - 1))
+    return np.frombuffer(data, np.uint8 if width == 1 else f"<i{width}")
 
 
-def answer_live(recognize: SpeechEmotionRecognitionPipeline, seconds: Iterator[np.ndarray]) -> Iterator[dict[str, Any]]:
+def answer_live(
+    recognize: SpeechEmotionRecognitionPipeline, seconds: Iterator[np.ndarray], quality: RecordingQuality
+) -> Iterator[dict[str, Any]]:
     """Score the current phrase once per second; `label` is None during a pause.
 
-    Only the last two seconds of a longer phrase are scored.
+    Only the last two seconds of a longer phrase are scored. Each kind of problem triggers one warning.
+
+    Args:
+        seconds: 16 kHz mono, each (samples,).
+        quality: measures of the stream so far.
 
     Yields:
-        dicts with `start`, `end` (seconds), `label`, `score` and `scores` (label: probability).
+        dicts with `start`, `end` (seconds), `label`, `score`, `scores` (label: probability) and `warnings` (reasons why
+        the scores may be unreliable).
     """
+    warned: set[str] = set()
     memory, end = np.zeros(0, np.float32), 0
     for second in filter(len, seconds):
         memory = np.concatenate([memory, second])[-MEMORY * SAMPLING_RATE :]
@@ -105,10 +115,18 @@ def answer_live(recognize: SpeechEmotionRecognitionPipeline, seconds: Iterator[n
         spoken = _find_spoken(memory, len(second))
         answer: dict[str, Any] = {"label": None, "score": None, "scores": {}}
         if spoken is not None:
-            scores = {entry["label"]: round(entry["score"], 6) for entry in recognize(spoken)}
+            with warnings.catch_warnings():  # about this phrase alone
+                warnings.simplefilter("ignore")
+                found: Any = recognize(spoken)
+            scores = {entry["label"]: round(entry["score"], 6) for entry in found}
             label = next(iter(scores))
             answer = {"label": label, "score": scores[label], "scores": scores}
-        yield {"start": round(start / SAMPLING_RATE, 3), "end": round(end / SAMPLING_RATE, 3), **answer}
+        problems = quality.find_problems("the stream", recognize.model.config.bandwidth)
+        for kind in problems.keys() - warned:
+            warnings.warn(problems[kind], stacklevel=2)
+        warned |= problems.keys()
+        times = {"start": round(start / SAMPLING_RATE, 3), "end": round(end / SAMPLING_RATE, 3)}
+        yield {**times, **answer, "warnings": list(problems.values())}
 
 
 def _find_spoken(memory: np.ndarray, new: int) -> np.ndarray | None:

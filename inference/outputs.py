@@ -1,7 +1,8 @@
 """Writes results to files: JSON Lines, CSV, Praat TextGrid, Audacity labels and WebVTT.
 
 A record is the result for one recording: `file`, `channel` (None is the mean of all), then `duration` in seconds,
-`label`, `score`, `scores` (label: probability) and `timeline` (dicts of start, end, label, score), or `error`.
+`label`, `score`, `scores` (label: probability), `warnings` (reasons why the scores may be unreliable) and
+`timeline` (dicts of start, end, label, score), or `error`.
 """
 
 import csv
@@ -96,7 +97,7 @@ def format_jsonl(records: list[Record]) -> str:
 
 
 def format_csv(records: list[Record]) -> str:
-    """One row per recording: file, channel, duration, label, score, the probability of each label, error.
+    """One row per recording: file, channel, duration, label, score, the probability of each label, warnings, error.
 
     Text that a spreadsheet would read as a formula gets a leading apostrophe; JSON Lines keep it unchanged.
     """
@@ -104,10 +105,11 @@ def format_csv(records: list[Record]) -> str:
     columns = ["file", "channel", "duration", "label", "score"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(csv_cell, [*columns, *labels, "error"]))
+    writer.writerow(map(csv_cell, [*columns, *labels, "warnings", "error"]))
     for record in records:
         scores = record.get("scores", {})
-        cells = [*map(record.get, columns), *map(scores.get, labels), record.get("error")]
+        warnings = "; ".join(record.get("warnings", []))
+        cells = [*map(record.get, columns), *map(scores.get, labels), warnings, record.get("error")]
         writer.writerow(map(csv_cell, cells))
     return text.getvalue()
 

@@ -17,6 +17,7 @@ from inference.answers import Job
 from inference.live import answer_live
 from inference.outputs import Record
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
+from quality_ser_align import RecordingQuality
 
 WIDEST_NAME = 48
 
@@ -88,12 +89,15 @@ def _format_evidence(record: Record) -> list[str]:
 
 
 def print_stream(
-    recognize: SpeechEmotionRecognitionPipeline, seconds: Iterator[np.ndarray], options: argparse.Namespace
+    recognize: SpeechEmotionRecognitionPipeline,
+    seconds: Iterator[np.ndarray],
+    quality: RecordingQuality,
+    options: argparse.Namespace,
 ) -> int:
     """Print a JSON line for each second of a stream until it ends. Returns the exit status."""
     if options.output or options.plot or options.explain or options.channels == "each":
         raise InputError("--output, --plot, --explain and --channels each do not work on a stream: remove them")
-    for line in answer_live(recognize, seconds):
+    for line in answer_live(recognize, seconds, quality):
         print(json.dumps(line), flush=True)
     return 0
 

@@ -61,6 +61,7 @@ def write_model_card(
         oldest=", ".join(f"{name} {number}" for name, number in OLDEST.items()),
         notes=notes,
         trim_db=args.data.trim_db and f"{args.data.trim_db:g}",
+        bandwidth=results.get("bandwidth") and f"{results['bandwidth'] / 1000:.2g}",
         data_sentence=DESCRIPTIONS[corpus] + (f" Tested on {tested}." if tested != corpus else ""),
         license=LICENSES[corpus],
         class_rows=_class_rows(lines["best"], labels),

@@ -1,6 +1,7 @@
 """Preparation: rows -> model inputs, one utterance at a time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from transformers import SequenceFeatureExtractor
 
 from core.audio import SAMPLING_RATE, Excerpt, as_excerpt, read_audio
 from core.errors import InputError
+from quality_ser_align import RecordingQuality
 from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mix
 from recipe.corpora.rows import read_excerpts
 from recipe.feature_cache import FeatureCache
+
+MEASURED = 100  # utterances that the bandwidth is measured on
 
 
 class AudioCache:
@@ -145,6 +149,26 @@ class UtterancePreparer:
 
     def _recall(self, key: tuple, compute: Callable[[], Any]) -> Any:
         return compute() if self.cache is None else self.cache.get(key, compute)
+
+
+def measure_bandwidth(rows: Dataset, preparer: UtterancePreparer) -> float | None:
+    """Measure the bandwidth of the training data in Hz; None if all utterances are too short.
+
+    The 10th percentile over utterances that are evenly spaced in the rows, with the augmentation applied, except for
+    changes of speed and pitch: they move a voice, but remove nothing from it.
+    """
+    paths = [audio["path"] for audio in rows["audio"]]
+    chosen = np.linspace(0, len(paths) - 1, min(MEASURED, len(paths))).astype(int)
+    variants = list(
+        dict.fromkeys(replace(each, speed=1.0, pitch_steps=0.0) for each in preparer.augmentation.variants())
+    )
+    found = []
+    for number, index in enumerate(chosen):
+        quality = RecordingQuality()
+        quality.add_spectra(preparer.read_waveform(paths[index], variants[number % len(variants)]))
+        found.append(quality.measure_bandwidth())
+    known = [bandwidth for bandwidth in found if bandwidth is not None]
+    return float(np.percentile(known, 10, method="lower")) if known else None
 
 
 def prepare_rows(rows: Dataset, preparer: UtterancePreparer) -> Dataset:

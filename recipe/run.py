@@ -28,7 +28,7 @@ from recipe.data import read_rows, split_rows
 from recipe.feature_cache import fill_cache, find_cache_folder, plan_cache, remove_cache
 from recipe.model_card import write_model_card
 from recipe.options import Arguments
-from recipe.preparing import AudioCache, UtterancePreparer, prepare_rows
+from recipe.preparing import AudioCache, UtterancePreparer, measure_bandwidth, prepare_rows
 from recipe.publishing import push
 from recipe.results import class_lines, describe_unseen, library_versions, score_lines, write_results
 from recipe.scoring import never_predicted, predict, score_file
@@ -106,6 +106,7 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
     model = build_model(stage, args, split["train"])
     feature_extractor = make_feature_extractor(model.config, find_source(stage, args), args.data.trim_db)
     preparers = make_preparers(stage, model, feature_extractor, args, split, cache)
+    model.config.bandwidth = measure_bandwidth(split["train"], preparers.training)
     trainer = make_trainer(model, feature_extractor, preparers, stage_dir, args, split)
 
     with state.main_process_first():
@@ -293,6 +294,7 @@ def describe_model(stage: int, model: SERAlignForAudioClassification) -> dict[st
         "labels": list(model.config.id2label.values()),
         "class_weights": model.config.class_weights,
         "frame_seconds": model.config.frame_seconds,
+        "bandwidth": model.config.bandwidth,
         "num_parameters": model.num_parameters(),
         "versions": library_versions(),
     }

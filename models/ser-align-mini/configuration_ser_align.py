@@ -13,13 +13,13 @@ from transformers import AutoConfig, PreTrainedConfig
 
 try:
     from .encoders_ser_align import Family, find_family
-    from .fields_ser_align import SERAlignFields, check_field, option
+    from .fields_ser_align import SAMPLING_RATE, SERAlignFields, check_field, option
     from .losses_ser_align import LOSS_NAMES
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from encoders_ser_align import Family, find_family
-    from fields_ser_align import SERAlignFields, check_field, option
+    from fields_ser_align import SAMPLING_RATE, SERAlignFields, check_field, option
     from losses_ser_align import LOSS_NAMES
 
 try:
@@ -55,6 +55,8 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             called it `temperature`; their configurations still load.
         class_weights: weight of each class in the cross-entropy, in the order of id2label; train.py computes them from
             `--class_weights`. Ours; None weights all alike.
+        bandwidth: bandwidth in Hz of the speech that the model was trained on, measured by train.py; the pipeline warns
+            if a recording has clearly less. Ours; None means unknown, as in earlier releases, and is taken as 8000.
 
     Raises:
         ValueError: a value is out of range or not one of the choices; the message gives the valid values.
@@ -78,6 +80,9 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     )
     class_weights: list[float] | None = option(
         None, "weight of each class in the cross-entropy, in the order of id2label", "ours", above=0
+    )
+    bandwidth: float | None = option(
+        None, "bandwidth in Hz of the speech that the model was trained on", "ours", above=0, maximum=SAMPLING_RATE / 2
     )
 
     def __post_init__(self, **kwargs: Any) -> None:

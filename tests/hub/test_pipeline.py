@@ -3,14 +3,18 @@
 import textwrap
 import tracemalloc
 from itertools import pairwise
+from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import tiny_model
+from conftest import ROOT, tiny_model
+from datasets import Audio, Dataset
 from running import fresh, lines_of
 from transformers import Wav2Vec2FeatureExtractor
+from transformers.pipelines.pt_utils import KeyDataset
 
 from core.loading import load_feature_extractor
 from modeling_ser_align import SERAlignForAudioClassification
@@ -287,7 +291,7 @@ def test_the_deciding_frames_and_the_outline_come_with_the_answer(recognize):
         assert frames["weights"] == pytest.approx(output.frame_weights[0].numpy(), abs=1e-5)
         peaks = [np.abs(waveform[start : start + 160]).max() for start in range(0, len(waveform), 160)]
         assert found["outline"].tolist() == pytest.approx(peaks, abs=0)
-        assert set(recognize(waveform, return_frames=True)) == {"scores", "frames", "duration"}
+        assert set(recognize(waveform, return_frames=True)) == {"scores", "frames", "duration", "warnings"}
 
 
 def test_waveforms_are_scored_as_they_are(recognize):
@@ -364,3 +368,18 @@ def test_its_scores_of_unseen_actors_are_those_that_the_card_counts(recognize, c
             line = stored.pop(path.stem)
             assert by_label(recognize(str(path))) == pytest.approx(line["probabilities"], abs=1e-3), path.name
     assert not stored
+
+
+def test_rows_of_datasets_are_answered_as_their_files(recognize):
+    path = str(ROOT / "examples" / "speech.flac")
+    rows = Dataset.from_dict({"audio": [path, path]}).cast_column("audio", Audio(decode=False))
+    loaded, rate = librosa.load(path, sr=None)
+    expected = recognize(path)
+    scores = [entry["score"] for entry in expected]
+    given = [rows[0]["audio"], {"bytes": Path(path).read_bytes(), "path": None}, (loaded, rate), (rate, loaded)]
+    one_by_one = [recognize((rate, loaded)), recognize(torch.from_numpy(loaded)[None])]
+    for answer in (*recognize(KeyDataset(rows, "audio")), *recognize(given), *one_by_one):
+        assert [entry["label"] for entry in answer] == [entry["label"] for entry in expected]
+        np.testing.assert_allclose([entry["score"] for entry in answer], scores, atol=1e-5)
+    with pytest.raises(ValueError, match="a dict with audio is not a recording: it needs array"):
+        recognize(rows[0])

@@ -5,8 +5,9 @@ import pickle
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
-from conftest import tiny_model, write_wav
+from conftest import ROOT, tiny_model, write_wav
 from datasets import Dataset
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
@@ -15,7 +16,7 @@ from feature_extraction_ser_align import SERAlignSeamlessExtractor
 from recipe.augmentation import Augmentation, Variant
 from recipe.batching import Collator
 from recipe.feature_cache import FeatureCache
-from recipe.preparing import AudioCache, UtterancePreparer, prepare_rows
+from recipe.preparing import AudioCache, UtterancePreparer, measure_bandwidth, prepare_rows
 
 
 def test_each_waveform_is_normalised_on_its_own(tmp_path):
@@ -118,3 +119,19 @@ def test_an_utterance_shorter_than_a_frame_is_named(tmp_path):
         UtterancePreparer(Wav2Vec2FeatureExtractor(), 400).prepare(path)
     with pytest.raises(InputError, match="after trimming at --trim_db 30"):
         UtterancePreparer(SERAlignSeamlessExtractor(trim_db=30), 560).prepare(path)
+
+
+@pytest.mark.parametrize(("narrow", "heard"), [(1, 7750.0), (6, 4000.0)])
+def test_a_model_has_heard_the_bandwidth_that_a_tenth_of_its_training_data_do_not_exceed(tmp_path, narrow, heard):
+    speech, rate = soundfile.read(ROOT / "examples" / "speech.flac", dtype="float32")
+    paths = []
+    for index in range(20):
+        paths.append(tmp_path / f"{index}.wav")
+        soundfile.write(
+            paths[-1], soxr.resample(speech, rate, 8000) if index < narrow else speech, 8000 if index < narrow else rate
+        )
+    rows = Dataset.from_dict({"audio": [{"path": str(path)} for path in paths]})
+    augmentation = Augmentation(speed_factors=(0.5, 1.0))  # another voice, but no other bandwidth
+    preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), 400, augmentation=augmentation)
+    assert measure_bandwidth(rows, preparer) == heard
+    assert measure_bandwidth(rows.select([]), preparer) is None

@@ -285,7 +285,7 @@ def test_csv_has_a_column_for_each_label_and_no_formula():
     rows = list(
         csv.DictReader(io.StringIO(format_csv([RECORD, {"file": "b.wav", "channel": 1, "error": 'gone, "alas"'}])))
     )
-    assert rows[0]["file"] == "'=cmd.wav" and rows[0]["sad"] == "0.5" and rows[0]["error"] == ""
+    assert rows[0]["file"] == "'=cmd.wav" and rows[0]["sad"] == "0.5" and rows[0]["error"] == rows[0]["warnings"] == ""
     assert rows[1]["channel"] == "1" and rows[1]["error"] == 'gone, "alas"' and rows[1]["sad"] == ""
 
 

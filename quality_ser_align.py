@@ -1,0 +1,131 @@
+"""Measures what makes a recording unreliable: clipping, coarse samples, and less bandwidth than the training data.
+
+Everything is measured while the recording is read, in constant memory. The bandwidth is measured in the spectrum, not
+read from the header: a telephone call saved at 44.1 kHz still has a bandwidth of 4 kHz.
+
+Part of the model code on the Hugging Face Hub; imports only the other files of the model.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+try:
+    from .fields_ser_align import SAMPLING_RATE
+except ImportError:
+    if __package__:
+        raise
+    from fields_ser_align import SAMPLING_RATE
+
+# Ours. A recording is clipped if more than 1% of its samples reach 0.99; floats above 8 are integers in disguise.
+FULL_SCALE, CLIPPED_SHARE, LARGEST_FLOAT = 0.99, 0.01, 8.0
+LEAST_8_BIT_PEAK = 0.5  # ours: below it, the quantisation noise of 8 bits costs accuracy
+FRAME, HOP, BANDS = 1024, 512, 32  # samples: spectra of 64 ms every 32 ms, in bands of 250 Hz
+BAND_WIDTH = SAMPLING_RATE / 2 / BANDS  # Hz
+# Ours, chosen on RAVDESS, EmoDB and nEMO (python -m studies.bandwidth). Frames up to 40 dB below the loudest one are
+# speech. A band contains speech if its 95th percentile is at most 50 dB below that of the loudest band. It contains
+# noise alone if it is 30 dB below and its level varies by less than 6 dB.
+SPEECH_RANGE_DB, BAND_RANGE_DB = 40.0, 50.0
+NOISE_SPREAD_DB, NOISE_RANGE_DB = 6.0, 30.0
+FEWEST_FRAMES = 16  # half a second of speech: less may lack a consonant
+CLEARLY_BELOW = 0.85  # of the bandwidth of the training data
+QUIETEST_DB, LEVELS = -140, 340  # histogram of the levels in a band: steps of 1 dB, up to 32-bit integers
+
+
+class RecordingQuality:
+    """Measures of one recording or stream, updated as its blocks pass through."""
+
+    def __init__(self) -> None:
+        self.rate: int = SAMPLING_RATE
+        self.samples = self.clipped = 0  # of all channels, at the recording's own rate
+        self.heard = 0  # samples at 16 kHz
+        self.largest = 0.0
+        self.has_8_bits = True  # all samples so far are multiples of 1/128
+        self.loudest = float(QUIETEST_DB)  # level of the loudest frame so far, dB
+        self.levels = np.zeros((BANDS, LEVELS), np.int64)  # number of speech frames by band and level
+
+    def watch_samples(self, blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+        """Pass through blocks at the recording's own sampling rate, (samples, channels), and measure their samples."""
+        self.rate = rate
+        for block in blocks:
+            magnitudes = np.abs(block)
+            self.samples += block.size
+            self.clipped += int(np.count_nonzero(magnitudes >= FULL_SCALE))
+            self.has_8_bits = self.has_8_bits and bool((block * 128 == np.rint(block * 128)).all())
+            self.largest = max(self.largest, float(magnitudes.max(initial=0.0)))
+            yield block
+
+    def watch_waveform(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pass through blocks of 16 kHz mono, (samples,), and measure their spectra."""
+        for block in blocks:
+            self.heard += len(block)
+            self.add_spectra(block)
+            yield block
+
+    def add_spectra(self, block: np.ndarray) -> None:
+        """Count the levels of the speech frames of a block, (samples,) at 16 kHz."""
+        if len(block) < FRAME:
+            return
+        levels = _measure_band_levels(block)
+        of_frames = levels.max(axis=1)
+        self.loudest = max(self.loudest, float(of_frames.max()))
+        speech = levels[of_frames > max(self.loudest - SPEECH_RANGE_DB, QUIETEST_DB)]
+        steps = np.clip(speech - QUIETEST_DB, 0, LEVELS - 1).astype(int)
+        for band in range(BANDS):
+            self.levels[band] += np.bincount(steps[:, band], minlength=LEVELS)
+
+    def measure_bandwidth(self) -> float | None:
+        """Measure the highest frequency of the speech in Hz, at most 8000; None if there is too little speech."""
+        limit = min(self.rate, SAMPLING_RATE) / 2
+        if self.levels[0].sum() < FEWEST_FRAMES:
+            return limit if limit < SAMPLING_RATE / 2 else None
+        typical, loud, loudest = (self._find_levels(share) for share in (0.5, 0.95, 0.98))
+        is_heard = loud >= loud.max() - BAND_RANGE_DB
+        is_noise = (loudest - typical < NOISE_SPREAD_DB) & (loud < loud.max() - NOISE_RANGE_DB)
+        return min(limit, float(1 + np.flatnonzero(is_heard & ~is_noise)[-1]) * BAND_WIDTH)
+
+    def find_problems(self, name: str, heard: float | None) -> dict[str, str]:
+        """Return the reasons why scores of this recording may be unreliable: one line for each kind of problem.
+
+        Args:
+            name: name of the recording.
+            heard: bandwidth in Hz of the speech that the model was trained on; None means unknown, taken as 8000.
+        """
+        problems = {}
+        if self.largest > LARGEST_FLOAT:
+            problems["scale"] = (
+                f"{name} contains samples of up to {self.largest:.3g}, but full scale is 1; they are read "
+                "as they are. Divide 16-bit samples by 32768"
+            )
+        elif self.clipped > CLIPPED_SHARE * self.samples:
+            problems["clipping"] = (
+                f"{name} is clipped: {self.clipped / self.samples:.0%} of its samples are at full scale, which "
+                "distorts the voice; record it at a lower gain"
+            )
+        if self.has_8_bits and 0 < self.largest < LEAST_8_BIT_PEAK:
+            problems["resolution"] = (
+                f"{name} has 8-bit samples and uses less than half of their range, so quantisation noise masks quiet "
+                "speech; record it with 16 bits"
+            )
+        heard = SAMPLING_RATE / 2 if heard is None else heard
+        bandwidth = self.measure_bandwidth()
+        if bandwidth is not None and bandwidth < CLEARLY_BELOW * heard:
+            problems["bandwidth"] = (
+                f"{name} contains no speech above {bandwidth / 1000:.2g} kHz, but the model was trained on speech up "
+                f"to {heard / 1000:.2g} kHz, so its scores are unreliable; record at {2 * heard / 1000:.2g} kHz or "
+                "higher, or use a model trained on such speech"
+            )
+        return problems
+
+    def _find_levels(self, share: float) -> np.ndarray:
+        """Return a quantile of the levels of the speech frames in each band: (bands,), dB."""
+        counts = self.levels.cumsum(axis=1)
+        return QUIETEST_DB + (counts < share * counts[:, -1:]).sum(axis=1)
+
+
+def _measure_band_levels(block: np.ndarray) -> np.ndarray:
+    """(samples,) to (frames, bands), dB."""
+    window = np.hanning(FRAME).astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(block, FRAME)[::HOP] * window
+    power = np.square(np.abs(np.fft.rfft(frames)[:, : FRAME // 2])) / np.square(window).sum() / FRAME
+    return 10 * np.log10(power.reshape(len(frames), BANDS, -1).sum(axis=2) + 1e-14)
