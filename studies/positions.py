@@ -3,8 +3,8 @@
     python -m studies.positions --data_dir RAVDESS
 
 Each utterance of the shipped model's validation and test actors stands twice, at random places, in one recording,
-between pauses of 0.3 to 1.5 s of digital silence or of noise at the level of the room. Its label there is the one that the timeline gives
-to most of it.
+between pauses of 0.3 to 1.5 s of digital silence or of noise at the level of the room. Its label there is the one that
+the timeline gives to most of it.
 """
 
 import argparse
