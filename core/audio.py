@@ -88,7 +88,7 @@ def read_audio(recording: str | Path | Excerpt, trim_db: float | None = None) ->
 
 
 def measure_peak(recording: str | Path | Excerpt) -> float:
-    """Decode a file or an excerpt, at its own rate, and return half the range of its mono mix, which is 0 for a constant.
+    """Decode a file or an excerpt, at its own rate, and return half the range of its mono mix: 0 for a constant.
 
     Raises:
         InputError: as in `read_audio`.
