@@ -103,17 +103,18 @@ def read_audio(recording: str | Path | Excerpt, trim_db: float | None = None) ->
 
 
 def measure_peak(recording: str | Path | Excerpt) -> float:
-    """Decode a file or an excerpt, at its own sampling rate, and return the largest magnitude of its mono mix.
+    """Decode a file or an excerpt, at its own rate, and return half the range of its mono mix: 0 for a constant.
 
     Raises:
         InputError: as in `read_audio`.
     """
     with _name_refusals():
         blocks, _ = _read_samples(recording)
-        peaks = [np.abs(block).max() for block in mix_down(blocks) if len(block)]
-    if not peaks:
+        ranges = [(block.min(), block.max()) for block in mix_down(blocks) if len(block)]
+    if not ranges:
         raise InputError(f"{describe_recording(str(recording))} {EMPTY}")
-    return float(max(peaks))
+    lowest, highest = zip(*ranges)
+    return float(max(highest) - min(lowest)) / 2
 
 
 def _read_samples(recording: str | Path | Excerpt) -> tuple[Iterator[np.ndarray], int]:

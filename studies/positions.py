@@ -3,8 +3,8 @@
     python -m studies.positions --data_dir RAVDESS
 
 Each utterance of the shipped model's validation and test actors stands twice, at random places, in one recording,
-between pauses of 0.3 to 1.5 s of digital silence or of room noise. Its label there is the one that the timeline gives
-to most of it.
+between pauses of 0.3 to 1.5 s of digital silence or of noise at the level of the room. Its label there is the one that
+the timeline gives to most of it.
 """
 
 import argparse
@@ -17,13 +17,13 @@ import numpy as np
 from core.loading import load_pipeline
 from fields_ser_align import SAMPLING_RATE
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
-from speech_ser_align import TRIM_DB, trim
+from speech_ser_align import TRIM_DB, measure_levels, trim
 from studies.disturbances import make_pink_noise
 from studies.limits import MODEL, read_utterances
 from studies.reporting import RELIABILITY, write_study
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.3, 1.5  # seconds
-NOISE_DB = -65.0  # relative to full scale: about the noise of the recordings
+NOISE_PERCENTILE = 10  # of the levels of an utterance: the noise of its room
 PAUSES = ("digital silence", "room noise")
 Place = tuple[int, float, float]  # an utterance, and where its speech starts and ends in seconds
 
@@ -34,8 +34,10 @@ def build_recording(utterances: list[np.ndarray], pauses: str, rng: np.random.Ge
     places, position = [], 0
     for index in rng.permutation(np.repeat(np.arange(len(utterances)), 2)).tolist():
         samples = int(rng.uniform(SHORTEST_PAUSE, LONGEST_PAUSE) * SAMPLING_RATE)
-        is_noise = pauses == "room noise"
-        pause = 10 ** (NOISE_DB / 20) * make_pink_noise(samples, rng) if is_noise else np.zeros(samples)
+        pause = np.zeros(samples)
+        if pauses == "room noise":
+            level = np.percentile(measure_levels(utterances[index]), NOISE_PERCENTILE)
+            pause = 10 ** (level / 20) * make_pink_noise(samples, rng)
         start, speech = trim(utterances[index], TRIM_DB)
         first = position + samples + start
         places.append((index, first / SAMPLING_RATE, (first + len(speech)) / SAMPLING_RATE))

@@ -33,6 +33,7 @@ BROKEN = {
     "damaged": damaged,
     "not finite": lambda path: soundfile.write(path, TONE * np.nan, SAMPLING_RATE, subtype="FLOAT"),
     "silent": lambda path: soundfile.write(path, 0.9e-4 * np.sign(TONE), SAMPLING_RATE, subtype="FLOAT"),
+    "constant": lambda path: soundfile.write(path, 0.05 * np.ones(SAMPLING_RATE), SAMPLING_RATE, subtype="FLOAT"),
     "no samples": lambda path: soundfile.write(path, [], SAMPLING_RATE),
     "lost": lambda path: path.symlink_to("nowhere"),
 }
@@ -41,6 +42,7 @@ REASONS = {
     "damaged": "is damaged",
     "not finite": "contains samples that are not finite",
     "silent": "is silent",
+    "constant": "is silent",
     "no samples": "contains no audio (0 samples)",
     "lost": "no such audio file",
 }
