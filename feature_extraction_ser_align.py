@@ -126,7 +126,7 @@ class SERAlignFeatureExtractor(Trimming, SequenceFeatureExtractor):
         self.dynamic_range = dynamic_range
         self.preemphasis = preemphasis
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # its arguments are those of the library's extractors
         self,
         raw_speech: np.ndarray | Sequence[float] | Sequence[np.ndarray],
         sampling_rate: int | None = None,
@@ -196,11 +196,11 @@ def add_trimming(extractor: SequenceFeatureExtractor, trim_db: float | None) -> 
     settings = {**extractor.to_dict(), "trim_db": trim_db}
     for kind in EXTRACTORS:
         if isinstance(extractor, kind):
-            return kind.from_dict(settings)
+            return kind(**settings)
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
-        return SERAlignWaveformExtractor.from_dict(settings)
+        return SERAlignWaveformExtractor(**settings)
     if isinstance(extractor, SeamlessM4TFeatureExtractor):
-        return SERAlignSeamlessExtractor.from_dict(settings)
+        return SERAlignSeamlessExtractor(**settings)
     raise ValueError(
         f"{type(extractor).__name__} has no version that trims; valid are Wav2Vec2FeatureExtractor and "
         "SeamlessM4TFeatureExtractor"

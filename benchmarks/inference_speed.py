@@ -145,7 +145,8 @@ def measure_ua(stage_dirs: list[Path], data_dir: str) -> list[dict[str, Any]]:
         fold = {"fold": results["fold"], "num_utterances": len(files)}
         for dtype in ("float32", *list_fast_dtypes()):
             recognize = load_pipeline(str(stage_dir), dtype=dtype)
-            recognize.feature_extractor.trim_db = results["arguments"]["trim_db"]  # older folders do not store it
+            # older folders do not store it
+            recognize.feature_extractor.trim_db = results["arguments"]["trim_db"]  # type: ignore[union-attr]
             found = [scores[0]["label"] for scores in predict_all(recognize, files)]
             fold[dtype] = 100 * balanced_accuracy_score(labels, found)
         folds.append(fold)

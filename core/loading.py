@@ -27,7 +27,7 @@ def load_feature_extractor(source: str, revision: str | None = None) -> Sequence
     settings, _ = SequenceFeatureExtractor.get_feature_extractor_dict(source, revision=revision)
     kinds = {kind.__name__: kind for kind in EXTRACTORS}
     if settings.get("feature_extractor_type") in kinds:
-        extractor = kinds[settings["feature_extractor_type"]].from_dict(settings)
+        extractor = kinds[settings["feature_extractor_type"]](**settings)
     else:
         extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision, trust_remote_code=False)
     config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)

@@ -5,31 +5,39 @@ from typing import Any
 
 import yaml
 
-
-class _NameLoader(yaml.SafeLoader):
-    """Reads each scalar as the text that it is, apart from null: YAML 1.1 reads `no` as false and 010 as 8."""
-
-
-_NameLoader.yaml_implicit_resolvers = {
-    first: kept
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    if (kept := [pair for pair in resolvers if pair[0].endswith((":null", ":merge"))])
-}
+MERGE, NULL = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null"
 
 
 def load_yaml(text: str, names: Container[str]) -> Any:
-    """The content of a YAML file. The keys and values of the mappings called `names` are text, as written.
+    """The content of a YAML file. In the mappings called `names`, keys and values are text as written.
+
+    YAML 1.1 reads `no` as false and 010 as 8.
 
     Raises:
         yaml.YAMLError: the text is not YAML.
     """
-    return _keep_names(yaml.safe_load(text), yaml.load(text, Loader=_NameLoader), names)
+    return _keep_names(yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader), names)
 
 
-def _keep_names(content: Any, written: Any, names: Container[str]) -> Any:
-    if not isinstance(content, dict):
+def _keep_names(content: Any, node: yaml.Node | None, names: Container[str]) -> Any:
+    if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
         return content
+    written = {key.value: value for key, value in node.value}
     return {
-        key: text if key in names else _keep_names(value, text, names)
-        for (key, value), text in zip(content.items(), written.values())
+        key: _read_text(written[key])
+        if key in names and key in written
+        else _keep_names(value, written.get(key), names)
+        for key, value in content.items()
     }
+
+
+def _read_text(node: yaml.Node) -> Any:
+    """The scalars of a node as they are written, apart from null."""
+    if isinstance(node, yaml.MappingNode):
+        texts: dict[Any, Any] = {}
+        for key, value in node.value:
+            texts |= _read_text(value) if key.tag == MERGE else {_read_text(key): _read_text(value)}
+        return texts
+    if isinstance(node, yaml.SequenceNode):
+        return [_read_text(value) for value in node.value]
+    return None if node.tag == NULL else node.value

@@ -37,7 +37,7 @@ NUM_RESAMPLES = 9999
 def measure_fold(stage_dir: Path, rows: Dataset, trim_db: float | None, settings: dict[str, Any]) -> dict[str, Any]:
     """Diarization errors of each speaker, summed over recordings, and the deletion drops of each utterance."""
     recognize = load_pipeline(str(stage_dir))
-    recognize.feature_extractor.trim_db = trim_db
+    recognize.feature_extractor.trim_db = trim_db  # type: ignore[union-attr]
     errors: dict[str, Any] = {}
     drops: dict[str, Any] = {}
     for speaker in sorted(set(rows["speaker"])):

@@ -98,9 +98,10 @@ def measure_method(
     error = float(np.abs(np.array(cuts) - expected).mean() * 1000 / SAMPLING_RATE)
     pieces = [waveform[start:end] for waveform, (start, end) in zip(waveforms, cuts)]
     predictions: list[str] = []
+    id2label: dict[int, str] = recognize.model.config.id2label  # type: ignore[assignment]
     for first in range(0, len(pieces), BATCH):
         scores = recognize.score_waveforms(pieces[first : first + BATCH])["probabilities"]
-        predictions += [recognize.model.config.id2label[int(index)] for index in scores.argmax(dim=1)]
+        predictions += [id2label[int(index)] for index in scores.argmax(dim=1)]
     return float(balanced_accuracy_score(labels, predictions)), error
 
 

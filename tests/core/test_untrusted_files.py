@@ -236,7 +236,7 @@ def dangers(source):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             given = {word.arg: ast.unparse(word.value) for word in node.keywords}
-            is_yaml = called.startswith("yaml.") and called not in ("yaml.safe_load", "yaml.safe_dump")
+            is_yaml = called.startswith("yaml.") and called not in ("yaml.safe_load", "yaml.safe_dump", "yaml.compose")
             is_load = called == "torch.load" and given.get("weights_only") != "True"
             is_shell = given.get("shell", "False") != "False" or called in ("os.system", "os.popen")
             is_pickle = given.get("allow_pickle", "False") != "False" or called.endswith(".read_pickle")
