@@ -103,7 +103,8 @@ def name_refusals(stage: int, args: Arguments) -> Iterator[None]:
         ) from None
     except (*LOAD_ERRORS, StrictDataclassError) as error:
         source = find_source(stage, args)
-        reason = None if source is None else explain_failure(source, error)
+        is_to_come = stage == 2 and source is not None and not Path(source).exists()  # stage 1 is still to be trained
+        reason = None if source is None or is_to_come else explain_failure(source, error)
         if reason is not None:
             raise InputError(f"{name_source(stage, args)} {reason}") from error
         raise InputError(f"the model of stage {stage} cannot be built: {' '.join(str(error).split())}") from error

@@ -107,7 +107,7 @@ def test_a_mistake_in_yaml_is_named_with_what_is_valid(config, text, message):
         (["--learning_rate", "x"], "--learning_rate: 'x' is not valid; give a number"),
         (["--corpus", "iemo"], "--corpus: 'iemo' is not valid; give one of demo, folder, hub, iemocap, cremad"),
         (["--encoder_config", "{a"], "give name: value pairs, as JSON"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; available files: "),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; files of this project: "),
     ],
 )
 def test_a_mistake_on_the_command_line_is_named_with_what_is_valid(argv, message):
@@ -202,7 +202,9 @@ def test_help_is_complete_grouped_and_fast():
         for f in fields(group):
             assert f"--{f.name} " in run.stdout
     assert "learning rate of the encoder [2e-05; ours]" in run.stdout
-    assert re.search(r"--pooling_num_heads INT +attention heads of the pooling encoder \[4; paper\]", run.stdout)
+    assert re.search(
+        r"--pooling_num_heads INT +number of attention heads in the pooling encoder \[4; paper\]", run.stdout
+    )
 
 
 def test_help_and_a_mistake_import_no_heavy_library():

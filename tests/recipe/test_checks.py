@@ -31,7 +31,10 @@ TINY = ["--use_cpu", "--encoder", "none", "--encoder_config", json.dumps(TINY_EN
         ),
         (["--encoder_config", '{"num_attention_heads": 5}'], "the model of stage 1 cannot be built: "),
         (["--attn_implementation", "flash_attention_2"], "the model of stage 1 cannot be built: "),
-        (["--encoder", "no/such-encoder", "--encoder_config", "{}"], "the model of stage 1 cannot be built: "),
+        (
+            ["--encoder", "no/such-encoder", "--encoder_config", "{}"],
+            "--encoder no/such-encoder is not a folder and was not",
+        ),
         (["--training_arguments", '{"optm": "sgd"}'], "'optm' is not one of transformers.TrainingArguments"),
         (["--push_to_hub", "my model"], "--push_to_hub 'my model'"),
         (["--stage", "2"], "which contains no model: train stage 1 or set --init_from"),
@@ -63,7 +66,7 @@ def test_a_stage_1_that_another_run_trains_first_need_not_be_there(tmp_path):
 
 def test_a_stage_1_that_is_there_is_read(tmp_path):
     tiny_model("wav2vec2-group", pooling="attentive").save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="has no feature extractor"):
+    with pytest.raises(InputError, match="holds no preprocessor_config.json: copy or download it again"):
         check_run(parse_arguments([*TINY, "--stage", "2", "--init_from", str(tmp_path)], ""))
 
 
