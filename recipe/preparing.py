@@ -157,15 +157,14 @@ def measure_bandwidth(rows: Dataset, preparer: UtterancePreparer) -> float | Non
     The 10th percentile over utterances that are evenly spaced in the rows, with the augmentation applied, except for
     changes of speed and pitch: they move a voice, but remove nothing from it.
     """
-    paths = [audio["path"] for audio in rows["audio"]]
-    chosen = np.linspace(0, len(paths) - 1, min(MEASURED, len(paths))).astype(int)
+    chosen = np.linspace(0, len(rows) - 1, min(MEASURED, len(rows))).astype(int)
     variants = list(
         dict.fromkeys(replace(each, speed=1.0, pitch_steps=0.0) for each in preparer.augmentation.variants())
     )
     found = []
-    for number, index in enumerate(chosen):
+    for number, excerpt in enumerate(read_excerpts(rows.select(chosen)[:])):
         quality = RecordingQuality()
-        quality.add_spectra(preparer.read_waveform(paths[index], variants[number % len(variants)]))
+        quality.add_spectra(preparer.read_waveform(excerpt, variants[number % len(variants)]))
         found.append(quality.measure_bandwidth())
     known = [bandwidth for bandwidth in found if bandwidth is not None]
     return float(np.percentile(known, 10, method="lower")) if known else None

@@ -135,3 +135,5 @@ def test_a_model_has_heard_the_bandwidth_that_a_tenth_of_its_training_data_do_no
     preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), 400, augmentation=augmentation)
     assert measure_bandwidth(rows, preparer) == heard
     assert measure_bandwidth(rows.select([]), preparer) is None
+    parts = rows.add_column("start", [0.0] * 20).add_column("end", [0.3] * 20)  # too short to tell
+    assert measure_bandwidth(parts.select(range(6, 20)), preparer) is None

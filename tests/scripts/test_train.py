@@ -37,7 +37,9 @@ def test_each_stage_leaves_a_complete_folder_with_best_and_last_weights(short_ru
     assert json.loads((folder / "preprocessor_config.json").read_text())["return_attention_mask"] is True
     results = json.loads((folder / "results.json").read_text())
     for name, directory in (("best", folder), ("last", folder / "last")):
-        fitted = json.loads((directory / "config.json").read_text())["calibration_temperature"]
+        config = json.loads((directory / "config.json").read_text())
+        assert 250 <= config["bandwidth"] <= 8000
+        fitted = config["calibration_temperature"]
         assert results["scores"][name] == {**score_file(directory / "predictions.jsonl"), "temperature": fitted}
         for line in lines_of(directory / "predictions.jsonl"):
             assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
