@@ -76,7 +76,7 @@ def read_yaml(path: str) -> dict[str, Any]:
     file = Path(path) if Path(path).is_file() else ROOT / path
     if not file.is_file():
         near = sorted(found.relative_to(ROOT).as_posix() for found in (ROOT / "run_configs").rglob("*.yaml"))
-        raise InputError(f"--config {path}: no such file; files of this project: {', '.join(near)}")
+        raise InputError(f"--config {path}: no such file; available files: {', '.join(near)}")
     try:
         content = load_yaml(file.read_text(encoding="utf-8"), NAMED) or {}
     except yaml.YAMLError as error:
