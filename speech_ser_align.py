@@ -132,7 +132,7 @@ def trim(waveform: np.ndarray, trim_db: float | None) -> tuple[int, np.ndarray]:
 def _find_ends(levels: np.ndarray, noise_db: float, trim_db: float, length: int) -> tuple[int, int]:
     """Where the speech of a waveform begins and ends, in samples; the whole waveform if it holds none."""
     spans = find_spans(levels, max(noise_db, find_loudest(levels) - trim_db), PAUSE, length)
-    sounds = [span for span in spans if is_sound(*span, length)]
+    sounds = [span for span in spans if is_sound(span[0], span[1], length)]
     return (sounds[0][0], sounds[-1][1]) if sounds else (0, length)
 
 
