@@ -107,7 +107,7 @@ def test_a_mistake_in_yaml_is_named_with_what_is_valid(config, text, message):
         (["--learning_rate", "x"], "--learning_rate: 'x' is not valid; give a number"),
         (["--corpus", "iemo"], "--corpus: 'iemo' is not valid; give one of demo, folder, hub, iemocap, cremad"),
         (["--encoder_config", "{a"], "give name: value pairs, as JSON"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; files of this project: "),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; available files: "),
     ],
 )
 def test_a_mistake_on_the_command_line_is_named_with_what_is_valid(argv, message):
