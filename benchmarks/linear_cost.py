@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 
 from core.audio import SAMPLING_RATE, read_audio
-from core.json_files import write_json
+from core.json_files import read_json, write_json
 from recipe.results import library_versions
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +60,7 @@ def run_benchmark(minutes: list[int], rows: list[int], data_dir: Path) -> None:
         sys.exit(f"error: {data_dir} has no utterances; give the directory of Actor_01 to Actor_24")
     with tempfile.TemporaryDirectory() as folder:
         recordings = [recording(Path(folder), length, utterances) for length in minutes]
-        corpora = [corpus(Path(folder), count) for count in rows]
+        corpora = [corpus(Path(folder), count) for count in rows] or read_json(RESULT)["corpora"]
     write_json(RESULT, {"recordings": recordings, "corpora": corpora, "versions": library_versions()})
 
 
@@ -116,7 +116,9 @@ def run(command: list[str]) -> tuple[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", nargs="+", type=int, default=[1, 4, 16, 60])
-    parser.add_argument("--rows", nargs="+", type=int, default=[1000, 10_000, 100_000])
+    parser.add_argument(
+        "--rows", nargs="*", type=int, default=[1000, 10_000, 100_000], help="none keeps the results so far"
+    )
     parser.add_argument("--data_dir", required=True, type=Path, metavar="RAVDESS", help="holds Actor_01 to Actor_24")
     given = parser.parse_args()
     run_benchmark(given.minutes, given.rows, given.data_dir)
