@@ -105,9 +105,8 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         for name, value in given.items():
             if name not in PARAMETERS:
                 raise ValueError(f"{name} is not a parameter; valid parameters are {', '.join(PARAMETERS)}")
-            smallest, largest = 0.0, 60.0
-            if name == "window":
-                smallest, largest = 2 * SHORTEST_PHRASE, min(largest, self.model.config.longest_seconds or largest)
+            is_window, longest = name == "window", self.model.config.longest_seconds
+            smallest, largest = (2 * SHORTEST_PHRASE, longest or 60) if is_window else (0, 60)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if name in SECONDS and not (is_number and smallest <= value <= largest):
                 raise ValueError(f"{name}={value!r} is not a number of seconds from {smallest:g} to {largest:g}")

@@ -24,7 +24,7 @@ RESULTS = Path(__file__).parent.parent / "docs" / "results" / "encoders.json"
 TINY = {"hidden_size": 32, "layerdrop": 0.0, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 TINY_CONV = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
 # Every supported encoder; both kinds where the first convolution may be normalised over time ("group").
-TINY_ENCODERS = {
+TINY_ENCODERS: dict[str, dict[str, Any]] = {
     **{
         f"{model_type}-{norm}": {"model_type": model_type, "feat_extract_norm": norm, **TINY, **TINY_CONV}
         for model_type in ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-conformer")
@@ -83,9 +83,9 @@ def measure_encoder(settings: dict[str, Any], with_onnx: bool = True) -> dict[st
         if with_onnx:
             found["onnx"] = export_to_onnx(model)
         for dtype in (torch.bfloat16, torch.float16):
-            rough = model.to(dtype)(**together).logits.float()
+            rough = model.to(dtype=dtype)(**together).logits.float()
             found[str(dtype).removeprefix("torch.")] = measure_largest(rough.softmax(-1), exact.softmax(-1))
-            model.to(torch.float32)
+            model.to(dtype=torch.float32)
             model.load_state_dict(build_tiny_model(settings).state_dict())
     return found
 
