@@ -18,7 +18,7 @@ def check_inputs(name: str, inputs: Any, width: int | None) -> None:
     Args:
         name: `input_values` or `input_features`.
         inputs: floats, (batch, samples) or (batch, frames, width).
-        width: channels of what the convolutions made of a waveform; None where frames have any width.
+        width: number of features of a frame; None for waveforms.
     """
     if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
         given = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
@@ -26,11 +26,14 @@ def check_inputs(name: str, inputs: Any, width: int | None) -> None:
             f"{name} is {given}, not a tensor of floats: make it with the model's feature extractor and "
             "return_tensors='pt', and give its output as model(**inputs)"
         )
-    if inputs.ndim != 3 and (width is None or inputs.ndim != 2):
-        valid = "(batch, frames, features)" if width is None else "(batch, samples), one channel"
-        raise ValueError(f"{name} has the shape {list(inputs.shape)}, valid is {valid}")
-    if inputs.ndim == 3 and width not in (None, inputs.shape[2]):
-        raise ValueError(f"{name} has the shape {list(inputs.shape)}, valid is (batch, samples): average the channels")
+    if width is None and inputs.ndim != 2:
+        advice = ": average the channels" if inputs.ndim == 3 else ", one channel"
+        raise ValueError(f"{name} has the shape {list(inputs.shape)}, valid is (batch, samples){advice}")
+    if width is not None and (inputs.ndim != 3 or inputs.shape[2] != width):
+        raise ValueError(
+            f"{name} has the shape {list(inputs.shape)}, valid is (batch, frames, {width}): make it with the model's "
+            "own feature extractor, as config.build_feature_extractor() gives it"
+        )
 
 
 def check_mask(mask: Tensor, inputs: Tensor) -> None:

@@ -55,6 +55,25 @@ class FrameScorer(nn.Module):
         return self.scorer(frames).squeeze(-1)
 
 
+class LayerMix(nn.Module):
+    """Learned weighted sum of the layers' outputs (SUPERB, Yang et al. 2021); the softmax weights start uniform.
+
+    Takes the input of the first layer and the output of each, (batch, frames, hidden). With `layer_mix="normalized"`,
+    each is normalised over its hidden dimension first, so that its weight does not depend on its scale.
+    """
+
+    def __init__(self, config: SERAlignConfig):
+        super().__init__()
+        self.normalizes = config.layer_mix == "normalized"
+        self.weights = nn.Parameter(torch.zeros(config.encoder_config.num_hidden_layers + 1))
+
+    def forward(self, states: list[Tensor]) -> Tensor:
+        if self.normalizes:
+            states = [F.layer_norm(state, state.shape[-1:]) for state in states]
+        weights = self.weights.float().softmax(dim=0).to(states[0].dtype)
+        return (torch.stack(states, dim=-1) * weights).sum(dim=-1)
+
+
 class AttentivePooling(nn.Module):
     """Stage 1: softmax over learned frame scores, then the weighted sum of the frames."""
 

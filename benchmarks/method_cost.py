@@ -59,12 +59,15 @@ def make_step(name: str, inputs: str, batch_size: int) -> Callable[[], None]:
     torch.manual_seed(0)
     model = SERAlignForAudioClassification(SERAlignConfig(**SYSTEMS[name])).train()
     waveforms = torch.randn(batch_size, int(MEDIAN * SAMPLING_RATE))
-    values: Tensor = waveforms if inputs == "raw audio" else model.extract_features(waveforms)
+    is_raw = inputs == "raw audio"
+    given: dict[str, Tensor] = {
+        "input_values" if is_raw else "extracted_features": waveforms if is_raw else model.extract_features(waveforms)
+    }
     labels = torch.arange(batch_size) % model.config.num_labels
     optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-5)
 
     def step() -> None:
-        model(input_values=values, labels=labels).loss.backward()
+        model(**given, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 

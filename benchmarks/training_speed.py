@@ -160,14 +160,13 @@ def ours(
     torch.manual_seed(0)
     config = SERAlignConfig(id2label=LABELS, encoder_config={"layerdrop": 0.0, **(encoder_config or {})})
     model = SERAlignForAudioClassification(config)
-    collator = Collator("input_values")
+    name = "input_values" if inputs[0].ndim == 1 else "extracted_features"
+    collator = Collator(name)
     return SERAlignTrainer(
         model=model,
         args=base,
         train_dataset=make_dataset(labels),
-        data_collator=lambda rows: collator(
-            [{"input_values": inputs[row["index"]], "labels": row["labels"]} for row in rows]
-        ),
+        data_collator=lambda rows: collator([{name: inputs[row["index"]], "labels": row["labels"]} for row in rows]),
         durations=durations(len(labels)).tolist(),
         bucket_batches=bucket_batches,
         ema_decay=0.0,
@@ -192,7 +191,8 @@ def count_gflop(trainer: Trainer, inputs: Tensor) -> float:
     """Count GFLOP per second of audio: matrix products and convolutions of a training step, forward and backward."""
     device = trainer.args.device
     with FlopCounterMode(display=False) as counter:
-        trainer.model.train()(input_values=inputs.to(device), labels=torch.tensor([0], device=device)).loss.backward()
+        name = "input_values" if inputs.ndim == 2 else "extracted_features"
+        trainer.model.train()(**{name: inputs.to(device)}, labels=torch.tensor([0], device=device)).loss.backward()
     return counter.get_total_flops() / MEDIAN / 1e9
 
 

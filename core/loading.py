@@ -14,6 +14,7 @@ from core.speed import check_dtype, make_fast
 from feature_extraction_ser_align import EXTRACTORS, add_trimming
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
+from whisper_features_ser_align import SERAlignWhisperFeatureExtractor
 
 
 def load_feature_extractor(source: str, revision: str | None = None) -> SequenceFeatureExtractor:
@@ -25,7 +26,7 @@ def load_feature_extractor(source: str, revision: str | None = None) -> Sequence
         OSError, ValueError: there is none, or it is of another kind.
     """
     settings, _ = SequenceFeatureExtractor.get_feature_extractor_dict(source, revision=revision)
-    kinds = {kind.__name__: kind for kind in EXTRACTORS}
+    kinds = {kind.__name__: kind for kind in (*EXTRACTORS, SERAlignWhisperFeatureExtractor)}
     if settings.get("feature_extractor_type") in kinds:
         extractor = kinds[settings["feature_extractor_type"]](**settings)
     else:

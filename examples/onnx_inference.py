@@ -36,12 +36,14 @@ def main(model: str, recording: str) -> None:
 
 
 def load_model(model: str) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
-    """The model and its labels, sampling rate, shortest length and trimming level."""
+    """The model and its labels, sampling rate, shortest and longest length, and trimming level."""
     try:
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         metadata = session.get_modelmeta().custom_metadata_map
         names = ("labels", "sampling_rate", "shortest_samples", "trim_db")
-        return session, {name: json.loads(metadata[name]) for name in names}
+        # Files of earlier releases do not have the longest duration, which only some encoders limit.
+        longest = {"longest_seconds": json.loads(metadata.get("longest_seconds", "null")) or MOST}
+        return session, {name: json.loads(metadata[name]) for name in names} | longest
     except Exception as error:  # the errors of onnxruntime have no class in common
         reason = " ".join(str(error).split())
         sys.exit(f"error: {model} cannot be loaded ({reason}): give a file that export_onnx.py wrote")
@@ -56,10 +58,10 @@ def read_utterance(recording: str, settings: dict[str, Any]) -> np.ndarray:
     if next(cut_phrases(iter(blocks), PAUSE), None) is None:
         sys.exit(f"error: {recording!r} contains no speech: it is empty or silent")
     _, waveform = trim(np.concatenate(blocks), settings["trim_db"])
-    seconds = len(waveform) / settings["sampling_rate"]
-    if len(waveform) < settings["shortest_samples"] or seconds > MOST:
+    seconds, most = len(waveform) / settings["sampling_rate"], min(MOST, settings["longest_seconds"])
+    if len(waveform) < settings["shortest_samples"] or seconds > most:
         shortest = settings["shortest_samples"] / settings["sampling_rate"]
-        sys.exit(f"error: {recording!r} lasts {seconds:.3f} s; valid are {shortest:.3f} to {MOST} s of one utterance")
+        sys.exit(f"error: {recording!r} lasts {seconds:.3f} s; valid are {shortest:.3f} to {most:g} s of one utterance")
     if seconds > LONGEST:
         warnings.warn(f"{recording!r} lasts {seconds:.0f} s; the utterances of training are shorter", stacklevel=2)
     return waveform

@@ -190,7 +190,7 @@ def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.nd
     stage_dir = experiment.find_stage_folder(cell)
     model, feature_extractor = load_model(str(stage_dir), option="")
     model.to(PartialState().device)
-    preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples)
+    preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples, model.config.longest_seconds)
     return embed_utterances(model, test, preparer, args.trainer.eval_batch_size)
 
 

@@ -1,4 +1,4 @@
-"""Exports a model as one ONNX file that takes waveforms: front end, export, 8-bit copy, comparison with PyTorch."""
+"""Exports a model as one ONNX file that takes waveforms: export, 8-bit copy, comparison with PyTorch."""
 
 import ast
 import json
@@ -16,19 +16,10 @@ import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
-from transformers import SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
+from transformers import SequenceFeatureExtractor
 
 from core.errors import InputError
-from encoders_ser_align import make_length_mask
-from feature_extraction_ser_align import (
-    DECIBELS_PER_UNIT,
-    FFT,
-    HOP,
-    WINDOW,
-    SERAlignFeatureExtractor,
-    Trimming,
-    mel_filters,
-)
+from inference.onnx_front_ends import build_front_end
 from inference.onnx_options import REQUIREMENTS
 from modeling_ser_align import SERAlignForAudioClassification
 from recording_ser_align import SAMPLING_RATE
@@ -38,88 +29,9 @@ INPUTS = ["waveform", "attention_mask"]
 OUTPUTS = ["logits", "frame_logits", "frame_weights", "frame_mask"]
 TOLERANCE = 1e-4
 LARGEST_BYTES = 2 * 1000**3  # of one ONNX file, with some room for the graph
-VARIANCE_FLOOR = 1e-7  # of Wav2Vec2FeatureExtractor
 # The first projection reads features that span 80 dB, and the query of the pooling layer weights all frames of an
 # utterance. Keeping these in 32 bits halves the largest change of a logit (1,440 RAVDESS utterances).
 KEPT_IN_FLOAT = ("front_end/", "feature_projection.", ".query/")
-
-
-# ----------------------------------------------------------------------------------------- front ends
-
-
-def sum_exactly(values: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Sum in float64: ONNX Runtime adds value by value, which loses precision in float32."""
-    return values.sum(dim=dim, keepdim=True, dtype=torch.float64).float()
-
-
-class NormalizedWaveform(nn.Module):
-    """Wav2Vec2FeatureExtractor as a module: each utterance gets mean 0 and variance 1 over its own samples.
-
-    (batch, samples) waveform and mask to (batch, samples) waveform and mask; 0 at the padding.
-    """
-
-    def __init__(self, extractor: Wav2Vec2FeatureExtractor):
-        super().__init__()
-        self.do_normalize = extractor.do_normalize
-        self.removes_offset = extractor.do_normalize or isinstance(extractor, Trimming)
-
-    def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        padding = attention_mask == 0
-        waveform = waveform.masked_fill(padding, 0.0)
-        samples = attention_mask.sum(dim=1, keepdim=True)
-        if self.removes_offset:
-            waveform = (waveform - sum_exactly(waveform, dim=1) / samples).masked_fill(padding, 0.0)
-        if self.do_normalize:
-            waveform = waveform / torch.sqrt(sum_exactly(waveform.square(), dim=1) / samples + VARIANCE_FLOOR)
-        return waveform, attention_mask
-
-
-class LogMel(nn.Module):
-    """SERAlignFeatureExtractor as a module.
-
-    (batch, samples) waveform and mask to (batch, frames, stride * feature_size) log-mel frames and their mask; 0 at the
-    padding. The Fourier transform is a matrix product, which ONNX Runtime computes faster than its own.
-    """
-
-    window: Tensor
-    fourier: Tensor
-    filters: Tensor
-
-    def __init__(self, extractor: SERAlignFeatureExtractor):
-        super().__init__()
-        self.stride, self.feature_size = extractor.stride, extractor.feature_size
-        self.preemphasis = extractor.preemphasis
-        self.quietest = 10 ** (-extractor.dynamic_range / 10)  # power, as a share of the loudest
-        times = torch.arange(WINDOW, dtype=torch.float64).unsqueeze(1)
-        angles = 2 * torch.pi * times * torch.arange(FFT // 2 + 1) / FFT
-        self.register_buffer("window", torch.hann_window(WINDOW, periodic=False) ** 0.85)
-        self.register_buffer("fourier", torch.cat([angles.cos(), angles.sin()], dim=1).float())
-        self.register_buffer("filters", mel_filters(extractor.feature_size, extractor.sampling_rate))
-
-    def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        power = self._compute_mel_power(waveform.masked_fill(attention_mask == 0, 0.0))
-        lengths = (attention_mask.sum(dim=1) - WINDOW) // HOP + 1
-        padding = ~make_length_mask(lengths, power.shape[1]).unsqueeze(-1)
-        floor = power.masked_fill(padding, 0.0).amax(dim=(1, 2), keepdim=True) * self.quietest
-        decibels = 10 * torch.maximum(power, floor.clamp(min=torch.finfo(torch.float32).tiny)).log10()
-        values = lengths.view(-1, 1, 1) * self.feature_size
-        mean = sum_exactly(decibels.masked_fill(padding, 0.0), dim=(1, 2)) / values
-        normalized = (decibels - mean) / DECIBELS_PER_UNIT
-        num_frames = power.shape[1] // self.stride
-        # The memory layout of a slice depends on its length, so the trace would support only some lengths.
-        stacked = normalized.index_select(1, torch.arange(num_frames * self.stride, device=waveform.device))
-        frames = stacked.reshape(waveform.shape[0], num_frames, self.stride * self.feature_size)
-        mask = make_length_mask(lengths // self.stride, num_frames)
-        return frames.masked_fill(~mask.unsqueeze(-1), 0.0), mask.long()
-
-    def _compute_mel_power(self, waveform: Tensor) -> Tensor:
-        """(batch, samples) to (batch, log-mel frames of 10 ms, feature_size)."""
-        windows = waveform.unfold(1, WINDOW, HOP)
-        windows = windows - windows.mean(dim=-1, keepdim=True)
-        before = torch.cat([windows[..., :1], windows[..., :-1]], dim=-1)
-        windows = (windows - self.preemphasis * before) * self.window
-        real, imaginary = (windows @ self.fourier).chunk(2, dim=-1)
-        return (real.square() + imaginary.square()) @ self.filters
 
 
 class WaveformModel(nn.Module):
@@ -132,15 +44,7 @@ class WaveformModel(nn.Module):
     def __init__(self, model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor):
         super().__init__()
         self.model = model
-        if isinstance(extractor, SERAlignFeatureExtractor):
-            self.front_end: nn.Module = LogMel(extractor)
-        elif isinstance(extractor, Wav2Vec2FeatureExtractor):
-            self.front_end = NormalizedWaveform(extractor)
-        else:
-            raise InputError(
-                f"{type(extractor).__name__} cannot be exported; only Wav2Vec2FeatureExtractor and "
-                "SERAlignFeatureExtractor are supported"
-            )
+        self.front_end = build_front_end(extractor)
 
     def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         inputs, mask = self.front_end(waveform, attention_mask)
@@ -237,6 +141,7 @@ def _describe_model(model: SERAlignForAudioClassification, extractor: SequenceFe
         "labels": [config.id2label[index] for index in range(config.num_labels)],
         "sampling_rate": SAMPLING_RATE,
         "shortest_samples": config.shortest_samples,
+        "longest_seconds": config.longest_seconds,
         "trim_db": getattr(extractor, "trim_db", None),
         "frame_seconds": config.frame_seconds,
     }

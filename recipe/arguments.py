@@ -34,7 +34,11 @@ STAGE_SECTIONS = ("stage1", "stage2")
 # Mappings that are merged key by key; of any other option, the last value wins.
 MERGED = ("encoder_config", "training_arguments")
 # Lets argparse read `--bf16` as `--bf16 true`, and several numbers for one option.
-_NARGS: dict[Any, dict[str, Any]] = {bool: {"nargs": "?", "const": "true"}, list[float]: {"nargs": "+"}}
+_NARGS: dict[Any, dict[str, Any]] = {
+    bool: {"nargs": "?", "const": "true"},
+    list[float]: {"nargs": "+"},
+    list[str]: {"nargs": "+"},
+}
 _METAVARS = {bool: "BOOL", int: "INT", float: "FLOAT", str: "TEXT", dict: "JSON", list[float]: "FLOAT"}
 
 
@@ -141,6 +145,10 @@ def _convert_valid(hint: Any, value: Any) -> Any:
         if value == ["none"]:
             return []
         return [float(number) for number in value] if isinstance(value, list) else None
+    if hint == list[str]:
+        if value == ["none"]:
+            return []
+        return value if isinstance(value, list) and all(isinstance(word, str) for word in value) else None
     if hint is dict:
         parsed = json.loads(value) if isinstance(value, str) else value
         return parsed if isinstance(parsed, dict) else None
@@ -179,6 +187,7 @@ def _describe_valid(option: Field) -> str:
         float: "a number",
         str: "text",
         list[float]: "numbers",
+        list[str]: "names",
         dict: "name: value pairs, as JSON on the command line: '{\"layerdrop\": 0}'",
     }
     return words[hint] + describe_range(option)

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from core.audio import SAMPLING_RATE
-from core.errors import InputError
+from core.errors import InputError, warn
 from recipe.corpora.rows import read_excerpts
 from recipe.options import Arguments, DataArguments
 from recipe.results import read_results
@@ -83,8 +83,14 @@ def name_voices(speakers: Iterable[str], corpus: str, test_corpus: str | None) -
     return {speaker if test_corpus else f"{corpus}:{speaker}" for speaker in speakers}
 
 
-def check_durations(split: DatasetDict, shortest: int) -> None:
-    """Raise InputError if an utterance is too short for one frame, before training rather than in the last epoch."""
+def check_durations(split: DatasetDict, shortest: int, longest: float | None) -> None:
+    """Raise InputError if an utterance is too short for one frame, before training rather than in the last epoch.
+
+    Warns if utterances are longer than the encoder takes, in seconds: they are cut to their middle.
+    """
+    too_long = sum(seconds > longest for part in split.values() for seconds in part["duration"]) if longest else 0
+    if too_long and PartialState().is_main_process:
+        warn(f"{too_long} utterances exceed the {longest:g} s that the encoder takes: only their middle is used")
     for part in split.values():
         row = part[0]  # each part is sorted by duration
         if row["duration"] * SAMPLING_RATE < shortest:

@@ -1,9 +1,10 @@
-"""On-disk cache for the output of the frozen convolutional feature encoder.
+"""On-disk cache for the output of the frozen part of the encoder: the convolutions, and any frozen layers.
 
-These convolutions take a sixth of a training step. While they are frozen, a waveform has the same output in both
-stages, so each output is computed once. It is stored in a file named by a hash of what it depends on: the bytes of the
-recording, how it is cut and augmented, and the weights of the convolutions. As a result, entries never become stale, a
-killed run leaves only complete files, and folds that share recordings share their entries.
+The convolutions over a waveform take a sixth of a training step. While they are frozen, an utterance has the same
+output in both stages, so each output is computed once. It is stored in a file named by a hash of what it depends on:
+the bytes of the recording, how it is cut and augmented, and the configuration and weights of the frozen part. As a
+result, entries never become stale, a killed run leaves only complete files, and folds that share recordings share their
+entries.
 """
 
 import contextlib
@@ -25,23 +26,22 @@ from recipe.augmentation import build_augmentation
 from recipe.corpora.rows import read_excerpts
 from recipe.options import Arguments
 
+# Settings that change no output, and differ between a pretrained encoder and a stage folder.
+NO_SETTINGS = ("_name_or_path", "architectures", "dtype", "transformers_version")
+
 
 class FeatureCache:
-    """Files in a folder, each float32 (frames, channels).
+    """Files in a folder, each float32 (frames, features).
 
     Args:
         folder: created if it is missing.
-        model: its convolutions compute the outputs.
+        model: its frozen part computes the outputs.
     """
 
     def __init__(self, folder: Path, model: SERAlignForAudioClassification):
         self.folder = folder
         self._hashes: dict[str, str] = {}  # of each recording
-        state = model.encoder.feature_extractor.state_dict()
-        digest = hashlib.sha256()
-        for name in sorted(state):
-            digest.update(name.encode() + state[name].float().cpu().numpy().tobytes())
-        self.weights = digest.hexdigest()
+        self.frozen_part = hash_frozen_part(model)
         folder.mkdir(parents=True, exist_ok=True)
 
     def locate(self, recording: str | Path | Excerpt, *how: Any) -> Path:
@@ -50,7 +50,7 @@ class FeatureCache:
         how = how if as_excerpt(recording).is_whole else (*times, *how)
         if name not in self._hashes:
             self._hashes[name] = hash_content(name)
-        key = repr((self._hashes[name], how, self.weights))
+        key = repr((self._hashes[name], how, self.frozen_part))
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.features.npy"
 
     def read(self, path: Path) -> torch.Tensor:
@@ -69,19 +69,33 @@ def hash_content(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_frozen_part(model: SERAlignForAudioClassification) -> str:
+    """SHA-256 of all that the output of the frozen part depends on, except the utterance."""
+    config = model.config
+    settings = {name: value for name, value in config.encoder_config.to_dict().items() if name not in NO_SETTINGS}
+    how = (config.freeze_encoder_layers, config.layer_mix, config.log_mel_layer_norm, sorted(settings.items()))
+    digest = hashlib.sha256(repr(how).encode())
+    for name, weight in sorted(model.collect_fixed_weights().items()):
+        digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def plan_cache(model: SERAlignForAudioClassification, args: Arguments, split: DatasetDict) -> FeatureCache | None:
     """Create the cache if it pays off, else return None. Prints its size, or the reason for not using it."""
-    if not args.data.cache_features or model.config.takes_log_mel:
+    config = model.config
+    if not args.data.cache_features or (config.takes_log_mel and config.freeze_encoder_layers == 0):
         return None
     folder = find_cache_folder(args)
     variants = len(build_augmentation(args.data).variants())
     seconds = sum((variants if name == "train" else 1) * sum(part["duration"]) for name, part in split.items())
-    needed = int(seconds / model.config.frame_seconds) * model.config.encoder_config.conv_dim[-1] * 4
+    needed = int(seconds / config.frame_seconds) * config.extracted_size * 4
+    layers = f" and {config.freeze_encoder_layers} layers" if config.freeze_encoder_layers > 0 else ""
     reason = _explain_no_cache(model, args, variants, needed, folder)
     if reason is not None:
-        PartialState().print(f"  the convolutions run in every epoch: {reason}")
+        PartialState().print(f"  the convolutions{layers} run in every epoch: {reason}")
         return None
-    PartialState().print(f"  the frozen convolutions run once; their output takes {needed / 1e9:.2f} GB in {folder}")
+    size = f"{needed / 1e9:.2f} GB in {folder}"
+    PartialState().print(f"  the frozen convolutions{layers} run once; their output takes {size}")
     return FeatureCache(folder, model)
 
 
@@ -100,7 +114,7 @@ def remove_cache(folder: Path) -> None:
 def _explain_no_cache(
     model: SERAlignForAudioClassification, args: Arguments, variants: int, needed: int, folder: Path
 ) -> str | None:
-    if not model.config.freeze_feature_encoder:
+    if not model.config.freeze_feature_encoder and model.config.freeze_encoder_layers == 0:
         return "they are trained"
     if args.data.mix_probability > 0:
         return "--mix_probability creates new audio every time"
@@ -130,9 +144,9 @@ def fill_cache(model: SERAlignForAudioClassification, preparers: dict[str, Any],
     share = missing[state.process_index :: state.num_processes]
     home = model.device
     model.to(state.device)  # type: ignore[arg-type]
-    for preparer, excerpt, variant in tqdm(share, desc="convolutions", leave=False, disable=not state.is_main_process):
-        waveform = preparer.extract(preparer.read_waveform(excerpt, variant))[None].to(state.device)
-        features = model.extract_features(waveform)[0]
+    for preparer, excerpt, variant in tqdm(share, desc="frozen part", leave=False, disable=not state.is_main_process):
+        inputs = preparer.extract(preparer.read_waveform(excerpt, variant))[None].to(state.device)
+        features = model.extract_features(inputs)[0]
         preparer.feature_cache.write(preparer.locate_features(excerpt, variant), features)
     model.to(home)  # type: ignore[arg-type]
     state.wait_for_everyone()

@@ -33,6 +33,19 @@ class ModelArguments(SERAlignFields):
         "encoder settings to override, as JSON; with --encoder none, the full encoder configuration with model_type",
         "ours",
     )
+    lora_rank: int = option(
+        0,
+        "rank of LoRA adapters (Hu et al. 2022), which are trained in place of the encoder's own weights; they are "
+        "merged into the saved model; 0 is off",
+        "ours",
+        minimum=0,
+    )
+    lora_alpha: float = option(16.0, "scale of the LoRA adapters, divided by their rank", "ours", above=0)
+    lora_targets: list[str] = option(
+        [],
+        "linear layers with LoRA adapters, such as q_proj v_proj fc1; none takes query and value of the attention",
+        "ours",
+    )
 
 
 # fmt: off
@@ -178,8 +191,8 @@ class DataArguments:
     )
     cache_features: bool = option(
         True,
-        "run the frozen convolutional feature encoder once and cache its output on disk until the run ends: 0.1 MB per "
-        "second of audio, for each augmented variant",
+        "run the frozen part of the encoder once and cache its output on disk until the run ends: 0.1 MB per second of "
+        "audio for the convolutions of wav2vec 2.0, for each augmented variant",
         may_change=True,
         formerly="keep_features",
     )

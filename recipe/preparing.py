@@ -54,8 +54,8 @@ class UtterancePreparer:
         augmentation: applied to an utterance each time it is read. With mixing, all labels are distributions over
             `num_labels` classes.
         cache: in-memory cache of waveforms and inputs; None disables it.
-        feature_cache: outputs of the convolutional feature encoder, (frames, channels), which then replace the
-            waveforms as model input.
+        feature_cache: outputs of the frozen part of the encoder, (frames, features), which then replace the waveforms
+            or log-mel frames as model input.
 
     Raises:
         InputError: an utterance is shorter than one frame or its input is not finite; the message names the file.
@@ -72,7 +72,7 @@ class UtterancePreparer:
         feature_cache: FeatureCache | None = None,
     ):
         self.feature_extractor = feature_extractor
-        self.input_name = feature_extractor.model_input_names[0]
+        self.input_name = "extracted_features" if feature_cache is not None else feature_extractor.model_input_names[0]
         self.shortest = shortest
         self.trim_db = getattr(feature_extractor, "trim_db", None)
         self.max_samples = None if max_duration is None else int(max_duration * SAMPLING_RATE)
@@ -121,7 +121,7 @@ class UtterancePreparer:
         extracted = self.feature_extractor(
             waveform, sampling_rate=SAMPLING_RATE, return_attention_mask=True, is_trimmed=True
         )
-        values = np.asarray(extracted[self.input_name][0], dtype=np.float32)
+        values = np.asarray(extracted[self.feature_extractor.model_input_names[0]][0], dtype=np.float32)
         valid = int(np.asarray(extracted["attention_mask"][0]).sum())
         return torch.from_numpy(values[:valid])
 

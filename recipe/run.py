@@ -26,6 +26,7 @@ from recipe.class_weights import compute_class_weights
 from recipe.corpora.rows import count_classes, count_speakers
 from recipe.data import read_rows, split_rows
 from recipe.feature_cache import fill_cache, find_cache_folder, plan_cache, remove_cache
+from recipe.lora import load_merged
 from recipe.model_card import write_model_card
 from recipe.options import Arguments
 from recipe.preparing import AudioCache, UtterancePreparer, measure_bandwidth, prepare_rows
@@ -139,19 +140,19 @@ def make_preparers(
     cache: AudioCache,
 ) -> Preparers:
     """Build the preparers and print a summary of the model. Raises InputError if an utterance is too short."""
-    shortest = model.config.shortest_samples
-    check_durations(split, shortest)
+    shortest, longest = model.config.shortest_samples, model.config.longest_seconds
+    check_durations(split, shortest, longest)
     PartialState().print(
         f"\nStage {stage}: {model.config.encoder_config.model_type} encoder, {model.config.pooling} pooling, "
         f"{model.num_parameters():,} parameters"
     )
     feature_cache = plan_cache(model, args, split)
     audio_cache = cache if args.data.cache_audio else None
-    evaluation = UtterancePreparer(feature_extractor, shortest, cache=audio_cache, feature_cache=feature_cache)
+    evaluation = UtterancePreparer(feature_extractor, shortest, longest, cache=audio_cache, feature_cache=feature_cache)
     training = UtterancePreparer(
         feature_extractor,
         shortest,
-        args.data.max_duration,
+        min(filter(None, (args.data.max_duration, longest)), default=None),
         build_augmentation(args.data),
         num_labels=model.config.num_labels,
         cache=audio_cache,
@@ -231,7 +232,7 @@ def score_checkpoints(
     last = checkpoints_in(stage_dir / CHECKPOINTS)[-1]
     scores = {}
     for name, checkpoint, directory in (("best", best_until(last), stage_dir), ("last", last, stage_dir / "last")):
-        model = SERAlignForAudioClassification.from_pretrained(find_weights(checkpoint))
+        model = load_merged(find_weights(checkpoint), args.model)
         scores[name] = save_and_score(model, feature_extractor, preparer, directory, args, split)
     return scores
 

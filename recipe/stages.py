@@ -25,10 +25,12 @@ from configuration_ser_align import SERAlignConfig, refuse_attention_code
 from core.errors import InputError, warn
 from core.loading import load_extractor
 from core.model_files import LOAD_ERRORS, explain_failure, find_damage
+from encoders_ser_align import find_family
 from feature_extraction_ser_align import add_trimming
 from fields_ser_align import SERAlignFields
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.class_weights import compute_class_weights
+from recipe.lora import add_lora
 from recipe.options import Arguments, ModelArguments
 
 
@@ -51,6 +53,7 @@ def check_model(stage: int, args: Arguments, first: Arguments | None = None) -> 
         config = build_config(stage, args, first)
         with torch.device("meta"):
             model = SERAlignForAudioClassification(config)
+            add_lora(model, args.model)
         set_attention(model, args)
     source = None if first is not None else find_source(stage, args)
     if source is not None and (damage := find_damage(Path(source)) if Path(source).is_dir() else None):
@@ -86,6 +89,7 @@ def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioC
         model = _first_model(args, model_fields) if stage == 1 else _second_model(args, model_fields, names)
         set_attention(model, args)
         check_weights(model, find_source(stage, args))
+        add_lora(model, args.model)
     return model
 
 
@@ -158,11 +162,13 @@ def read_encoder_config(model: ModelArguments) -> PreTrainedConfig | dict[str, A
 @cache
 def _read_pretrained_config(encoder: str, overrides: str) -> PreTrainedConfig:
     """Cached per process, since an experiment needs it before each of its runs."""
-    if PreTrainedConfig.get_config_dict(encoder)[0].get("model_type") == SERAlignConfig.model_type:
+    model_type = PreTrainedConfig.get_config_dict(encoder)[0].get("model_type", "")
+    if model_type == SERAlignConfig.model_type:
         raise InputError(
             f"--encoder {encoder} is a whole SER-Align model: --stage 2 --init_from {encoder} trains a new pooling and "
             "classifier on its encoder"
         )
+    find_family(model_type)
     config = AutoConfig.from_pretrained(encoder, trust_remote_code=False, **json.loads(overrides))
     refuse_attention_code({"attn_implementation": config._attn_implementation})
     return config
@@ -180,7 +186,10 @@ def _first_model(args: Arguments, model_fields: dict[str, Any]) -> SERAlignForAu
 def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str]) -> SERAlignForAudioClassification:
     folder = check_stage1_folder(args)
     first, info = SERAlignForAudioClassification.from_pretrained(
-        folder, freeze_feature_encoder=args.model.freeze_feature_encoder, output_loading_info=True
+        folder,
+        freeze_feature_encoder=args.model.freeze_feature_encoder,
+        freeze_encoder_layers=args.model.freeze_encoder_layers,
+        output_loading_info=True,
     )
     if info["missing_keys"]:
         raise InputError(f"{folder} lacks {len(info['missing_keys'])} weights of its model: copy it or train it again")
@@ -188,6 +197,8 @@ def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str
     model = SERAlignForAudioClassification(
         SERAlignConfig(encoder_config=first.config.encoder_config, **model_fields), encoder=first.encoder
     )
+    if model.layer_mix is not None and first.layer_mix is not None:
+        model.layer_mix.load_state_dict(first.layer_mix.state_dict())
     known = list(first.config.id2label.values())
     differ = f"{folder} was trained on {', '.join(known)}, in this order, but the labels here are {', '.join(names)}"
     if args.trainer.init_classifier == "stage1":
@@ -225,16 +236,14 @@ def check_same_encoder(stage1: SERAlignConfig, given: dict[str, Any], source: st
 def make_feature_extractor(
     config: SERAlignConfig, source: str | None, trim_db: float | None
 ) -> SequenceFeatureExtractor:
-    """The feature extractor of a pretrained encoder or stage 1, or a new one where there is none.
+    """The feature extractor of a pretrained encoder or stage 1, or a new one where there is none that fits.
 
     It trims, and always returns the attention mask, which padding-invariant batches need.
     """
-    if source is not None:
-        extractor = load_extractor(source, source)
-    else:
-        extractor = config.family.build_feature_extractor(config.encoder_config)
+    if source is None or not config.family.uses_published_extractor:
+        return config.build_feature_extractor(trim_db)
     try:
-        extractor = add_trimming(extractor, trim_db)
+        extractor = add_trimming(load_extractor(source, source), trim_db)
     except ValueError as error:
         raise InputError(f"{source}: {' '.join(str(error).split())}") from error
     extractor.return_attention_mask = True

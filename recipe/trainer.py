@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import SAFE_WEIGHTS_NAME, gather_object
 from datasets import Dataset
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
@@ -90,11 +91,12 @@ class SERAlignTrainer(Trainer):
     def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         rates = {
             "encoder": self.args.learning_rate,
+            "layer_mix": self.pooling_learning_rate,
             "pooling": self.pooling_learning_rate,
             "classifier": self.classifier_learning_rate,
             "frame_classifier": self.classifier_learning_rate,
         }
-        decayed = set(self.get_decay_parameter_names(model)) - {"pooling.cls_token"}
+        decayed = set(self.get_decay_parameter_names(model)) - {"pooling.cls_token", "layer_mix.weights"}
         groups: dict[tuple[str, float], list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -193,8 +195,7 @@ class SERAlignTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.averaged is not None:
-            saved = type(self.averaged.module).from_pretrained(Path(resume_from_checkpoint) / AVERAGED)
-            self.averaged.module.load_state_dict(saved.state_dict())
+            self.averaged.module.load_state_dict(load_file(Path(resume_from_checkpoint) / AVERAGED / SAFE_WEIGHTS_NAME))
             self.averaged.n_averaged.fill_(1)  # at 0, the next update would copy the weights instead of averaging
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:

@@ -55,7 +55,7 @@ def run_study(experiment: Experiment) -> None:
         if model is None:
             model = build_model(2, experiment.parse_cell(cell)[2], rows)
         feature_extractor = load_feature_extractor(str(experiment.find_stage_folder(cell)))
-        preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples)
+        preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples, model.config.longest_seconds)
         lines.append(
             f"| {name} | {' | '.join(measure_model(model, prepare_rows(rows, preparer), preparer.input_name))} |"
         )

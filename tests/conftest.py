@@ -13,9 +13,9 @@ import pytest
 import soundfile
 import torch
 
-from configuration_ser_align import SERAlignConfig
 from core.librosa_loading import load_librosa
 from modeling_ser_align import SERAlignForAudioClassification
+from studies.encoders import TINY, TINY_CONV, TINY_ENCODERS, build_tiny_model  # noqa: F401  # for the tests
 
 load_librosa()  # also for the tests that import it themselves
 
@@ -23,43 +23,18 @@ CORPORA = "SER_ALIGN_CORPORA"
 LONGEST = ("test_quickstart", "test_experiment_script", "test_train_script")
 ROOT = Path(__file__).parent.parent
 
-TINY = {"hidden_size": 32, "layerdrop": 0.0, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
-TINY_CONV = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
-# Every supported encoder; where the first convolution can be normalised over time ("group") or not, both.
-TINY_ENCODERS = {
-    **{
-        f"{model_type}-{norm}": {"model_type": model_type, "feat_extract_norm": norm, **TINY, **TINY_CONV}
-        for model_type in ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-conformer")
-        for norm in ("group", "layer")
-    },
-    "data2vec-audio": {
-        "model_type": "data2vec-audio",
-        **TINY,
-        **TINY_CONV,
-        "num_conv_pos_embeddings": 3,
-        "conv_pos_kernel_size": 9,
-    },
-    "wav2vec2-bert": {"model_type": "wav2vec2-bert", **TINY},
-}
-
 
 def tiny_model(encoder: str = "wav2vec2-group", seed: int = 0, **fields) -> SERAlignForAudioClassification:
-    torch.manual_seed(seed)
-    fields = {"id2label": {0: "angry", 1: "happy", 2: "sad"}, **fields}
-    model = SERAlignForAudioClassification(SERAlignConfig(encoder_config=dict(TINY_ENCODERS[encoder]), **fields))
-    # Fresh biases and norms are 0 and 1: move them, so that a test sees whether they are used and kept.
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return model.eval()
+    return build_tiny_model(TINY_ENCODERS[encoder], seed, **fields)
 
 
 def utterances(model: SERAlignForAudioClassification, seconds: list[float], seed: int = 0) -> list[torch.Tensor]:
-    """Random inputs of these durations, (samples,) or (frames, 160)."""
+    """Random inputs of these durations, (samples,) or (frames, features)."""
     generator = torch.Generator().manual_seed(seed)
-    if model.config.takes_log_mel:
-        return [torch.randn(int(s * 50), 160, generator=generator) for s in seconds]
-    return [torch.randn(int(s * 16000), generator=generator) for s in seconds]
+    family, config = model.config.family, model.config.encoder_config
+    lengths = [int(s / family.compute_unit_seconds(config)) for s in seconds]
+    width = family.get_input_width(config)
+    return [torch.randn(*([n] if width is None else [n, width]), generator=generator) for n in lengths]
 
 
 def batch(model: SERAlignForAudioClassification, inputs: list[torch.Tensor], padding: float = 0.0) -> dict:

@@ -43,10 +43,12 @@ def write_block(name: str, lines: list[str]) -> None:
 def write_measured_documents() -> None:
     """Write the documents that depend only on docs/results/*.json and the source code."""
     from docs.build.corpora import build_corpora_page
+    from docs.build.encoders import build_encoders_page
     from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
     from docs.build.reliability import build_reliability_page
 
     write_page("CORPORA.md", build_corpora_page())
+    write_page("ENCODERS.md", build_encoders_page())
     write_page("PERFORMANCE.md", build_performance_page())
     write_page("RELIABILITY.md", build_reliability_page())
     write_block("performance", build_performance_block())

@@ -9,16 +9,18 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import transformers
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, SequenceFeatureExtractor
 
 try:
     from .encoders_ser_align import Family, find_family
+    from .feature_extraction_ser_align import add_trimming
     from .fields_ser_align import SAMPLING_RATE, SERAlignFields, check_field, option
     from .losses_ser_align import LOSS_NAMES
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from encoders_ser_align import Family, find_family
+    from feature_extraction_ser_align import add_trimming
     from fields_ser_align import SAMPLING_RATE, SERAlignFields, check_field, option
     from losses_ser_align import LOSS_NAMES
 
@@ -49,7 +51,7 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         encoder_config: configuration of the speech encoder, or a dict with a `model_type`. Encoders that take raw
             waveforms: wav2vec2 (used in the paper; the default has the architecture of facebook/wav2vec2-base),
             hubert, wavlm, data2vec-audio, unispeech, unispeech-sat, wav2vec2-conformer. Encoders that take log-mel
-            frames: wav2vec2-bert.
+            frames: wav2vec2-bert, whisper.
         calibration_temperature: divides the utterance and frame logits, so that their softmax is calibrated (Guo et
             al. 2017); train.py fits it on validation data. Ours; 1 leaves the logits unchanged. Earlier releases
             called it `temperature`; their configurations still load.
@@ -148,6 +150,12 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             )
         if self.pooling == "cls" and self.frame_classifier == "separate" and self.fual_weight == 0:
             raise ValueError("frame_classifier='separate' is trained only by FUAL: set fual_weight above 0")
+        num_layers = self.encoder_config.num_hidden_layers
+        if self.freeze_encoder_layers > num_layers:
+            raise ValueError(
+                f"freeze_encoder_layers={self.freeze_encoder_layers}, but the encoder has {num_layers} layers: give at "
+                f"most {num_layers}"
+            )
         if getattr(self.encoder_config, "add_adapter", False):
             raise ValueError("encoder_config.add_adapter=True would downsample the frames again: set it to False")
 
@@ -168,13 +176,33 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
 
     @property
     def receptive_field(self) -> int:
-        """Length of the shortest utterance that gives one frame, in samples at 16 kHz or stacked log-mel frames."""
+        """Length of the shortest utterance that gives one frame, in samples at 16 kHz or log-mel frames."""
         return self.family.compute_receptive_field(self.encoder_config)
 
     @property
     def shortest_samples(self) -> int:
         """Length of the shortest recording that gives one frame, in samples at 16 kHz."""
         return self.family.compute_shortest_samples(self.encoder_config)
+
+    @property
+    def longest_seconds(self) -> float | None:
+        """Seconds of the longest utterance that the encoder takes; None if there is no limit."""
+        longest = self.family.compute_longest(self.encoder_config)
+        return None if longest is None else longest * self.family.compute_unit_seconds(self.encoder_config)
+
+    @property
+    def extracted_size(self) -> int:
+        """Number of features of a frame in the output of `extract_features`."""
+        if self.freeze_encoder_layers == 0:
+            return self.family.get_channels(self.encoder_config)
+        num_states = self.freeze_encoder_layers + 1 if self.layer_mix != "last" else 1
+        return num_states * self.encoder_config.hidden_size
+
+    def build_feature_extractor(self, trim_db: float | None = None) -> SequenceFeatureExtractor:
+        """Build a feature extractor that fits the encoder, trims as [`trim`] does and returns the attention mask."""
+        extractor = add_trimming(self.family.build_feature_extractor(self.encoder_config), trim_db)
+        extractor.return_attention_mask = True
+        return extractor
 
 
 def _read_model_type(encoder_config: dict | PreTrainedConfig | None) -> str:

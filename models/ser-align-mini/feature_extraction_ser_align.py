@@ -61,6 +61,8 @@ class Trimming:
         ValueError: `trim_db` is not a number above 0.
     """
 
+    removes_offset = True
+
     def __init__(self, *args: Any, trim_db: float | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if trim_db is not None and not (isinstance(trim_db, int | float) and 0 < trim_db < float("inf")):
@@ -82,7 +84,7 @@ class Trimming:
         waveforms = [np.asarray(each, np.float32) for each in ([raw_speech] if is_single else raw_speech)]
         if not is_trimmed:
             waveforms = [trim(waveform, self.trim_db)[1] for waveform in waveforms]
-        return [remove_offset(waveform) for waveform in waveforms], is_single
+        return [remove_offset(waveform) if self.removes_offset else waveform for waveform in waveforms], is_single
 
 
 class SERAlignWaveformExtractor(Trimming, Wav2Vec2FeatureExtractor):
@@ -194,9 +196,8 @@ def add_trimming(extractor: SequenceFeatureExtractor, trim_db: float | None) -> 
         ValueError: there is none for this kind of extractor.
     """
     settings = {**extractor.to_dict(), "trim_db": trim_db}
-    for kind in EXTRACTORS:
-        if isinstance(extractor, kind):
-            return kind(**settings)
+    if isinstance(extractor, Trimming):
+        return type(extractor)(**settings)
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
         return SERAlignWaveformExtractor(**settings)
     if isinstance(extractor, SeamlessM4TFeatureExtractor):

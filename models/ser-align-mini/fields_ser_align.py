@@ -217,6 +217,19 @@ class SERAlignFields:
         0.0, "label smoothing of the cross-entropy; 0 disables it", "ours", minimum=0, maximum=1
     )
     freeze_feature_encoder: bool = option(True, "freeze the convolutional feature encoder in both stages", "paper")
+    freeze_encoder_layers: int = option(
+        0,
+        "number of the encoder's first layers that are frozen in both stages, with the convolutions; they have no "
+        "dropout, and their output is cached",
+        "ours",
+        minimum=0,
+    )
+    layer_mix: Literal["last", "weighted", "normalized"] = option(
+        "last",
+        "frames of the encoder: output of the last layer, or a learned softmax-weighted sum of the outputs of all "
+        "layers (SUPERB), as they are or each normalised first",
+        "ours",
+    )
     log_mel_layer_norm: bool = option(
         True,
         "layer norm on each log-mel frame of wav2vec2-bert, as in its pretrained checkpoints; false keeps frame levels",

@@ -9,31 +9,32 @@ Part of the model code on the Hugging Face Hub; requires only torch and transfor
 """
 
 import copy
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple, logging
+from transformers.utils import ModelOutput, can_return_tuple
 
 try:
-    from .checks_ser_align import check_inputs, check_labels, check_mask, name_damaged_weights, refuse_other_shapes
+    from .checks_ser_align import check_labels, name_damaged_weights, refuse_other_shapes
     from .configuration_ser_align import SERAlignConfig, refuse_attention_code
-    from .encoders_ser_align import FAMILIES, make_length_mask
-    from .fields_ser_align import SAMPLING_RATE
-    from .heads_ser_align import POOLINGS, CLSPooling, Pooled
+    from .encoders_ser_align import FAMILIES, find_family, load_encoder
+    from .exact_ser_align import make_length_mask, zero_padding
+    from .heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled
+    from .inputs_ser_align import count_lengths, select_input
     from .losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
-    from checks_ser_align import check_inputs, check_labels, check_mask, name_damaged_weights, refuse_other_shapes
+    from checks_ser_align import check_labels, name_damaged_weights, refuse_other_shapes
     from configuration_ser_align import SERAlignConfig, refuse_attention_code
-    from encoders_ser_align import FAMILIES, make_length_mask
-    from fields_ser_align import SAMPLING_RATE
-    from heads_ser_align import POOLINGS, CLSPooling, Pooled
+    from encoders_ser_align import FAMILIES, find_family, load_encoder
+    from exact_ser_align import make_length_mask, zero_padding
+    from heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled
+    from inputs_ser_align import count_lengths, select_input
     from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
 
 
@@ -86,7 +87,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         super().__init__(config)
         config.validate()
         if encoder is None:
-            encoder = AutoModel.from_config(config.encoder_config)
+            encoder = config.family.build(config.encoder_config)
         elif encoder.config._attn_implementation is None:
             # SERAlignConfig resets the attention implementation of an encoder's configuration. Without one,
             # transformers silently ignores the padding mask.
@@ -94,8 +95,9 @@ class SERAlignForAudioClassification(PreTrainedModel):
         self.encoder = encoder
         self.main_input_name = config.family.input_name
         config.family.prepare(encoder)
-        if config.takes_log_mel and not config.log_mel_layer_norm:
+        if config.encoder_config.model_type == "wav2vec2-bert" and not config.log_mel_layer_norm:
             encoder.feature_projection.layer_norm = nn.Identity()
+        self.layer_mix = None if config.layer_mix == "last" else LayerMix(config)
         hidden_size = config.encoder_config.hidden_size
         embedding_size = hidden_size * (2 if config.pooling == "cls" and config.cls_in_embedding == "concat" else 1)
         self.pooling = POOLINGS[config.pooling](config)
@@ -107,14 +109,13 @@ class SERAlignForAudioClassification(PreTrainedModel):
         auto_map = getattr(config, "auto_map", None) or {}
         config.auto_map = {**auto_map, "AutoModel": "modeling_ser_align.SERAlignForAudioClassification"}
         self.post_init()
-        if config.freeze_feature_encoder:
-            self.freeze_feature_encoder()
+        self.freeze()
 
     @classmethod
     def from_pretrained(
         cls, *args: Any, output_loading_info: bool = False, ignore_mismatched_sizes: bool = False, **kwargs: Any
     ) -> Any:
-        """As in transformers, of safetensors alone; freezes the feature encoder again, which loading undoes.
+        """Same as in transformers, but reads only safetensors; freezes the fixed part, which loading unfreezes.
 
         Raises:
             ValueError: weights have other shapes than the configuration says.
@@ -126,8 +127,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         model, info = loaded
         if not ignore_mismatched_sizes:
             refuse_other_shapes(info)
-        if model.config.freeze_feature_encoder:
-            model.freeze_feature_encoder()
+        model.freeze()
         return (model, info) if output_loading_info else model
 
     @classmethod
@@ -136,11 +136,13 @@ class SERAlignForAudioClassification(PreTrainedModel):
     ) -> "SERAlignForAudioClassification":
         """Add a new pooling layer and classifier to a pretrained speech encoder.
 
-        Reads bare, pre-training and CTC checkpoints, including prefixed keys and old weight-norm names.
+        Reads bare, pre-training, CTC and speech recognition checkpoints, including prefixed keys, old weight-norm names
+        and 16-bit weights. A decoder is not loaded.
 
         Args:
-            name_or_path: name on the Hub, such as `"facebook/wav2vec2-base"`, or folder.
-            encoder_config: values that override the encoder's own configuration, such as `{"layerdrop": 0.0}`.
+            name_or_path: name on the Hub, such as `"facebook/wav2vec2-base"` or `"openai/whisper-base"`, or folder.
+            encoder_config: values that override the encoder's own configuration, such as `{"layerdrop": 0.0}`;
+                `{"num_hidden_layers": 4}` keeps the first four layers.
             config_overrides: fields of [`SERAlignConfig`], such as `num_labels` or `id2label`.
 
         Raises:
@@ -151,6 +153,9 @@ class SERAlignForAudioClassification(PreTrainedModel):
         for name in config_overrides:
             if name not in {"num_labels", *(field.name for field in fields(SERAlignConfig))}:
                 raise TypeError(f"{name} is not a field of SERAlignConfig, such as num_labels, id2label or pooling")
+        settings, _ = PreTrainedConfig.get_config_dict(name_or_path)
+        if "auto_map" not in settings:
+            find_family(settings.get("model_type", ""))
         try:
             pretrained_config = AutoConfig.from_pretrained(
                 name_or_path, trust_remote_code=False, **(encoder_config or {})
@@ -165,27 +170,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         # Old configurations contain this switch, which would enable checkpointing permanently; the Trainer controls it.
         vars(pretrained_config).pop("gradient_checkpointing", None)
         config = SERAlignConfig(encoder_config=pretrained_config, **config_overrides)
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # unused heads in the checkpoint are expected; missing keys are checked below
-        try:
-            with name_damaged_weights():
-                encoder, info = AutoModel.from_pretrained(
-                    name_or_path,
-                    config=pretrained_config,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                    ignore_mismatched_sizes=True,
-                    trust_remote_code=False,
-                    weights_only=True,  # published encoders may be pickles
-                )
-        finally:
-            logging.set_verbosity(verbosity)
-        refuse_other_shapes(info)
-        # Some published checkpoints lack SpecAugment's mask vector, which is then newly initialised.
-        missing = sorted(set(info["missing_keys"]) - {"masked_spec_embed"})
-        if missing:
-            raise ValueError(f"{name_or_path} is missing {len(missing)} encoder weights, for example {missing[0]}")
-        return cls(config, encoder=encoder)
+        return cls(config, encoder=load_encoder(name_or_path, pretrained_config))
 
     def __reduce__(self) -> tuple:
         """Pickle the configuration and the weights: torch cannot pickle the weight norm of the encoders."""
@@ -199,18 +184,59 @@ class SERAlignForAudioClassification(PreTrainedModel):
         copied.__dict__ = copy.deepcopy(self.__dict__, memo)
         return copied
 
+    def freeze(self) -> None:
+        """Freeze the parts that the configuration keeps fixed: `freeze_feature_encoder`, `freeze_encoder_layers`."""
+        trained = {id(p) for module in self._list_trained_parts() for p in module.parameters()}
+        if self.config.freeze_encoder_layers > 0:
+            for parameter in self.encoder.parameters():
+                parameter.requires_grad_(parameter.requires_grad and id(parameter) in trained)
+        elif self.config.freeze_feature_encoder:
+            self.freeze_feature_encoder()
+        self.train(self.training)
+
     def freeze_feature_encoder(self) -> None:
         """Freeze the convolutional feature encoder, as the paper does in both stages.
 
-        Does nothing for log-mel encoders, which have none.
+        Does nothing for Wav2Vec2-BERT, which has none.
         """
-        self.config.family.freeze_feature_encoder(self.encoder)
+        for module in self.config.family.list_convolutions(self.encoder):
+            module.requires_grad_(False)
+
+    def _list_trained_parts(self) -> list[nn.Module]:
+        """List the parts of the encoder after its fixed layers."""
+        family = self.config.family
+        layers = family.list_layers(self.encoder)[self.config.freeze_encoder_layers :]
+        return [*layers, *family.list_after_layers(self.encoder)]
+
+    def collect_fixed_weights(self) -> dict[str, Tensor]:
+        """Collect the weights that `extract_features` uses, by names that are their own."""
+        fixed, trained = self.config.family.list_convolutions(self.encoder), []
+        if self.config.freeze_encoder_layers > 0:
+            fixed, trained = [self.encoder], self._list_trained_parts()
+        skipped = {id(weight) for module in trained for weight in (*module.parameters(), *module.buffers())}
+        return {
+            f"{index}.{name}": weight
+            for index, module in enumerate(fixed)
+            for name, weight in (*module.named_parameters(), *module.named_buffers())
+            if id(weight) not in skipped
+        }
+
+    def train(self, mode: bool = True) -> "SERAlignForAudioClassification":
+        """Set the training mode; fixed layers and what precedes them stay in evaluation mode, without dropout."""
+        super().train(mode)
+        if self.config.freeze_encoder_layers > 0:
+            self.encoder.eval()
+            for module in self._list_trained_parts():
+                module.train(mode)
+        return self
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, CLSPooling):
             init.normal_(module.cls_token, mean=0.0, std=self.config.cls_init_std)
+        elif isinstance(module, LayerMix):
+            init.zeros_(module.weights)
 
     @can_return_tuple
     def forward(
@@ -219,24 +245,25 @@ class SERAlignForAudioClassification(PreTrainedModel):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         input_features: Tensor | None = None,
+        extracted_features: Tensor | None = None,
     ) -> SERAlignOutput:
         """Score utterances and their frames.
 
         Args:
-            input_values: (batch, samples), 16 kHz waveforms, each utterance normalised separately; or
-                (batch, frames, channels), the output of [`~SERAlignForAudioClassification.extract_features`].
-            attention_mask: (batch, samples) or (batch, frames), as the input; 1 for the utterance, 0 for the padding
-                on its right. None means that nothing is padded.
+            input_values: (batch, samples), 16 kHz waveforms, each utterance normalised separately.
+            attention_mask: (batch, length of the input), 1 for the utterance, 0 for the padding on its right. None
+                means that nothing is padded.
             labels: (batch,) class indices, or (batch, classes) label distributions.
-            input_features: (batch, frames, features), log-mel frames, for Wav2Vec2-BERT instead of `input_values`.
+            input_features: (batch, log-mel frames, features), for Wav2Vec2-BERT and Whisper instead of `input_values`.
+            extracted_features: (batch, frames, features), instead of either: the output of
+                [`~SERAlignForAudioClassification.extract_features`].
 
         Raises:
-            ValueError: the input is missing or of the wrong kind, an utterance is too short for one frame, the batch is
-                not padded on the right, or labels are neither class indices nor distributions.
+            ValueError: the input is missing or of the wrong kind, an utterance is too short for one frame or too long
+                for the encoder, the batch is not padded on the right, or labels are neither class indices nor
+                distributions.
         """
-        inputs = self._checked_inputs(input_values, input_features)
-        frame_mask = self._frame_mask(inputs, attention_mask)
-        frames = self._encode(inputs, attention_mask, frame_mask)
+        frames, frame_mask = self.encode(input_values, attention_mask, input_features, extracted_features)
         pooled = self.pooling(frames, frame_mask)
         logits = self.classifier(pooled.embedding) / self.config.calibration_temperature
         frame_logits = (self.frame_classifier or self.classifier)(pooled.frames) / self.config.calibration_temperature
@@ -250,80 +277,69 @@ class SERAlignForAudioClassification(PreTrainedModel):
             **losses,
         )
 
-    def _checked_inputs(self, input_values: Tensor | None, input_features: Tensor | None) -> Tensor:
-        given, other = (input_features, input_values) if self.config.takes_log_mel else (input_values, input_features)
-        if given is None or other is not None:
-            model_type = self.config.encoder_config.model_type
-            raise ValueError(
-                f"a {model_type} encoder takes only {self.main_input_name} as audio input: compute it with the model's "
-                "own feature extractor, and call model(**inputs)"
+    def encode(
+        self,
+        input_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        input_features: Tensor | None = None,
+        extracted_features: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the encoder alone. Returns frames (batch, frames, hidden), zero at the padding, and their mask.
+
+        Takes the same inputs as the model. Unlike `model.encoder(...)`, it is exact in a padded batch.
+        """
+        is_extracted = extracted_features is not None
+        inputs = select_input(self.config, input_values, input_features, extracted_features).to(self.dtype)
+        lengths = count_lengths(self.config, inputs, attention_mask, is_extracted)
+        num_frames, longest = lengths, inputs.shape[1]
+        if not is_extracted:
+            num_frames, longest = (
+                self.config.family.count_frames(self.config.encoder_config, length) for length in (lengths, longest)
             )
-        check_inputs(
-            self.main_input_name,
-            given,
-            None if self.config.takes_log_mel else self.config.encoder_config.conv_dim[-1],
-        )
-        return given.to(self.dtype)
-
-    def _frame_mask(self, inputs: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Check the lengths and compute the (batch, frames) mask of the encoder's frames."""
+        frame_mask = make_length_mask(num_frames, longest)
         if attention_mask is None:
-            lengths = torch.full((inputs.shape[0],), inputs.shape[1], device=inputs.device)
+            frames = self._compute_frames(inputs, None, None, is_extracted)
         else:
-            check_mask(attention_mask, inputs)
-            lengths = attention_mask.sum(dim=-1).long()
-        if not (torch.compiler.is_compiling() or lengths.is_meta):
-            self._check_lengths(lengths, 1 if inputs.ndim == 3 else self.config.receptive_field)
-        if inputs.ndim == 3:  # log-mel frames, or the output of the convolutions
-            return make_length_mask(lengths, inputs.shape[1])
-        family, encoder_config = self.config.family, self.config.encoder_config
-        num_frames = family.count_frames(encoder_config, inputs.shape[1])
-        return make_length_mask(family.count_frames(encoder_config, lengths), num_frames)
+            frames = self._compute_frames(inputs, lengths, frame_mask, is_extracted)
+        return zero_padding(frames, frame_mask), frame_mask
 
-    def _check_lengths(self, lengths: Tensor, needed: int) -> None:
-        if lengths.numel() == 0:
-            raise ValueError("the batch is empty; it needs at least one utterance")
-        shortest, index = (value.item() for value in lengths.min(dim=0))
-        if shortest < needed:
-            given = f"{shortest} {self.config.family.frame_unit}; at least {needed} is needed"
-            if needed > 1:
-                given = (
-                    f"{shortest} samples ({shortest / SAMPLING_RATE:.4f} s at 16 kHz); one frame needs at least "
-                    f"{needed} ({needed / SAMPLING_RATE:.4f} s)"
-                )
-            raise ValueError(f"utterance {index} of the batch has {given}: remove it or pad it")
+    def _compute_frames(
+        self, inputs: Tensor, lengths: Tensor | None, mask: Tensor | None, is_extracted: bool
+    ) -> Tensor:
+        """Convert the input, or the output of `extract_features`, to frames (batch, frames, hidden).
 
-    def _encode(self, inputs: Tensor, attention_mask: Tensor | None, frame_mask: Tensor) -> Tensor:
-        """(batch, samples) or (batch, frames, features) to frames (batch, frames, hidden), zero at padding."""
-        if inputs.ndim == 3 and not self.config.takes_log_mel:
-            inputs = inputs.transpose(1, 2)
-            attention_mask = None if attention_mask is None else self._sample_mask(attention_mask.sum(dim=-1))
-        arguments: dict[str, Tensor] = {self.main_input_name: inputs}
-        if attention_mask is not None:
-            arguments["attention_mask"] = attention_mask.long()  # a float mask breaks SpecAugment of Wav2Vec2-BERT
-        encoder_config = self.config.encoder_config
-        if (
-            self.training
-            and encoder_config.mask_time_prob > 0
-            and frame_mask.shape[1] < encoder_config.mask_time_length
-        ):
-            # SpecAugment fails on batches shorter than one of its spans: mask no time steps in them.
-            arguments["mask_time_indices"] = torch.zeros_like(frame_mask)
-        frames = self.encoder(**arguments).last_hidden_state
-        return frames.masked_fill(~frame_mask.unsqueeze(-1), 0.0)
+        Args:
+            lengths, mask: (batch,) of the input and (batch, frames); None if nothing is padded.
+        """
+        family, fixed = self.config.family, self.config.freeze_encoder_layers
+        if is_extracted and fixed > 0:
+            states = list(inputs.split(self.config.encoder_config.hidden_size, dim=-1))
+            states += family.run_layers(self.encoder, states[-1], mask, first=fixed)
+        else:
+            features = inputs if is_extracted else family.convolve(self.encoder, inputs, lengths)
+            states = self._run_layers(features, mask)
+        frames = family.finish(self.encoder, states[-1])
+        if self.layer_mix is not None:
+            frames = self.layer_mix([*states[:-1], frames])
+        return frames
 
-    def _sample_mask(self, frames: Tensor) -> Tensor:
-        """(batch,) frames to the (batch, samples) mask of a waveform that gives so many, which the encoder asks for."""
-        samples = self.config.receptive_field + (frames - 1) * math.prod(self.config.encoder_config.conv_stride)
-        return make_length_mask(samples, int(samples.max()))
+    def _run_layers(self, features: Tensor, mask: Tensor | None, last: int | None = None) -> list[Tensor]:
+        """Run the layers before `last`, from the output of the convolutions; returns the input and all outputs."""
+        hidden = self.config.family.embed(self.encoder, features, mask)
+        return [hidden, *self.config.family.run_layers(self.encoder, hidden, mask, last=last)]
 
     @torch.no_grad()
-    def extract_features(self, input_values: Tensor) -> Tensor:
-        """Run the convolutional feature encoder on one utterance: (1, samples) to (1, frames, channels).
+    def extract_features(self, inputs: Tensor) -> Tensor:
+        """Run the fixed part of the encoder on one utterance: (1, length, ...) to (1, frames, features).
 
-        The output does not change while that encoder is frozen, so training can cache it.
+        This is the convolutional feature encoder or, with `freeze_encoder_layers`, also the fixed layers; with
+        `layer_mix` the outputs of all of them are concatenated. The output does not change, so training can cache it.
         """
-        return self.encoder.feature_extractor(input_values.to(self.dtype)).transpose(1, 2)
+        features = self.config.family.convolve(self.encoder, inputs.to(self.dtype), None)
+        if self.config.freeze_encoder_layers == 0:
+            return features
+        states = self._run_layers(features, None, self.config.freeze_encoder_layers)
+        return torch.cat(states if self.layer_mix is not None else states[-1:], dim=-1)
 
     def _losses(
         self, pooled: Pooled, logits: Tensor, frame_logits: Tensor, frame_mask: Tensor, labels: Tensor

@@ -105,10 +105,11 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         for name, value in given.items():
             if name not in PARAMETERS:
                 raise ValueError(f"{name} is not a parameter; valid parameters are {', '.join(PARAMETERS)}")
-            smallest = 2 * SHORTEST_PHRASE if name == "window" else 0
+            is_window, longest = name == "window", self.model.config.longest_seconds
+            smallest, largest = (2 * SHORTEST_PHRASE, longest or 60) if is_window else (0, 60)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if name in SECONDS and not (is_number and smallest <= value <= 60):
-                raise ValueError(f"{name}={value!r} is not a number of seconds from {smallest:g} to 60")
+            if name in SECONDS and not (is_number and smallest <= value <= largest):
+                raise ValueError(f"{name}={value!r} is not a number of seconds from {smallest:g} to {largest:g}")
             if name == "on_error" and value not in ("raise", "return"):
                 raise ValueError(f"on_error={value!r} is not one of raise, return")
         return (
@@ -222,7 +223,8 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         blocks = read_blocks(recording, channel, quality, allow_urls)
         if return_outline:
             blocks = collect_peaks(blocks, peaks)
-        pieces = cut_recording(blocks, return_timeline, pause, window, self.trim_db)
+        longest = min(LONGEST_UTTERANCE, self.model.config.longest_seconds or LONGEST_UTTERANCE)
+        pieces = cut_recording(blocks, return_timeline, pause, window, self.trim_db, longest)
         piece = next(pieces, None)
         if piece is None:
             raise ValueError(f"{describe_recording(recording)} contains no speech: it is empty or silent")
@@ -351,6 +353,7 @@ def cut_recording(
     pause: float = PAUSE,
     window: float = WINDOW,
     trim_db: float | None = None,
+    longest: float = LONGEST_UTTERANCE,
 ) -> Iterator[dict[str, Any]]:
     """Cut a recording into the pieces that the model scores.
 
@@ -359,6 +362,7 @@ def cut_recording(
         with_phrases: also yield the phrases of a recording that is short enough to be one utterance.
         pause, window: as in a call of the pipeline.
         trim_db: threshold for trimming the utterance, in dB below its peak.
+        longest: duration of the longest recording that is one utterance, in seconds.
 
     Yields:
         dicts with `waveform`, its `start` and `end` in samples, and the number of its `phrase`. Phrase -1 comes first
@@ -368,9 +372,9 @@ def cut_recording(
     for block in blocks:
         held.append(block)
         seconds += len(block) / SAMPLING_RATE
-        if seconds > LONGEST_UTTERANCE:
+        if seconds > longest:
             break
-    is_utterance = seconds <= LONGEST_UTTERANCE
+    is_utterance = seconds <= longest
     found = cut_phrases(chain(held, blocks), pause, trim_db)
     first = next(found, None)
     if first is None:

@@ -9,6 +9,7 @@ from conftest import ROOT
 from core.errors import InputError
 from docs.build.blocks import replace_block
 from docs.build.corpora import build_corpora_page
+from docs.build.encoders import build_encoders_page
 from docs.build.make import BLOCKS
 from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
 from docs.build.reliability import build_reliability_page
@@ -58,6 +59,7 @@ def test_every_block_is_in_its_file_and_only_there(name):
     ("path", "build"),
     [
         ("docs/CORPORA.md", build_corpora_page),
+        ("docs/ENCODERS.md", build_encoders_page),
         ("docs/PERFORMANCE.md", build_performance_page),
         ("docs/RELIABILITY.md", build_reliability_page),
     ],

@@ -15,7 +15,7 @@ from documents import DOCUMENTS, read_blocks, read_links
 from studies.disturbances import AS_RECORDED, WHITE_NOISE
 from studies.limits import TELEPHONE
 
-GENERATED = [ROOT / "docs" / f"{name}.md" for name in ("CORPORA", "RESULTS", "PERFORMANCE", "RELIABILITY")]
+GENERATED = [ROOT / "docs" / f"{name}.md" for name in ("CORPORA", "ENCODERS", "RESULTS", "PERFORMANCE", "RELIABILITY")]
 RESULTS = ROOT / "docs" / "results"
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import batch, tiny_model, utterances
-from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 
 pytestmark = pytest.mark.slow
 
-# One with a GroupNorm over time, one with a stack of positional convolutions, one with depthwise convolutions.
-ENCODERS = ("wav2vec2-group", "data2vec-audio", "wav2vec2-conformer-group")
+# One with a GroupNorm over time, one with a stack of positional convolutions, one with depthwise convolutions, and one
+# whose convolutions pad themselves.
+ENCODERS = ("wav2vec2-group", "data2vec-audio", "wav2vec2-conformer-group", "whisper")
 NO_CHANCE = {"attention_dropout": 0.0, "hidden_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
 NO_CHANCE |= {"apply_spec_augment": False, "conformer_conv_dropout": 0.0}
 NUM_THREADS, NUM_BATCHES = 4, 60
@@ -53,9 +53,7 @@ def test_four_threads_on_one_model_answer_as_one_thread_does(encoder):
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_four_threads_on_one_pipeline_answer_as_one_thread_does(encoder):
     model = tiny_model(encoder)
-    recognize = SpeechEmotionRecognitionPipeline(
-        model=model, feature_extractor=Wav2Vec2FeatureExtractor(return_attention_mask=True)
-    )
+    recognize = SpeechEmotionRecognitionPipeline(model=model, feature_extractor=model.config.build_feature_extractor())
     rng = np.random.default_rng(0)
     recordings = [(0.1 * rng.standard_normal(int(s * 16000))).astype(np.float32) for s in rng.uniform(0.2, 0.8, 15)]
 
@@ -116,7 +114,7 @@ def test_an_evaluation_between_forward_and_backward_changes_no_gradient(encoder,
         if evaluates:
             with torch.no_grad():
                 model(**batch(model, utterances(model, [0.2, 0.7, 1.2], seed=1)))
-                model(utterances(model, [0.4])[0][None])  # without a mask
+                model(**{model.main_input_name: utterances(model, [0.4])[0][None]})  # without a mask
         loss.backward()
         gradients.append(collect_gradients(model))
     for name, value in gradients[0].items():
@@ -127,11 +125,11 @@ def test_an_evaluation_between_forward_and_backward_changes_no_gradient(encoder,
 def test_a_forward_that_fails_leaves_no_lengths_behind(encoder):
     model = tiny_model(encoder)
     padded, alone = make_batches(model, 1)[0], utterances(model, [0.3])[0][None]
-    expected = model.encoder(alone).last_hidden_state
-    with pytest.raises((RuntimeError, IndexError)):
-        model.encoder(padded["input_values"], attention_mask=padded["attention_mask"][:, None].expand(-1, 2, -1))
-    features = model.encoder.feature_extractor(alone)  # called by itself, it has no lengths to go by
-    assert torch.equal(model.encoder(alone).last_hidden_state, expected) and features.isfinite().all()
+    expected, _ = model.encode(**{model.main_input_name: alone})
+    padded["attention_mask"] = padded["attention_mask"][:, None].expand(-1, 2, -1)
+    with pytest.raises((RuntimeError, IndexError, ValueError)):
+        model(**padded)
+    assert torch.equal(model.encode(**{model.main_input_name: alone})[0], expected)
 
 
 @pytest.mark.parametrize("encoder", (*ENCODERS, "wav2vec2-bert"))

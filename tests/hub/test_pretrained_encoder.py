@@ -59,7 +59,7 @@ def test_a_bare_checkpoint_of_every_encoder(encoder, tmp_path):
     original = randomised(AutoModel.from_config(AutoConfig.for_model(**TINY_ENCODERS[encoder])))
     original.save_pretrained(tmp_path)
     model = SERAlignForAudioClassification.from_pretrained_encoder(str(tmp_path)).eval()
-    assert_same_encoder(model.encoder, original)
+    assert_same_encoder(model.encoder, original.encoder if encoder == "whisper" else original)
     inputs = utterances(model, [0.7, 0.3])
     with torch.no_grad():
         alone = model(**{model.main_input_name: inputs[1][None]}).logits
@@ -84,4 +84,37 @@ def test_a_checkpoint_that_lacks_encoder_weights_is_refused(tmp_path):
     del state[lost]
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=f"is missing 1 encoder weights, for example {lost}"):
+        SERAlignForAudioClassification.from_pretrained_encoder(str(tmp_path))
+
+
+def test_distilhubert_loads(tmp_path):
+    """Two layers, no norm before the projection, old weight-norm names, no mask vector, a pickle."""
+    settings = {**TINY_ENCODERS["hubert-group"], "feat_proj_layer_norm": False, "num_hidden_layers": 2}
+    original = randomised(AutoModel.from_config(AutoConfig.for_model(**settings)))
+    original.config.save_pretrained(tmp_path)
+    state = with_old_weight_norm_names(original.state_dict())
+    del state["masked_spec_embed"]
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    model = SERAlignForAudioClassification.from_pretrained_encoder(str(tmp_path)).eval()
+    original.masked_spec_embed = model.encoder.masked_spec_embed
+    assert_same_encoder(model.encoder, original)
+    assert not any("feature_projection.layer_norm" in name for name in model.state_dict())
+    (one,) = utterances(model, [0.5])
+    with torch.no_grad():
+        expected = original.eval()(one[None]).last_hidden_state
+        torch.testing.assert_close(model.encode(one[None])[0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [
+        ("audio-spectrogram-transformer", "it takes a spectrogram of fixed length in patches, so it has no frames"),
+        ("data2vec2", "transformers does not have data2vec 2.0; Data2Vec 1.0 is data2vec-audio"),
+        ("sew", "padding would change them"),
+        ("bert", "wav2vec2, .*, whisper$"),
+    ],
+)
+def test_an_encoder_that_does_not_fit_is_refused_with_the_reason(model_type, reason, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(ValueError, match=f"model_type='{model_type}', which is not one of .*{reason}"):
         SERAlignForAudioClassification.from_pretrained_encoder(str(tmp_path))

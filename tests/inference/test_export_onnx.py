@@ -11,19 +11,22 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
-from conftest import ROOT, tiny_model
+from conftest import ROOT, TINY_ENCODERS, tiny_model
 from running import environment, lines_of, run_script
 from sklearn.metrics import balanced_accuracy_score
+from sounds import voices
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
 import export_onnx
+from configuration_ser_align import SERAlignConfig
 from core.audio import read_audio
 from core.errors import InputError
 from core.loading import load_model
 from examples import onnx_inference
-from feature_extraction_ser_align import SERAlignFeatureExtractor, SERAlignWaveformExtractor
+from feature_extraction_ser_align import SERAlignFeatureExtractor
 from inference import onnx_export, onnx_options
-from inference.onnx_export import OUTPUTS, LogMel, NormalizedWaveform, WaveformModel, generate_audio, pad_utterances
+from inference.onnx_export import OUTPUTS, WaveformModel, generate_audio, pad_utterances
+from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import MODEL
 from recipe.corpora import load_corpus
 
@@ -90,24 +93,22 @@ def wav2vec2(tmp_path_factory):
     return Exported(model, extractor, path)
 
 
-@pytest.fixture(params=["mini", "wav2vec2"])
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    """A tiny random Whisper of 10 s; tiny.int8.onnx lies beside it."""
+    settings = {**TINY_ENCODERS["whisper"], "num_mel_bins": 80, "max_source_positions": 500}
+    torch.manual_seed(0)
+    model = SERAlignForAudioClassification(SERAlignConfig(encoder_config=settings, calibration_temperature=0.1)).eval()
+    path = tmp_path_factory.mktemp("whisper") / "tiny.onnx"
+    extractor = model.config.build_feature_extractor()
+    assert onnx_export.export(model, extractor, path) <= 1e-4
+    onnx_export.quantize(path, path.with_suffix(".int8.onnx"))
+    return Exported(model, extractor, path)
+
+
+@pytest.fixture(params=["mini", "wav2vec2", "whisper"])
 def exported(request):
     return request.getfixturevalue(request.param)
-
-
-def voices(lengths, seed=0):
-    """Noise of another gain and another offset each."""
-    rng = np.random.default_rng(seed)
-    gains = 10.0 ** -np.arange(len(lengths))
-    return [
-        (gain * (rng.standard_normal(length) * np.sin(np.arange(length) / 3000) + 0.3)).astype(np.float32)
-        for gain, length in zip(gains, lengths)
-    ]
-
-
-def torch_batch(waveforms):
-    batch = pad_utterances(waveforms)
-    return torch.from_numpy(batch["waveform"]), torch.from_numpy(batch["attention_mask"])
 
 
 # ------------------------------------------------------------------------------------------ scores
@@ -165,38 +166,12 @@ def test_a_long_silence_costs_no_digits(exported):
     assert onnx_export.measure_difference(exported.path, exported.model, exported.extractor) < 1e-5
 
 
-@pytest.mark.parametrize("do_normalize", [True, False])
-def test_the_waveform_is_normalised_as_the_feature_extractor_does(do_normalize):
-    waveforms = [*voices([4000, 16000, 900]), np.zeros(5000, np.float32)]
-    extractor = SERAlignWaveformExtractor(do_normalize=do_normalize, return_attention_mask=True)
-    expected = extractor(waveforms, sampling_rate=16000, padding=True, return_tensors="pt")
-    found, mask = NormalizedWaveform(extractor)(*torch_batch(waveforms))
-    assert torch.equal(mask.int(), expected["attention_mask"])
-    torch.testing.assert_close(found, expected["input_values"], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("options", [{}, {"stride": 2, "dynamic_range": 60.0, "preemphasis": 0.9, "feature_size": 40}])
-def test_the_log_mel_frames_are_those_of_the_feature_extractor(options):
-    waveforms = [*voices([4000, 16000, 900]), np.zeros(5000, np.float32)]
-    waveforms[0][3930:] = 30.0  # after its last full window: only windows that reach into the padding hear it
-    waveforms[1][8000:] = 0.0
-    extractor = SERAlignFeatureExtractor(return_attention_mask=True, **options)
-    expected = extractor(waveforms, sampling_rate=16000, return_tensors="pt")
-    found, mask = LogMel(extractor)(*torch_batch(waveforms))
-    assert torch.equal(mask, expected["attention_mask"].long())
-    torch.testing.assert_close(found, expected["input_features"], rtol=0, atol=5e-4)  # 20 dB are 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stride", [2, 4])
-def test_the_log_mel_frames_are_traced_for_any_length(stride):
-    """Whether the last frames fill a stack must not be settled by the length that was traced."""
-    front_end = LogMel(SERAlignFeatureExtractor(stride=stride))
-    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    traced = torch.export.export(front_end, torch_batch(voices([64000, 8000])), dynamic_shapes=(free, free)).module()
-    for samples in range(400 + 160 * (2 * stride - 1), 3000, 160):  # from two frames on
-        batch = torch_batch(voices([samples]))
-        torch.testing.assert_close(traced(*batch), front_end(*batch))
+def test_whisper_of_8_bits_stays_close_and_computes_log_mel_frames_in_32(whisper):
+    path = whisper.path.with_suffix(".int8.onnx")
+    assert 1e-5 < onnx_export.measure_difference(path, whisper.model, whisper.extractor) < 0.3
+    nodes = {node.name: node.op_type for node in onnx.load(path).graph.node}
+    quantized = [name for name, kind in nodes.items() if kind == "MatMulInteger"]
+    assert len(quantized) > 12 and not [name for name in quantized if name.startswith("front_end/")]
 
 
 # ----------------------------------------------------------------------------------------- the files
@@ -208,9 +183,10 @@ def test_the_metadata_says_what_a_reader_needs(exported):
     assert found == {
         "labels": list(config.label2id),
         "sampling_rate": 16000,
-        "shortest_samples": 880 if config.takes_log_mel else 400,
-        "trim_db": TRIM_DB if config.takes_log_mel else None,
-        "frame_seconds": 0.04 if config.takes_log_mel else 0.02,
+        "shortest_samples": {"wav2vec2-bert": 880, "wav2vec2": 400, "whisper": 160}[config.encoder_config.model_type],
+        "longest_seconds": 10.0 if config.encoder_config.model_type == "whisper" else None,
+        "trim_db": TRIM_DB if config.encoder_config.model_type == "wav2vec2-bert" else None,
+        "frame_seconds": 0.04 if config.encoder_config.model_type == "wav2vec2-bert" else 0.02,
     }
 
 
@@ -292,6 +268,13 @@ REFUSED_BY_THE_EXAMPLE = {  # samples of a file, or its bytes, and what is said 
 
 
 @pytest.mark.parametrize("name", REFUSED_BY_THE_EXAMPLE)
+def test_the_example_refuses_what_is_longer_than_the_encoder_takes(whisper, tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 176000), 16000)
+    run = run_without_torch("examples/onnx_inference.py", whisper.path, tmp_path / "long.wav")
+    assert run.returncode == 1
+    assert run.stderr.strip().splitlines()[-1].endswith("lasts 11.000 s; valid are 0.010 to 10 s of one utterance")
+
+
 def test_the_example_says_what_is_wrong_with_a_recording(name, mini, tmp_path, capsys):
     content, message = REFUSED_BY_THE_EXAMPLE[name]
     if isinstance(content, bytes):
@@ -340,7 +323,7 @@ def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
         load_model(str(tmp_path))
     model = tiny_model("wav2vec2-bert")
     with pytest.raises(
-        InputError, match="SeamlessM4TFeatureExtractor cannot be exported; only Wav2Vec2FeatureExtractor and"
+        InputError, match="SeamlessM4TFeatureExtractor cannot be exported; only Wav2Vec2FeatureExtractor, SERAlign"
     ):
         WaveformModel(model, SeamlessM4TFeatureExtractor())
     monkeypatch.setattr(onnx_export, "LARGEST_BYTES", 1000)

@@ -1,4 +1,6 @@
-"""The feature cache: frozen convolutions run once, their cached output is exact, and training is unchanged."""
+"""The feature cache: the frozen part runs once, its cached output is exact, and training is unchanged."""
+
+import json
 
 import numpy as np
 import pytest
@@ -10,26 +12,33 @@ from safetensors.torch import load_file
 from feature_extraction_ser_align import SERAlignWaveformExtractor
 from recipe.augmentation import Variant
 from recipe.batching import Collator
-from recipe.feature_cache import FeatureCache, remove_cache
+from recipe.feature_cache import FeatureCache, hash_frozen_part, remove_cache
 from recipe.preparing import UtterancePreparer
 
 pytestmark = pytest.mark.slow
 
-WAVEFORM_ENCODERS = [name for name in TINY_ENCODERS if name != "wav2vec2-bert"]
+FROZEN = [
+    *((name, {}) for name in TINY_ENCODERS if name not in ("wav2vec2-bert", "whisper")),
+    *((name, {"freeze_encoder_layers": 1}) for name in TINY_ENCODERS if not name.endswith("-group")),
+    *((name, {"freeze_encoder_layers": 2, "layer_mix": "weighted"}) for name in ("wavlm-layer", "whisper")),
+]
 
 
-@pytest.mark.parametrize("encoder", WAVEFORM_ENCODERS)
-def test_the_model_takes_what_its_convolutions_made_as_the_waveform(encoder):
+@pytest.mark.parametrize(("encoder", "fields"), FROZEN, ids=str)
+def test_the_model_takes_what_its_frozen_part_made_as_the_input(encoder, fields):
     """Losses and gradients too, padded in a batch, after a batch of other lengths."""
-    model = tiny_model(encoder)
+    model = tiny_model(encoder, **fields)
     inputs = utterances(model, [1.3, 0.4, 0.9])
     model(**batch(model, utterances(model, [0.7, 0.2], seed=1)))
     features = [model.extract_features(waveform[None])[0] for waveform in inputs]
     labels = torch.tensor([0, 1, 2])
     found = []
-    for given in (inputs, features):
+    assert features[0].shape[1] == model.config.extracted_size
+    for given, name in ((inputs, model.main_input_name), (features, "extracted_features")):
         model.zero_grad()
-        output = model(**batch(model, given, padding=7.0), labels=labels)
+        padded = batch(model, given, padding=7.0)
+        padded[name] = padded.pop(model.main_input_name)
+        output = model(**padded, labels=labels)
         output.loss.backward()
         gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         mask = output.frame_mask
@@ -60,12 +69,21 @@ def test_an_output_is_found_again_only_for_the_same_audio_treatment_and_weights(
         preparer(cache=FeatureCache(tmp_path / "kept", other)).locate_features(path, Variant()),
     ]
     assert len({first, *others}) == 6
+    assert hash_frozen_part(tiny_model(freeze_feature_encoder=False)) == hash_frozen_part(model)
+    layers = [tiny_model(freeze_encoder_layers=1, layer_mix=mix) for mix in ("last", "weighted")]
+    assert len({hash_frozen_part(each) for each in (model, *layers)}) == 3
+    with torch.no_grad():
+        layers[0].encoder.encoder.layers[1].final_layer_norm.bias.add_(1)
+        assert hash_frozen_part(layers[0]) == hash_frozen_part(tiny_model(freeze_encoder_layers=1))  # it is trained
+        layers[0].encoder.encoder.layers[0].final_layer_norm.bias.add_(1)
+        assert hash_frozen_part(layers[0]) != hash_frozen_part(tiny_model(freeze_encoder_layers=1))
     features = model.extract_features(preparer().extract(preparer().read_waveform(path, Variant()))[None])[0]
     kept.write(first, features)
     prepared = preparer().prepare(path)
     assert torch.equal(prepared, features)
-    collated = Collator("input_values")(
-        [{"input_values": prepared, "labels": 0}, {"input_values": prepared[:9], "labels": 1}]
+    assert preparer().input_name == "extracted_features"
+    collated = Collator("extracted_features")(
+        [{"extracted_features": prepared, "labels": 0}, {"extracted_features": prepared[:9], "labels": 1}]
     )
     assert collated["attention_mask"].sum(dim=1).tolist() == [len(prepared), 9]
     assert [path.suffix for path in kept.folder.iterdir()] == [".npy"]
@@ -81,14 +99,22 @@ TINY_RUN = [
 ]  # fmt: skip
 
 
-def test_training_with_kept_outputs_is_the_same_training(demo, tmp_path):
+WHISPER_RUN = [
+    *("--encoder_config", json.dumps({**TINY_ENCODERS["whisper"], "encoder_layers": 3, "max_source_positions": 1500})),
+    *("--freeze_encoder_layers", "2", "--layer_mix", "weighted"),
+]
+
+
+@pytest.mark.parametrize(("options", "part"), [([], "convolutions"), (WHISPER_RUN, "convolutions and 2 layers")])
+def test_training_with_kept_outputs_is_the_same_training(options, part, demo, tmp_path):
     """Both stages, two speeds: loss curves and predictions agree, and the outputs go when the run is done."""
     runs = {}
     for name in ("true", "false"):
         output = tmp_path / name
-        runs[name] = train(*TINY_RUN, "--data_dir", demo, "--output_dir", output, "--cache_features", name)
+        run = [*TINY_RUN[:-2], *(options or TINY_RUN[-2:])]
+        runs[name] = train(*run, "--data_dir", demo, "--output_dir", output, "--cache_features", name)
         assert not (output / "features").exists()
-    assert runs["true"].stdout.count("the frozen convolutions run once; their output takes 0.0") == 2
+    assert runs["true"].stdout.count(f"the frozen {part} run once; their output takes 0.0") == 2
     for stage in ("stage1", "stage2"):
         logs = [lines_of(tmp_path / name / stage / "training_log.jsonl") for name in runs]
         losses = [[line["loss"] for line in log if "loss" in line] for log in logs]

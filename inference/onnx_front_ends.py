@@ -1,0 +1,161 @@
+"""Feature extractors as modules of an ONNX graph: padded waveforms and their mask to the model's input and its mask.
+
+A Fourier transform is a matrix product here, which ONNX Runtime computes faster than its own.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
+
+import whisper_features_ser_align as whisper
+from core.errors import InputError
+from exact_ser_align import make_length_mask
+from feature_extraction_ser_align import (
+    DECIBELS_PER_UNIT,
+    FFT,
+    HOP,
+    WINDOW,
+    SERAlignFeatureExtractor,
+    Trimming,
+    mel_filters,
+)
+from whisper_features_ser_align import SERAlignWhisperFeatureExtractor, whisper_mel_filters
+
+VARIANCE_FLOOR = 1e-7  # of Wav2Vec2FeatureExtractor
+
+
+def build_front_end(extractor: SequenceFeatureExtractor) -> nn.Module:
+    """Build the module of a feature extractor. Raises InputError if it is of another kind."""
+    if isinstance(extractor, SERAlignFeatureExtractor):
+        return LogMel(extractor)
+    if isinstance(extractor, SERAlignWhisperFeatureExtractor):
+        return WhisperLogMel(extractor)
+    if isinstance(extractor, Wav2Vec2FeatureExtractor):
+        return NormalizedWaveform(extractor)
+    raise InputError(
+        f"{type(extractor).__name__} cannot be exported; only Wav2Vec2FeatureExtractor, SERAlignFeatureExtractor and "
+        "SERAlignWhisperFeatureExtractor are supported"
+    )
+
+
+def sum_exactly(values: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """Sum in float64: ONNX Runtime adds value by value, which loses precision in float32."""
+    return values.sum(dim=dim, keepdim=True, dtype=torch.float64).float()
+
+
+class NormalizedWaveform(nn.Module):
+    """Wav2Vec2FeatureExtractor as a module: each utterance gets mean 0 and variance 1 over its own samples.
+
+    (batch, samples) waveform and mask to (batch, samples) waveform and mask; 0 at the padding.
+    """
+
+    def __init__(self, extractor: Wav2Vec2FeatureExtractor):
+        super().__init__()
+        self.do_normalize = extractor.do_normalize
+        self.removes_offset = extractor.do_normalize or isinstance(extractor, Trimming)
+
+    def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        padding = attention_mask == 0
+        waveform = waveform.masked_fill(padding, 0.0)
+        samples = attention_mask.sum(dim=1, keepdim=True)
+        if self.removes_offset:
+            waveform = (waveform - sum_exactly(waveform, dim=1) / samples).masked_fill(padding, 0.0)
+        if self.do_normalize:
+            waveform = waveform / torch.sqrt(sum_exactly(waveform.square(), dim=1) / samples + VARIANCE_FLOOR)
+        return waveform, attention_mask
+
+
+class LogMel(nn.Module):
+    """SERAlignFeatureExtractor as a module.
+
+    (batch, samples) waveform and mask to (batch, frames, stride * feature_size) log-mel frames and their mask; 0 at the
+    padding.
+    """
+
+    window: Tensor
+    fourier: Tensor
+    filters: Tensor
+
+    def __init__(self, extractor: SERAlignFeatureExtractor):
+        super().__init__()
+        self.stride, self.feature_size = extractor.stride, extractor.feature_size
+        self.preemphasis = extractor.preemphasis
+        self.quietest = 10 ** (-extractor.dynamic_range / 10)  # power, as a share of the loudest
+        self.register_buffer("window", torch.hann_window(WINDOW, periodic=False) ** 0.85)
+        self.register_buffer("fourier", build_fourier(WINDOW, FFT))
+        self.register_buffer("filters", mel_filters(extractor.feature_size, extractor.sampling_rate))
+
+    def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        power = self._compute_mel_power(waveform.masked_fill(attention_mask == 0, 0.0))
+        lengths = (attention_mask.sum(dim=1) - WINDOW) // HOP + 1
+        padding = ~make_length_mask(lengths, power.shape[1]).unsqueeze(-1)
+        floor = power.masked_fill(padding, 0.0).amax(dim=(1, 2), keepdim=True) * self.quietest
+        decibels = 10 * torch.maximum(power, floor.clamp(min=torch.finfo(torch.float32).tiny)).log10()
+        values = lengths.view(-1, 1, 1) * self.feature_size
+        mean = sum_exactly(decibels.masked_fill(padding, 0.0), dim=(1, 2)) / values
+        normalized = (decibels - mean) / DECIBELS_PER_UNIT
+        num_frames = power.shape[1] // self.stride
+        # The memory layout of a slice depends on its length, so the trace would support only some lengths.
+        stacked = normalized.index_select(1, torch.arange(num_frames * self.stride, device=waveform.device))
+        frames = stacked.reshape(waveform.shape[0], num_frames, self.stride * self.feature_size)
+        mask = make_length_mask(lengths // self.stride, num_frames)
+        return frames.masked_fill(~mask.unsqueeze(-1), 0.0), mask.long()
+
+    def _compute_mel_power(self, waveform: Tensor) -> Tensor:
+        """(batch, samples) to (batch, log-mel frames of 10 ms, feature_size)."""
+        windows = waveform.unfold(1, WINDOW, HOP)
+        windows = windows - windows.mean(dim=-1, keepdim=True)
+        before = torch.cat([windows[..., :1], windows[..., :-1]], dim=-1)
+        windows = (windows - self.preemphasis * before) * self.window
+        real, imaginary = (windows @ self.fourier).chunk(2, dim=-1)
+        return (real.square() + imaginary.square()) @ self.filters
+
+
+class WhisperLogMel(nn.Module):
+    """SERAlignWhisperFeatureExtractor as a module.
+
+    (batch, samples) waveform and mask to (batch, frames, feature_size) log-mel frames and their mask; 0 at the padding.
+    """
+
+    window: Tensor
+    fourier: Tensor
+    filters: Tensor
+
+    def __init__(self, extractor: SERAlignWhisperFeatureExtractor):
+        super().__init__()
+        self.longest = extractor.longest
+        self.register_buffer("window", torch.hann_window(whisper.WINDOW))
+        self.register_buffer("fourier", build_fourier(whisper.WINDOW, whisper.WINDOW))
+        self.register_buffer("filters", whisper_mel_filters(extractor.feature_size, extractor.sampling_rate))
+
+    def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        frames = attention_mask.sum(dim=1) // whisper.HOP
+        extended = self._extend(waveform.masked_fill(attention_mask == 0, 0.0), frames)
+        windows = extended.unfold(1, whisper.WINDOW, whisper.HOP) * self.window
+        real, imaginary = (windows @ self.fourier).chunk(2, dim=-1)
+        power = (real.square() + imaginary.square()) @ self.filters
+        decades = power.clamp(min=whisper.POWER_FLOOR).log10()
+        floor = decades.amax(dim=(1, 2), keepdim=True) - whisper.DYNAMIC_RANGE
+        num_frames = waveform.shape[1] // whisper.HOP
+        # The memory layout of a slice depends on its length, so the trace would support only some lengths.
+        floored = torch.maximum(decades, floor).index_select(1, torch.arange(num_frames, device=waveform.device))
+        mask = make_length_mask(frames, num_frames)
+        return ((floored + 4.0) / 4.0).masked_fill(~mask.unsqueeze(-1), 0.0), mask.long()
+
+    def _extend(self, waveform: Tensor, frames: Tensor) -> Tensor:
+        """Extend by half a window before, mirrored, and by one window after: silence, or mirrored at the full 30 s."""
+        half = whisper.WINDOW // 2
+        samples, steps = waveform.shape[1], torch.arange(half, device=waveform.device)
+        silence = waveform.new_zeros(waveform.shape[0], whisper.WINDOW)
+        padded = torch.cat([waveform, silence], dim=1)
+        before = padded.index_select(1, half - steps)
+        is_longest = (frames == self.longest).unsqueeze(1)
+        after = waveform.index_select(1, (samples - 2 - steps).clamp(min=0)).masked_fill(~is_longest, 0.0)
+        return torch.cat([before, waveform, after, silence[:, half:]], dim=1)
+
+
+def build_fourier(window: int, size: int) -> Tensor:
+    """(window, size + 2): real and imaginary part of each frequency of a transform of this size."""
+    times = torch.arange(window, dtype=torch.float64).unsqueeze(1)
+    angles = 2 * torch.pi * times * torch.arange(size // 2 + 1) / size
+    return torch.cat([angles.cos(), angles.sin()], dim=1).float()

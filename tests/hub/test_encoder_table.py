@@ -1,0 +1,25 @@
+"""docs/ENCODERS.md: every row is measured again."""
+
+import pytest
+from conftest import ROOT, TINY_ENCODERS
+
+from core.json_files import read_json
+from encoders_ser_align import FAMILIES
+from studies.encoders import LIMITS, RESULTS, measure_encoder
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_page_has_every_family():
+    rows = read_json(RESULTS)["rows"]
+    assert set(rows) == set(FAMILIES)
+    assert all(row[name] <= limit for row in rows.values() for name, limit in LIMITS.items())
+    page = (ROOT / "docs" / "ENCODERS.md").read_text(encoding="utf-8")
+    assert "| `whisper` | log-mel frames | 20 ms |" in page and "| `wavlm` | waveform | 20 ms |" in page
+
+
+@pytest.mark.parametrize("encoder", TINY_ENCODERS)
+def test_every_encoder_is_within_the_limits_of_the_page(encoder):
+    """ONNX once for each family."""
+    measured = measure_encoder(TINY_ENCODERS[encoder], with_onnx=not encoder.endswith("-group"))
+    assert {name: value for name, value in measured.items() if value > LIMITS[name]} == {}
