@@ -1,4 +1,4 @@
-"""Measures what makes a recording unreliable: clipping, coarse samples, and less bandwidth than the training data.
+"""Measures what makes a recording unreliable: clipping, coarse samples, channels that cancel, and a low bandwidth.
 
 Everything is measured while the recording is read, in constant memory. The bandwidth is measured in the spectrum, not
 read from the header: a telephone call saved at 44.1 kHz still has a bandwidth of 4 kHz.
@@ -40,12 +40,17 @@ class RecordingQuality:
         self.samples = self.clipped = 0  # of all channels, at the recording's own rate
         self.heard = 0  # samples at 16 kHz
         self.largest = 0.0
+        # Sums over samples: of the mean power of the channels, and of the power of their mean.
+        self.power, self.mixed_power, self.channels = 0.0, 0.0, 1
         self.has_8_bits = True  # all samples so far are multiples of 1/128
         self.loudest = float(QUIETEST_DB)  # level of the loudest frame so far, dB
         self.levels = np.zeros((BANDS, LEVELS), np.int64)  # number of speech frames by band and level
 
-    def watch_samples(self, blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-        """Pass through blocks at the recording's own sampling rate, (samples, channels), and measure their samples."""
+    def watch_samples(self, blocks: Iterator[np.ndarray], rate: int, are_mixed: bool = True) -> Iterator[np.ndarray]:
+        """Pass through blocks at the recording's own sampling rate, (samples, channels), and measure their samples.
+
+        `are_mixed` says whether the channels are averaged afterwards.
+        """
         self.rate = rate
         for block in blocks:
             magnitudes = np.abs(block)
@@ -53,6 +58,10 @@ class RecordingQuality:
             self.clipped += int(np.count_nonzero(magnitudes >= FULL_SCALE))
             self.has_8_bits = self.has_8_bits and bool((block * 128 == np.rint(block * 128)).all())
             self.largest = max(self.largest, float(magnitudes.max(initial=0.0)))
+            if are_mixed and block.shape[1] > 1:
+                self.channels = block.shape[1]
+                self.power += float(np.square(block).mean(axis=1).sum())
+                self.mixed_power += float(np.square(block.mean(axis=1)).sum())
             yield block
 
     def watch_waveform(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -107,6 +116,8 @@ class RecordingQuality:
                 f"{name} has 8-bit samples and uses less than half of their range, so quantisation noise masks quiet "
                 "speech; record it with 16 bits"
             )
+        if cancellation := self.find_cancellation(name):
+            problems["channels"] = cancellation
         heard = SAMPLING_RATE / 2 if heard is None else heard
         bandwidth = self.measure_bandwidth()
         if bandwidth is not None and bandwidth < CLEARLY_BELOW * heard:
@@ -116,6 +127,18 @@ class RecordingQuality:
                 "higher, or use a model trained on such speech"
             )
         return problems
+
+    def find_cancellation(self, name: str) -> str | None:
+        """Say that the channels cancel each other in their mean, as those of a recorder with one inverted input do.
+
+        The mean of N unrelated channels has 1/N of their power; a quarter of that means cancellation.
+        """
+        if self.mixed_power * 4 * self.channels >= self.power:
+            return None
+        return (
+            f"{name} has {self.channels} channels that cancel each other when they are averaged, so speech is lost; "
+            "score one channel, with channel=0 or --channels each"
+        )
 
     def _find_levels(self, share: float) -> np.ndarray:
         """Return a quantile of the levels of the speech frames in each band: (bands,), dB."""

@@ -67,7 +67,7 @@ def read_blocks(
     name = describe_recording(recording)
     quality = RecordingQuality() if quality is None else quality
     blocks, rate, _ = read_samples(recording, allow_urls)
-    mono = mix_down(quality.watch_samples(blocks, rate), channel, name)
+    mono = mix_down(quality.watch_samples(blocks, rate, channel is None), channel, name)
     yield from quality.watch_waveform(resample(mono, rate))
 
 

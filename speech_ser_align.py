@@ -7,7 +7,8 @@ Part of the model code on the Hugging Face Hub; imports only the other files of 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,8 @@ NOISE_SHARE, STEADY_DB = 0.15, 2.0
 ABOVE_NOISE_DB, LEAST_RANGE_DB = 5.0, 10.0
 LARGEST_MARGIN = 0.125  # seconds on either side of a phrase that its own levels may add
 PAUSE = 0.25  # seconds; ours, chosen on validation actors
+LONGEST_UTTERANCE = 15.0  # seconds, the 99th percentile of IEMOCAP; longer recordings are scored phrase by phrase
+WINDOW = 2.0  # seconds; ours, chosen on validation actors
 SHORTEST_PHRASE = 0.1  # seconds: anything shorter is a click
 CLICK = FRAME + 512  # samples: a click is loud for no longer, since every level near it contains it
 
@@ -220,3 +223,49 @@ def cut_windows(phrase: Phrase, window: float) -> Iterator[tuple[int, np.ndarray
         return
     for start in np.linspace(0, length - size, int(np.ceil(2 * length / size)) - 1).astype(int).tolist():
         yield phrase.start + start, phrase.waveform[start : start + size]
+
+
+def cut_recording(
+    blocks: Iterator[np.ndarray],
+    with_phrases: bool,
+    pause: float = PAUSE,
+    window: float = WINDOW,
+    trim_db: float | None = None,
+    longest: float = LONGEST_UTTERANCE,
+) -> Iterator[dict[str, Any]]:
+    """Cut a recording into the pieces that the model scores.
+
+    Args:
+        blocks: 16 kHz mono, each (samples,).
+        with_phrases: also yield the phrases of a recording that is short enough to be one utterance.
+        pause, window: as in a call of the pipeline.
+        trim_db: threshold for trimming the utterance, in dB below its peak.
+        longest: duration of the longest recording that is one utterance, in seconds.
+
+    Yields:
+        dicts with `waveform`, its `start` and `end` in samples, and the number of its `phrase`. Phrase -1 comes first
+        and is the whole recording as one utterance; silent and longer recordings have none.
+    """
+    held, seconds = [], 0.0
+    for block in blocks:
+        held.append(block)
+        seconds += len(block) / SAMPLING_RATE
+        if seconds > longest:
+            break
+    is_utterance = seconds <= longest
+    found = cut_phrases(chain(held, blocks), pause, trim_db)
+    first = next(found, None)
+    if first is None:
+        return
+    if is_utterance:
+        start, waveform = trim(np.concatenate(held), trim_db)
+        yield _describe_piece(start, waveform, -1)
+        if not with_phrases:
+            return
+    for number, phrase in enumerate(chain([first], found)):
+        for start, waveform in cut_windows(phrase, window):
+            yield _describe_piece(start, waveform, number)
+
+
+def _describe_piece(start: int, waveform: np.ndarray, phrase: int) -> dict[str, Any]:
+    return {"waveform": waveform, "start": start, "end": start + len(waveform), "phrase": phrase}

@@ -35,9 +35,10 @@ from core.json_files import read_json, read_lines, write_json
 from core.loading import load_pipeline
 from core.speed import check_dtype
 from modeling_ser_align import SERAlignForAudioClassification
-from pipeline_ser_align import LONGEST_UTTERANCE, SpeechEmotionRecognitionPipeline
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.corpora import load_corpus
 from recipe.results import library_versions
+from speech_ser_align import LONGEST_UTTERANCE
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "docs" / "results" / "inference_speed.json"

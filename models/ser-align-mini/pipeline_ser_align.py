@@ -13,7 +13,7 @@ Part of the model code on the Hugging Face Hub; requires only torch, transformer
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,19 +26,17 @@ from transformers.pipelines.base import ChunkPipeline
 try:
     from .quality_ser_align import RecordingQuality
     from .recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
-    from .speech_ser_align import PAUSE, SHORTEST_PHRASE, cut_phrases, cut_windows, trim
+    from .speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
     from .timeline_ser_align import build_timeline
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from quality_ser_align import RecordingQuality
     from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
-    from speech_ser_align import PAUSE, SHORTEST_PHRASE, cut_phrases, cut_windows, trim
+    from speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
     from timeline_ser_align import build_timeline
 
 TASK = "speech-emotion-recognition"
-LONGEST_UTTERANCE = 15.0  # seconds, the 99th percentile of IEMOCAP; longer recordings are scored phrase by phrase
-WINDOW = 2.0  # seconds; ours, chosen on validation actors
 MIN_DURATION = 0.3  # seconds; ours
 BATCH_SIZE = 16
 POOL = 4  # batches that are read ahead and sorted by duration, to keep padding small
@@ -49,6 +47,7 @@ PREPROCESS_PARAMETERS = (*RETURNS, "channel", "pause", "window", "on_error", "al
 POSTPROCESS_PARAMETERS = (*RETURNS, "top_k", "smoothing", "min_duration")
 PARAMETERS = tuple(dict.fromkeys(PREPROCESS_PARAMETERS + POSTPROCESS_PARAMETERS))
 SECONDS = ("pause", "window", "smoothing", "min_duration")
+COUNTS = {"channel": 0, "top_k": 1}  # with the smallest value of each
 
 
 class SpeechEmotionRecognitionPipeline(ChunkPipeline):
@@ -112,6 +111,8 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                 raise ValueError(f"{name}={value!r} is not a number of seconds from {smallest:g} to {largest:g}")
             if name == "on_error" and value not in ("raise", "return"):
                 raise ValueError(f"on_error={value!r} is not one of raise, return")
+            if name in COUNTS and value is not None:
+                check_count(name, value, COUNTS[name])
         return (
             {name: value for name, value in given.items() if name in PREPROCESS_PARAMETERS},
             {},
@@ -159,6 +160,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         postprocess_params: dict[str, Any],
     ) -> Iterator[Any]:
         """Yield results in the order of the recordings; a thread reads ahead while the model computes."""
+        check_count("batch_size", batch_size, 1)
         pieces = self._read_pieces(inputs, **preprocess_params)
         outputs: list[dict[str, Any]] = []
         deciding: dict[str, Any] = {}
@@ -227,7 +229,8 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         pieces = cut_recording(blocks, return_timeline, pause, window, self.trim_db, longest)
         piece = next(pieces, None)
         if piece is None:
-            raise ValueError(f"{describe_recording(recording)} contains no speech: it is empty or silent")
+            reason = quality.find_cancellation(describe_recording(recording))
+            raise ValueError(reason or f"{describe_recording(recording)} contains no speech: it is empty or silent")
         while piece is not None:
             following = next(pieces, None)
             waveform = piece["waveform"] if return_frames else piece.pop("waveform")
@@ -305,6 +308,12 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         return {**answer, "duration": last["quality"].heard / SAMPLING_RATE, "warnings": problems}
 
 
+def check_count(name: str, value: Any, smallest: int) -> None:
+    """Raise ValueError if the value of a call argument is not a whole number of at least `smallest`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        raise ValueError(f"{name}={value!r} is not a whole number of at least {smallest}")
+
+
 def pad_batch(inputs: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Zero-pad the inputs of several pieces, each (samples,) or (frames, features), on the right into one batch.
 
@@ -345,52 +354,6 @@ def collect_peaks(blocks: Iterator[np.ndarray], peaks: list[np.ndarray]) -> Iter
         yield block
     if len(rest):
         peaks.append(rest.max(keepdims=True))
-
-
-def cut_recording(
-    blocks: Iterator[np.ndarray],
-    with_phrases: bool,
-    pause: float = PAUSE,
-    window: float = WINDOW,
-    trim_db: float | None = None,
-    longest: float = LONGEST_UTTERANCE,
-) -> Iterator[dict[str, Any]]:
-    """Cut a recording into the pieces that the model scores.
-
-    Args:
-        blocks: 16 kHz mono, each (samples,).
-        with_phrases: also yield the phrases of a recording that is short enough to be one utterance.
-        pause, window: as in a call of the pipeline.
-        trim_db: threshold for trimming the utterance, in dB below its peak.
-        longest: duration of the longest recording that is one utterance, in seconds.
-
-    Yields:
-        dicts with `waveform`, its `start` and `end` in samples, and the number of its `phrase`. Phrase -1 comes first
-        and is the whole recording as one utterance; silent and longer recordings have none.
-    """
-    held, seconds = [], 0.0
-    for block in blocks:
-        held.append(block)
-        seconds += len(block) / SAMPLING_RATE
-        if seconds > longest:
-            break
-    is_utterance = seconds <= longest
-    found = cut_phrases(chain(held, blocks), pause, trim_db)
-    first = next(found, None)
-    if first is None:
-        return
-    if is_utterance:
-        start, waveform = trim(np.concatenate(held), trim_db)
-        yield _describe_piece(start, waveform, -1)
-        if not with_phrases:
-            return
-    for number, phrase in enumerate(chain([first], found)):
-        for start, waveform in cut_windows(phrase, window):
-            yield _describe_piece(start, waveform, number)
-
-
-def _describe_piece(start: int, waveform: np.ndarray, phrase: int) -> dict[str, Any]:
-    return {"waveform": waveform, "start": start, "end": start + len(waveform), "phrase": phrase}
 
 
 PIPELINE_REGISTRY.register_pipeline(

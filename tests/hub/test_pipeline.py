@@ -19,8 +19,8 @@ from transformers.pipelines.pt_utils import KeyDataset
 from core.loading import load_feature_extractor
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import MODEL
-from pipeline_ser_align import SpeechEmotionRecognitionPipeline, cut_recording
-from speech_ser_align import HOP
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline
+from speech_ser_align import HOP, cut_recording
 from timeline_ser_align import build_timeline
 
 pytestmark = pytest.mark.slow
@@ -239,6 +239,21 @@ def test_gain_and_silence_around_it_do_not_change_a_timelines_labels(recognize):
         assert left["label"] == right["label"] and right["score"] == pytest.approx(left["score"], abs=0.05)
         # What begins with the recording has no silence before it that the level meter could see.
         assert right["start"] - len(before) / RATE == pytest.approx(left["start"], abs=0.07)
+
+
+@pytest.mark.parametrize(
+    "given", [{"top_k": 0}, {"top_k": 1.5}, {"channel": "left"}, {"channel": -1}, {"batch_size": 0}, {"channel": True}]
+)
+def test_a_count_that_is_none_is_refused(recognize, given):
+    with pytest.raises(ValueError, match=r"is not a whole number of at least [01]$"):
+        recognize(np.zeros(16000, np.float32), **given)
+
+
+def test_speech_that_cancels_in_the_mean_is_not_called_silence(recognize):
+    speech, _ = soundfile.read(ROOT / "examples" / "speech.flac", dtype="float32")
+    with pytest.raises(ValueError, match="2 channels that cancel each other"):
+        recognize(np.stack([speech, -speech], axis=1))
+    assert recognize(np.stack([speech, -speech], axis=1), channel=0) == recognize(speech)
 
 
 def test_parameters_are_checked_and_those_of_the_pipeline_are_defaults(recognize):

@@ -154,3 +154,16 @@ def test_the_page_says_so(recognize, call):
 
     _, page = answer_upload(recognize, str(call))
     assert f'<p class="wrong">{describe_recording("call.wav")} {html.escape(SAID)}' in page
+
+
+@pytest.mark.parametrize("share", [1.0, 0.97])
+def test_a_recorder_with_one_inverted_input_is_named(share):
+    stereo = np.stack([SPEECH, -share * SPEECH], axis=1)
+    problems = measure((stereo, RATE)).find_problems("call.wav", None)
+    assert list(problems) == ["channels"] and "channel=0 or --channels each" in problems["channels"]
+
+
+@pytest.mark.parametrize("others", [[0.0], [1.0], [0.0] * 7])
+def test_a_silent_or_an_equal_channel_cancels_nothing(others):
+    stereo = np.stack([SPEECH, *(share * SPEECH for share in others)], axis=1)
+    assert measure((stereo, RATE)).find_cancellation("call.wav") is None
