@@ -78,8 +78,8 @@ def compare_methods(data_dir: Path) -> None:
         "python -m studies.speech_detection --data_dir RAVDESS",
         rows,
         f"UA of the shipped model on the {len(recordings)} utterances of its validation actors, "
-        f"{' and '.join(actors)}, and in brackets the mean error of a cut. Each method cuts the same recordings. The model was trained with ours; "
-        "`peak - 30 dB` is `librosa.effects.trim(top_db=30)`.",
+        f"{' and '.join(actors)}, and in brackets the mean error of a cut. Each method cuts the same recordings. The "
+        "model was trained with ours; `peak - 30 dB` is `librosa.effects.trim(top_db=30)`.",
         ua=ua,
     )
 
