@@ -105,8 +105,8 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         for name, value in given.items():
             if name not in PARAMETERS:
                 raise ValueError(f"{name} is not a parameter; valid parameters are {', '.join(PARAMETERS)}")
-            is_window, longest = name == "window", self.model.config.longest_seconds
-            smallest, largest = (2 * SHORTEST_PHRASE, longest or 60) if is_window else (0, 60)
+            longest = self.model.config.longest_seconds or 60
+            smallest, largest = (2 * SHORTEST_PHRASE, longest) if name == "window" else (0, 60)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if name in SECONDS and not (is_number and smallest <= value <= largest):
                 raise ValueError(f"{name}={value!r} is not a number of seconds from {smallest:g} to {largest:g}")
@@ -361,8 +361,7 @@ def cut_recording(
         blocks: 16 kHz mono, each (samples,).
         with_phrases: also yield the phrases of a recording that is short enough to be one utterance.
         pause, window: as in a call of the pipeline.
-        trim_db: threshold for trimming the utterance, in dB below its peak.
-        longest: duration of the longest recording that is one utterance, in seconds.
+        trim_db, longest: of an utterance, the threshold for trimming in dB below its peak, and its most seconds.
 
     Yields:
         dicts with `waveform`, its `start` and `end` in samples, and the number of its `phrase`. Phrase -1 comes first

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from configuration_ser_align import SERAlignConfig
 from core.json_files import write_json
@@ -83,9 +83,9 @@ def measure_encoder(settings: dict[str, Any], with_onnx: bool = True) -> dict[st
         if with_onnx:
             found["onnx"] = export_to_onnx(model)
         for dtype in (torch.bfloat16, torch.float16):
-            rough = model.to(dtype=dtype)(**together).logits.float()
+            rough = nn.Module.to(model, dtype)(**together).logits.float()
             found[str(dtype).removeprefix("torch.")] = measure_largest(rough.softmax(-1), exact.softmax(-1))
-            model.to(dtype=torch.float32)
+            nn.Module.to(model, torch.float32)
             model.load_state_dict(build_tiny_model(settings).state_dict())
     return found
 
