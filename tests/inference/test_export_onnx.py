@@ -268,13 +268,6 @@ REFUSED_BY_THE_EXAMPLE = {  # samples of a file, or its bytes, and what is said 
 
 
 @pytest.mark.parametrize("name", REFUSED_BY_THE_EXAMPLE)
-def test_the_example_refuses_what_is_longer_than_the_encoder_takes(whisper, tmp_path):
-    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 176000), 16000)
-    run = run_without_torch("examples/onnx_inference.py", whisper.path, tmp_path / "long.wav")
-    assert run.returncode == 1
-    assert run.stderr.strip().splitlines()[-1].endswith("lasts 11.000 s; valid are 0.010 to 10 s of one utterance")
-
-
 def test_the_example_says_what_is_wrong_with_a_recording(name, mini, tmp_path, capsys):
     content, message = REFUSED_BY_THE_EXAMPLE[name]
     if isinstance(content, bytes):
@@ -298,6 +291,13 @@ def test_the_example_says_what_is_wrong_with_a_model_or_the_command(tmp_path):
 def test_torch_cannot_be_imported_there(tmp_path):
     (tmp_path / "script.py").write_text("import torch\n", encoding="utf-8")
     assert "torch is not installed here" in run_without_torch(tmp_path / "script.py").stderr
+
+
+def test_the_example_refuses_what_is_longer_than_the_encoder_takes(whisper, tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 176000), 16000)
+    run = run_without_torch("examples/onnx_inference.py", whisper.path, tmp_path / "long.wav")
+    assert run.returncode == 1
+    assert run.stderr.strip().splitlines()[-1].endswith("lasts 11.000 s; valid are 0.010 to 10 s of one utterance")
 
 
 # -------------------------------------------------------------------------------------------- errors
