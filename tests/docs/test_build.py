@@ -5,11 +5,11 @@ import sys
 
 import pytest
 from conftest import ROOT
-from docs.build.encoders import build_encoders_page
 
 from core.errors import InputError
 from docs.build.blocks import replace_block
 from docs.build.corpora import build_corpora_page
+from docs.build.encoders import build_encoders_page
 from docs.build.make import BLOCKS
 from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
 from docs.build.reliability import build_reliability_page
