@@ -33,6 +33,7 @@ except ImportError:
 BLOCK_SECONDS = 30.0
 BLOCK_VALUES = 2**24  # samples of all channels in one block, whatever the header says: 64 MB
 LARGEST_DOWNLOAD = 2**31  # bytes
+UNKNOWN_SIZE = 2**31 - 2**16  # bytes: headers with this size or more come from a pipe
 # Suffixes that folders are searched for. A file given by name can have any suffix.
 SOUNDFILE_SUFFIXES = (
     *(".wav", ".wave", ".flac", ".mp3", ".mp2", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
@@ -55,6 +56,7 @@ class Samples(NamedTuple):
     blocks: Iterator[np.ndarray]  # float32 (samples, channels)
     rate: int  # Hz
     channels: int
+    lost: float = 0.0  # share of the samples that the header promises and the file does not hold
 
 
 def describe_recording(recording: Any) -> str:
@@ -85,7 +87,17 @@ def decode_file(recording: Any) -> Samples:
             f"{name} cannot be read as audio ({_describe_reason(reason)}); convert it to WAV, FLAC, OGG or MP3, or "
             "install ffmpeg"
         ) from None
-    return Samples(_read_with_soundfile(file, name), file.samplerate, file.channels)
+    return Samples(_read_with_soundfile(file, name), file.samplerate, file.channels, _find_lost_share(file))
+
+
+def _find_lost_share(file: soundfile.SoundFile) -> float:
+    """The share of the samples that an interrupted copy or download has lost; soundfile reads the rest in silence.
+
+    Recorders that write to a pipe do not know the size and put 0 or the largest number.
+    """
+    sizes = re.search(r"(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", file.extra_info)
+    promised, found = (int(sizes[1]), int(sizes[2])) if sizes else (0, 0)
+    return 1 - found / promised if found < promised < UNKNOWN_SIZE else 0.0
 
 
 def read_header(path: str | Path) -> tuple[int, int] | None:

@@ -66,7 +66,7 @@ def read_blocks(
     """
     name = describe_recording(recording)
     quality = RecordingQuality() if quality is None else quality
-    blocks, rate, _ = read_samples(recording, allow_urls)
+    blocks, rate, _, quality.lost = read_samples(recording, allow_urls)
     mono = mix_down(quality.watch_samples(blocks, rate, channel is None), channel, name)
     yield from quality.watch_waveform(resample(mono, rate))
 
@@ -89,14 +89,14 @@ def read_samples(recording: Any, allow_urls: bool = False) -> Samples:
                 f"{name} is a URL, and URLs are not downloaded by default: download it, or set allow_urls=True"
             )
         source = download(source)
-    blocks, rate, channels = _read_array(recording) if source is None else decode_file(source)
+    blocks, rate, channels, lost = _read_array(recording) if source is None else decode_file(source)
     check_rate(rate, name)
-    return Samples(_check_samples(blocks, name), rate, channels)
+    return Samples(_check_samples(blocks, name), rate, channels, lost)
 
 
 def count_channels(recording: Any) -> int:
     """Count the channels of a recording. Raises ValueError."""
-    blocks, _, channels = read_samples(recording)
+    blocks, _, channels, _ = read_samples(recording)
     next(blocks, None)  # start the generator, because ffmpeg ends with it
     return channels
 

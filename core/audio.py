@@ -75,8 +75,8 @@ def read_duration(path: str | Path) -> float:
 
 
 def _count_samples(path: str | Path) -> tuple[int, int]:
-    blocks, rate, _ = read_samples(path)
-    return sum(map(len, blocks)), rate
+    decoded = read_samples(path)
+    return sum(map(len, decoded.blocks)), decoded.rate
 
 
 def read_audio(recording: str | Path | Excerpt, trim_db: float | None = None) -> np.ndarray:
@@ -124,7 +124,7 @@ def _read_samples(recording: str | Path | Excerpt) -> tuple[Iterator[np.ndarray]
     """
     excerpt = as_excerpt(recording)
     if excerpt.is_whole or read_header(excerpt.path) is None:
-        blocks, rate, _ = read_samples(excerpt.path)
+        blocks, rate, *_ = read_samples(excerpt.path)
         return (blocks if excerpt.is_whole else _select(blocks, *_find_range(excerpt, rate))), rate
     with soundfile.SoundFile(encode_path(excerpt.path)) as file:
         rate = file.samplerate
@@ -134,7 +134,7 @@ def _read_samples(recording: str | Path | Excerpt) -> tuple[Iterator[np.ndarray]
             samples = file.read(min(last, file.frames) - min(first, file.frames), dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise ValueError(f"{describe_recording(str(excerpt))} is damaged ({error}); export it again") from None
-    blocks, rate, _ = read_samples({"array": samples.mean(axis=1), "sampling_rate": rate})
+    blocks, rate, *_ = read_samples({"array": samples.mean(axis=1), "sampling_rate": rate})
     return blocks, rate
 
 

@@ -1,4 +1,4 @@
-"""Measures what makes a recording unreliable: clipping, coarse samples, channels that cancel, and a low bandwidth.
+"""Measures what makes a recording unreliable: clipping, coarse samples, channels that cancel, and more.
 
 Everything is measured while the recording is read, in constant memory. The bandwidth is measured in the spectrum, not
 read from the header: a telephone call saved at 44.1 kHz still has a bandwidth of 4 kHz.
@@ -39,6 +39,7 @@ class RecordingQuality:
         self.rate: int = SAMPLING_RATE
         self.samples = self.clipped = 0  # of all channels, at the recording's own rate
         self.heard = 0  # samples at 16 kHz
+        self.lost = 0.0  # share of the recording that its header promises and the file does not hold
         self.largest = 0.0
         # Sums over samples: of the mean power of the channels, and of the power of their mean.
         self.power, self.mixed_power, self.channels = 0.0, 0.0, 1
@@ -101,6 +102,12 @@ class RecordingQuality:
             heard: bandwidth in Hz of the speech that the model was trained on; None means unknown, taken as 8000.
         """
         problems = {}
+        if self.lost > 0:
+            seconds = self.heard / SAMPLING_RATE
+            problems["length"] = (
+                f"{name} is cut short: it holds {seconds:.1f} of {seconds / (1 - self.lost):.1f} s; copy or download "
+                "it again"
+            )
         if self.largest > LARGEST_FLOAT:
             problems["scale"] = (
                 f"{name} contains samples of up to {self.largest:.3g}, but full scale is 1; they are read "

@@ -16,7 +16,9 @@ are too high.
 
 import csv
 import os
+import re
 from collections import Counter
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from recipe.corpora.rows import (
 
 LICENSE = "other"
 DESCRIPTION = "The recordings are the user's own; their licence decides how the model may be used."
+MISSING = ("nan", "none", "null", "na", "n/a")  # what pandas and spreadsheets write for no value, in lower case
 COLUMNS = ("path", "label", "speaker", "split", "gender", "id")
 LAYOUTS = (
     "DIR/angry/a.wav and, with the parts of a split, DIR/train/angry/a.wav; for anything else, list the files in a CSV "
@@ -165,11 +168,15 @@ def _read_lines(csv_path: str | Path) -> list[tuple[str, dict[str, str]]]:
     if not Path(csv_path).is_file():
         raise InputError(f"{csv_path}: no such CSV file")
     try:
-        text = Path(csv_path).read_text(encoding="utf-8-sig")
+        text = Path(csv_path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{csv_path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
-    reader = csv.DictReader(StringIO(text, newline=""), restval="")
+    if "\0" in text:
+        raise InputError(f"{csv_path} is not text, such as a workbook under another name: export it as CSV")
+    reader = csv.DictReader(StringIO(text, newline=""), restval="", strict=True)
     header = [name.strip().lower() for name in reader.fieldnames or []]
+    if len(header) == 1 and re.search(r"[;\t|]", header[0]):
+        raise InputError(f"{csv_path} separates its columns with {header[0]!r}: separate them with commas")
     for name in ("path", "label"):
         if name not in header:
             raise InputError(f"{csv_path} has no column {name!r}; it has {', '.join(header) or 'none'}")
@@ -178,12 +185,24 @@ def _read_lines(csv_path: str | Path) -> list[tuple[str, dict[str, str]]]:
         raise InputError(f"{csv_path} has {twice[0]!r} more than once: remove one of these columns")
     reader.fieldnames = header
     lines = []
-    for line in reader:
+    for line in _read_strictly(reader, csv_path):
         where = f"{csv_path}, line {reader.line_num}"
         if None in line:  # the reader's name for what is beyond the header
             raise InputError(f"{where} has more cells than the header: put quotes around a cell that holds a comma")
         lines.append((where, {name: cell.strip() for name, cell in line.items() if name}))
     return lines
+
+
+def _read_strictly(reader: csv.DictReader, csv_path: str | Path) -> Iterator[dict[str, Any]]:
+    last = reader.line_num
+    try:
+        for line in reader:
+            yield line
+            last = reader.line_num
+    except csv.Error as error:
+        raise InputError(
+            f"{csv_path}, line {last + 1}: {error}: close the quotes of each cell, and double those in it"
+        ) from None
 
 
 def _warn_of_unread(names: set[str], where: str) -> None:
@@ -195,6 +214,9 @@ def _check_cells(cells: dict[str, str], splits: dict[str, str], where: str) -> N
     empty = [name for name, value in cells.items() if not value and name != "gender"]
     if empty:
         raise InputError(f"{where}: {empty[0]} is empty; fill it in")
+    broken = [name for name, value in cells.items() if not value.isprintable()]
+    if broken:
+        raise InputError(f"{where}: {broken[0]} holds a line break or another control character: remove it")
     if "split" in cells and cells["split"] not in splits:
         raise InputError(f"{where}: split={cells['split']!r} is not one of train, validation, test")
     if cells.get("gender", "") not in ("", "female", "male"):
@@ -217,6 +239,12 @@ def _make_rows(rows: list[dict[str, Any]], source: str) -> Dataset:
         found = f"only the label {labels[0]!r}" if labels else "no audio"
         raise InputError(
             f"{source} contains {found}; at least two labels are needed, with one folder of audio per label"
+        )
+    missing = [label for label in labels if label.lower() in MISSING]
+    if missing:
+        warn(
+            f"{source} has the label {missing[0]!r}, which often stands for a missing value and is trained as a class: "
+            "if it is none, remove these utterances"
         )
     if "speaker" not in rows[0]:
         warn(

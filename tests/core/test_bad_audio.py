@@ -228,7 +228,7 @@ def test_all_channels_and_the_rate_are_those_of_the_container(ffmpeg, tmp_path, 
 def test_a_decoder_that_is_left_early_ends(ffmpeg, tmp_path):
     write(tmp_path / "voice.wav", np.tile(VOICE, 60))
     ffmpeg("-i", "voice.wav", "a.m4a")
-    blocks, _, _ = read_samples(tmp_path / "a.m4a")
+    blocks, *_ = read_samples(tmp_path / "a.m4a")
     next(blocks)
     process = blocks.gi_frame.f_locals["blocks"].gi_frame.f_locals["process"]
     blocks.close()

@@ -14,6 +14,7 @@ from core.audio import Excerpt, read_audio
 from core.errors import InputError
 from recipe.broken import find_broken_files
 from recipe.corpora import load_corpus
+from recipe.corpora.folder import load_csv
 from recipe.corpora.rows import read_excerpts, sort_labels
 from recipe.relabelling import select_utterances
 from recipe.splits import make_split
@@ -251,3 +252,30 @@ def test_a_user_trains_on_excerpts_of_long_recordings(tmp_path):
     moved = [line.replace(",0.0,0.4", ",0.1,0.4") for line in lines]
     refused = train(*argv[:3], write_list(tmp_path, *moved), *argv[4:], expect=1)
     assert "was trained with different utterances or a different split" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04\x00\x00", "is not text, such as a workbook under another name: export it as CSV"),
+        (b"path;label\na.wav;angry\n", "separate them with commas"),
+        (b"path\tlabel\na.wav\tangry\n", "separate them with commas"),
+        (b'path,label\na.wav,angry\n"b.wav,happy\nc.wav,sad\n', "line 3: unexpected end of data: close the quotes"),
+        (b'path,label\na.wav,"an\ngry"\n', "label holds a line break"),
+    ],
+)
+def test_a_list_that_a_spreadsheet_did_not_export_as_csv_is_one_clear_line(tmp_path, content, message):
+    (tmp_path / "list.csv").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        load_csv(tmp_path / "list.csv", tmp_path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_label_that_stands_for_a_missing_value_is_named(tmp_path, capsys):
+    for label in ("angry", "NaN"):
+        for name in ("a", "b"):
+            soundfile.write(tmp_path / f"{label}_{name}.wav", np.full(1600, 0.1), 16000)
+    lines = [f"{label}_{name}.wav,{label},{name}" for label in ("angry", "NaN") for name in ("a", "b")]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,speaker", *lines]), encoding="utf-8")
+    load_csv(tmp_path / "list.csv", tmp_path)
+    assert "has the label 'NaN', which often stands for a missing value" in capsys.readouterr().err

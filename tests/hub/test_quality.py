@@ -167,3 +167,23 @@ def test_a_recorder_with_one_inverted_input_is_named(share):
 def test_a_silent_or_an_equal_channel_cancels_nothing(others):
     stereo = np.stack([SPEECH, *(share * SPEECH for share in others)], axis=1)
     assert measure((stereo, RATE)).find_cancellation("call.wav") is None
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "AU", "W64"])
+def test_half_of_a_download_is_called_cut_short(kind):
+    whole = io.BytesIO()
+    soundfile.write(whole, SPEECH, RATE, format=kind)
+    assert measure(whole.getvalue()).find_problems("call.wav", None) == {}
+    half = measure(whole.getvalue()[: len(whole.getvalue()) // 2])
+    seconds = len(SPEECH) / RATE
+    expected = f"call.wav is cut short: it holds {seconds / 2:.1f} of {seconds:.1f} s"
+    assert half.find_problems("call.wav", None)["length"].startswith(expected)
+
+
+@pytest.mark.parametrize("size", [0, 2**32 - 1])
+def test_a_recorder_that_writes_to_a_pipe_knows_no_length(size):
+    whole = io.BytesIO()
+    soundfile.write(whole, SPEECH, RATE, format="WAV", subtype="PCM_16")
+    content = bytearray(whole.getvalue())
+    content[40:44] = size.to_bytes(4, "little")
+    assert measure(bytes(content)).lost == 0
