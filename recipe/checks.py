@@ -83,14 +83,14 @@ def name_voices(speakers: Iterable[str], corpus: str, test_corpus: str | None) -
     return {speaker if test_corpus else f"{corpus}:{speaker}" for speaker in speakers}
 
 
-def check_durations(split: DatasetDict, shortest: int, longest: float | None) -> None:
+def check_durations(split: DatasetDict, shortest: int, longest: float | None = None) -> None:
     """Raise InputError if an utterance is too short for one frame, before training rather than in the last epoch.
 
     Warns if utterances are longer than the encoder takes, in seconds: they are cut to their middle.
     """
     too_long = sum(seconds > longest for part in split.values() for seconds in part["duration"]) if longest else 0
     if too_long and PartialState().is_main_process:
-        warn(f"{too_long} utterances exceed the {longest:g} s that the encoder takes: only their middle is used")
+        warn(f"the encoder takes at most {longest:g} s: only the middle of {too_long} longer utterances is used")
     for part in split.values():
         row = part[0]  # each part is sorted by duration
         if row["duration"] * SAMPLING_RATE < shortest:

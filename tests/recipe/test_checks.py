@@ -92,3 +92,9 @@ def test_an_excerpt_that_is_too_short_is_named_with_its_times():
     columns = {"audio": [{"path": "talk.wav"}], "start": [1.5], "end": [1.51], "duration": [0.01]}
     with pytest.raises(InputError, match=r"talk\.wav from 1\.5 s to 1\.51 s lasts 0\.0100 s; one frame"):
         check_durations(DatasetDict(train=Dataset.from_dict(columns)), 400)
+
+
+def test_utterances_longer_than_the_encoder_takes_are_counted_in_a_warning(capsys):
+    columns = {"audio": [{"path": "a.wav"}] * 3, "duration": [2.0, 30.0, 34.1]}
+    check_durations(DatasetDict(train=Dataset.from_dict(columns)), 160, 30.0)
+    assert "the encoder takes at most 30 s: only the middle of 1 longer utterances is used" in capsys.readouterr().err
