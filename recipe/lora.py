@@ -6,6 +6,7 @@ merged into the weights, so it needs no peft.
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from torch import nn
@@ -33,7 +34,8 @@ def add_lora(model: SERAlignForAudioClassification, args: ModelArguments) -> Non
     from peft import LoraConfig, inject_adapter_in_model
 
     targets = find_targets(model, args.lora_targets)
-    settings = LoraConfig(r=args.lora_rank, lora_alpha=args.lora_alpha, target_modules=targets)
+    alpha: Any = args.lora_alpha  # a whole number to peft, though it only divides it
+    settings = LoraConfig(r=args.lora_rank, lora_alpha=alpha, target_modules=targets)
     inject_adapter_in_model(settings, model.encoder)
 
 
