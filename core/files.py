@@ -26,7 +26,7 @@ def find_files(directory: str | Path, suffixes: tuple[str, ...] | None = None) -
             if suffixes is None or path.suffix.lower() in suffixes:
                 found += [path] if is_lost or path.is_file() else []
             elif is_lost:
-                warn(f"{path} links to nothing and is ignored: repair or remove the link")
+                warn(f"{path} is a broken link and is ignored: repair or remove it")
     return sorted(found)
 
 

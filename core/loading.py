@@ -94,7 +94,7 @@ def load_extractor(source: str, name: str, revision: str | None = None) -> Seque
     except LOAD_ERRORS as error:
         reason = explain_failure(source, error)
         if reason is None and os.path.isdir(source) and not os.path.isfile(os.path.join(source, EXTRACTOR)):
-            reason = f"holds no {EXTRACTOR}: {AGAIN}"
+            reason = f"contains no {EXTRACTOR}: {AGAIN}"
         reason = reason or f"has no feature extractor: {' '.join(str(error).split())}"
         raise InputError(f"{name} {reason}") from error
 

@@ -52,18 +52,18 @@ def explain_failure(source: str, error: BaseException) -> str | None:
 def find_damage(folder: Path) -> str | None:
     """The first file of a model's folder that is missing or damaged, as a phrase that follows its name."""
     if not (folder / CONFIG).is_file():
-        return f"holds no {CONFIG}: give the folder of a model, or {AGAIN}"
+        return f"contains no {CONFIG}: give the folder of a model, or {AGAIN}"
     for path in (folder / CONFIG, folder / EXTRACTOR, folder / INDEX):
         if path.exists() and (damage := _check_json(path)):
-            return f"holds a {path.name} that {damage}"
+            return f"contains a {path.name} that {damage}"
     weights = _list_weights(folder)
     if not weights:
-        return f"holds no {WEIGHTS}: {AGAIN}"
+        return f"contains no {WEIGHTS}: {AGAIN}"
     for path in weights:
         if not path.is_file():
-            return f"holds no {path.name}, which {INDEX} names: {AGAIN}"
+            return f"contains no {path.name}, which {INDEX} names: {AGAIN}"
         if damage := _check_weights(path):
-            return f"holds a {path.name} that {damage}"
+            return f"contains a {path.name} that {damage}"
     return None
 
 

@@ -32,7 +32,7 @@ def _refuse_similar(labels: list[str]) -> None:
     if similar:
         merged = json.dumps(dict.fromkeys(similar, similar[-1]), ensure_ascii=False)
         raise InputError(
-            f"the labels {' and '.join(map(repr, similar))} differ in case or blanks alone: rename them, or merge them "
+            f"the labels {' and '.join(map(repr, similar))} differ only in case or spaces: rename them, or merge them "
             f"with label_map, such as {merged[:-1]}, ...}}"
         )
 

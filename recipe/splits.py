@@ -229,7 +229,7 @@ def _folds(rows: Dataset, corpus: str, num_folds: int, seed: int, protocol: str)
     if missing:
         warn(
             f"the folds are drawn from {len(speakers) - len(missing)} of the {len(speakers)} speakers of {corpus}, so "
-            f"they are not those of the whole corpus; missing are {', '.join(missing)}"
+            f"they are not those of the whole corpus; missing: {', '.join(missing)}"
         )
     return _speaker_folds(rows, num_folds, seed)
 

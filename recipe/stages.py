@@ -162,13 +162,15 @@ def read_encoder_config(model: ModelArguments) -> PreTrainedConfig | dict[str, A
 @cache
 def _read_pretrained_config(encoder: str, overrides: str) -> PreTrainedConfig:
     """Cached per process, since an experiment needs it before each of its runs."""
-    model_type = PreTrainedConfig.get_config_dict(encoder)[0].get("model_type", "")
+    settings, _ = PreTrainedConfig.get_config_dict(encoder)
+    model_type = settings.get("model_type", "")
     if model_type == SERAlignConfig.model_type:
         raise InputError(
             f"--encoder {encoder} is a whole SER-Align model: --stage 2 --init_from {encoder} trains a new pooling and "
             "classifier on its encoder"
         )
-    find_family(model_type)
+    if "auto_map" not in settings:  # otherwise the library says that the encoder needs custom code
+        find_family(model_type)
     config = AutoConfig.from_pretrained(encoder, trust_remote_code=False, **json.loads(overrides))
     refuse_attention_code({"attn_implementation": config._attn_implementation})
     return config

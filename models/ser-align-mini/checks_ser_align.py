@@ -23,15 +23,15 @@ def check_inputs(name: str, inputs: Any, width: int | None) -> None:
     if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
         given = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
         raise ValueError(
-            f"{name} is {given}, not a tensor of floats: make it with the model's feature extractor and "
-            "return_tensors='pt', and give its output as model(**inputs)"
+            f"{name} is {given}, not a tensor of floats: create it with the model's feature extractor and "
+            "return_tensors='pt', and call model(**inputs)"
         )
     if width is None and inputs.ndim != 2:
         advice = ": average the channels" if inputs.ndim == 3 else ", one channel"
-        raise ValueError(f"{name} has the shape {list(inputs.shape)}, valid is (batch, samples){advice}")
+        raise ValueError(f"{name} has the shape {list(inputs.shape)}; expected (batch, samples){advice}")
     if width is not None and (inputs.ndim != 3 or inputs.shape[2] != width):
         raise ValueError(
-            f"{name} has the shape {list(inputs.shape)}, valid is (batch, frames, {width}): make it with the model's "
+            f"{name} has the shape {list(inputs.shape)}; expected (batch, frames, {width}): create it with the model's "
             "own feature extractor, as config.build_feature_extractor() gives it"
         )
 
@@ -46,7 +46,7 @@ def check_mask(mask: Tensor, inputs: Tensor) -> None:
             "give the mask that the feature extractor made of the same batch"
         )
     if bool(((mask != 0) & (mask != 1)).any()):
-        raise ValueError("attention_mask has other values than 1, on the utterance, and 0, on the padding")
+        raise ValueError("attention_mask must be 1 on the utterance and 0 on the padding")
     if bool((mask[:, :1] < mask).any()):  # of an utterance that has no 1 at all, the length says enough
         raise ValueError("attention_mask is 0 at the first position: pad on the right (padding_side='right')")
     if bool((mask[:, 1:] > mask[:, :-1]).any()):
@@ -59,7 +59,7 @@ def check_labels(labels: Any, batch: int, classes: int) -> Tensor:
     Raises:
         ValueError: they are neither.
     """
-    valid = f"valid are {batch} whole numbers from 0 to {classes - 1}, or distributions, ({batch}, {classes})"
+    valid = f"expected {batch} class indices from 0 to {classes - 1}, or distributions, ({batch}, {classes})"
     if not isinstance(labels, Tensor):
         raise ValueError(f"labels is {type(labels).__name__}, not a tensor; {valid}")
     if labels.shape not in ((batch,), (batch, classes)):
@@ -70,9 +70,9 @@ def check_labels(labels: Any, batch: int, classes: int) -> Tensor:
     if torch.compiler.is_compiling() or labels.is_meta:
         return labels
     if labels.ndim == 1 and bool(((labels < 0) | (labels >= classes)).any()):
-        raise ValueError(f"labels holds {labels.tolist()}; {valid}")
+        raise ValueError(f"labels contains {labels.tolist()}; {valid}")
     if labels.ndim == 2 and not bool((labels >= 0).all() & ((labels.sum(dim=1) - 1).abs() < 1e-2).all()):
-        raise ValueError(f"labels holds a row that is no distribution, which adds up to 1; {valid}")
+        raise ValueError(f"labels contains a row that does not add up to 1; {valid}")
     return labels
 
 

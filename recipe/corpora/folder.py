@@ -67,7 +67,7 @@ def load(data_dir: str | Path, allow_outside: bool = False) -> Dataset:
                 refuse_outside(path, [root], str(data_dir))
     loose = [path for path, place in folders.items() if not place]
     if loose:
-        warn(f"{loose[0]} lies in no label's folder and is ignored ({len(loose)} such files)")
+        warn(f"{loose[0]} is not in a label folder and is ignored ({len(loose)} such files)")
     meaning = _find_meaning({place for place in folders.values() if place}, root)
     rows = [
         {"file": path.relative_to(root).as_posix(), "audio": path, **meaning[place]}
@@ -93,8 +93,7 @@ def _find_meaning(places: set[tuple[str, ...]], root: Path) -> dict[tuple[str, .
     parts = sorted(find_parts(outer | inner))
     if parts:
         raise InputError(
-            f"{root}: {parts[0]} names a part of a split, but not every file lies in a part and in a label; read are "
-            f"{LAYOUTS}"
+            f"{root}: {parts[0]} names a part of a split, but not every file is in a part and in a label; use {LAYOUTS}"
         )
     _refuse_nesting(places, root)
     return {place: {"label": place[0]} for place in places}
@@ -108,8 +107,8 @@ def _refuse_nesting(places: set[tuple[str, ...]], root: Path) -> None:
     for place in sorted(places):
         if place[:1] not in places:
             raise InputError(
-                f"{root}: either {place[0]} or {place[1]} could be the label of the audio in {'/'.join(place)}; read "
-                f"are {LAYOUTS}"
+                f"{root}: either {place[0]} or {place[1]} could be the label of the audio in {'/'.join(place)}; use "
+                f"{LAYOUTS}"
             )
 
 
@@ -128,7 +127,7 @@ def _use_parts(rows: list[dict[str, Any]], root: Path) -> list[dict[str, Any]]:
             raise InputError(f"{root}: {' and '.join(names)} both name the {part} part: put the files into one of them")
     there = ", ".join(sorted(meaning))
     if set(meaning.values()) == {"train"}:
-        warn(f"{root} has the part {there} alone, so the split is made by --protocol and --fold, as without parts")
+        warn(f"{root} contains only the part {there}, so --protocol and --fold define the split")
         return [{name: value for name, value in row.items() if name != "split"} for row in rows]
     for part, advice in (("train", "name it train"), ("test", "name it test; validation data are then held out")):
         if part not in meaning.values():
@@ -207,7 +206,7 @@ def _read_strictly(reader: csv.DictReader, csv_path: str | Path) -> Iterator[dic
 
 def _warn_of_unread(names: set[str], where: str) -> None:
     if names:
-        warn(f"{where}: nothing reads the column{'s' if len(names) > 1 else ''} {', '.join(sorted(names))}")
+        warn(f"{where}: unused column{'s' if len(names) > 1 else ''}: {', '.join(sorted(names))}")
 
 
 def _check_cells(cells: dict[str, str], splits: dict[str, str], where: str) -> None:
@@ -244,7 +243,7 @@ def _make_rows(rows: list[dict[str, Any]], source: str) -> Dataset:
     if missing:
         warn(
             f"{source} has the label {missing[0]!r}, which often stands for a missing value and is trained as a class: "
-            "if it is none, remove these utterances"
+            "if it is not a label, remove these utterances"
         )
     if "speaker" not in rows[0]:
         warn(

@@ -182,7 +182,7 @@ def _warn_of_times(part: _Part, present: list[str]) -> None:
     times = [column for column in present if column.lower() in TIME_COLUMNS]
     if has_time_columns(list(map(str.lower, times)), str(part)) and not (part.start_column or part.end_column):
         warn(
-            f"{part}: nothing reads the columns {', '.join(times)}, so each row is a whole recording; if it is an "
+            f"{part}: the columns {', '.join(times)} are not used, so each row is a whole recording; if it is an "
             "excerpt, name them in hub_options as start_column and end_column"
         )
 

@@ -101,7 +101,7 @@ def _natural_key(label: str) -> tuple:
 
 
 def find_similar(names: Iterable[str]) -> list[str]:
-    """Find the first names that differ in case or blanks alone, such as `Angry` and `angry`; empty without such."""
+    """Find the first names that differ only in case or spaces, such as `Angry` and `angry`; empty without such."""
     groups: dict[str, list[str]] = {}
     for name in sorted(set(names)):
         groups.setdefault(" ".join(name.casefold().split()), []).append(name)
@@ -112,7 +112,7 @@ def _warn_of_similar_speakers(speakers: set[str]) -> None:
     similar = find_similar(speaker for speaker in speakers if speakers_known([speaker]))
     if similar:
         warn(
-            f"the speakers {' and '.join(map(repr, similar))} differ in case or blanks alone and count as different "
+            f"the speakers {' and '.join(map(repr, similar))} differ only in case or spaces and count as different "
             "people: if they are one, give them one name"
         )
 

@@ -59,24 +59,27 @@ def lose(folder):
 
 SHARDS = json.dumps({"weight_map": {"classifier.weight": "model-00001-of-00002.safetensors"}})
 DAMAGES = {
-    "cut within a tensor": (cut(WEIGHTS, 50_000), f"holds a {WEIGHTS} that is incomplete or damaged"),
-    "cut within the header": (cut(WEIGHTS, 100), f"holds a {WEIGHTS} that is incomplete or damaged"),
-    "empty weights": (cut(WEIGHTS, 0), f"holds a {WEIGHTS} that is empty: copy or download it again"),
-    "pointer to weights": (write(WEIGHTS, POINTER), f"holds a {WEIGHTS} that {PULL}"),
+    "cut within a tensor": (cut(WEIGHTS, 50_000), f"contains a {WEIGHTS} that is incomplete or damaged"),
+    "cut within the header": (cut(WEIGHTS, 100), f"contains a {WEIGHTS} that is incomplete or damaged"),
+    "empty weights": (cut(WEIGHTS, 0), f"contains a {WEIGHTS} that is empty: copy or download it again"),
+    "pointer to weights": (write(WEIGHTS, POINTER), f"contains a {WEIGHTS} that {PULL}"),
     "a page of an error": (write(WEIGHTS, "<!DOCTYPE html>" + 999 * "x"), f"{WEIGHTS} that is incomplete or damaged"),
-    "no weights": (remove(WEIGHTS), f"holds no {WEIGHTS}: copy or download it again, with all its files"),
-    "missing shards": (shard(SHARDS), f"holds no model-00001-of-00002.safetensors, which {WEIGHTS}.index.json names"),
-    "damaged index": (shard("{"), f"holds a {WEIGHTS}.index.json that is not a JSON object"),
+    "no weights": (remove(WEIGHTS), f"contains no {WEIGHTS}: copy or download it again, with all its files"),
+    "missing shards": (
+        shard(SHARDS),
+        f"contains no model-00001-of-00002.safetensors, which {WEIGHTS}.index.json names",
+    ),
+    "damaged index": (shard("{"), f"contains a {WEIGHTS}.index.json that is not a JSON object"),
     "other shapes": (reshape, "weights do not fit the configuration, among them"),
     "lost weights": (lose, " 1 "),
     "no configuration": (remove(CONFIG), CONFIG),
-    "cut configuration": (cut(CONFIG, 30), f"holds a {CONFIG} that is not a JSON object"),
-    "empty configuration": (cut(CONFIG, 0), f"holds a {CONFIG} that is empty"),
-    "pointer to a configuration": (write(CONFIG, POINTER), f"holds a {CONFIG} that {PULL}"),
-    "configuration is a list": (write(CONFIG, "[1]"), f"holds a {CONFIG} that is not a JSON object"),
-    "no extractor": (remove(EXTRACTOR), f"holds no {EXTRACTOR}: copy or download it again"),
-    "cut extractor": (cut(EXTRACTOR, 30), f"holds a {EXTRACTOR} that is not a JSON object"),
-    "extractor is a list": (write(EXTRACTOR, "[]"), f"holds a {EXTRACTOR} that is not a JSON object"),
+    "cut configuration": (cut(CONFIG, 30), f"contains a {CONFIG} that is not a JSON object"),
+    "empty configuration": (cut(CONFIG, 0), f"contains a {CONFIG} that is empty"),
+    "pointer to a configuration": (write(CONFIG, POINTER), f"contains a {CONFIG} that {PULL}"),
+    "configuration is a list": (write(CONFIG, "[1]"), f"contains a {CONFIG} that is not a JSON object"),
+    "no extractor": (remove(EXTRACTOR), f"contains no {EXTRACTOR}: copy or download it again"),
+    "cut extractor": (cut(EXTRACTOR, 30), f"contains a {EXTRACTOR} that is not a JSON object"),
+    "extractor is a list": (write(EXTRACTOR, "[]"), f"contains a {EXTRACTOR} that is not a JSON object"),
 }
 
 
@@ -173,7 +176,7 @@ def test_an_encoder_is_loaded_with_fields_of_the_configuration_alone(whole):
         ("./nothing", "is not a folder: check the path"),
         ("owner/nothing", "is not a folder and was not downloaded before, and HF_HUB_OFFLINE is set: unset it"),
         ("odd name!", "is neither a folder nor a name on the Hub, such as owner/name"),
-        ("docs", "holds no config.json: give the folder of a model"),
+        ("docs", "contains no config.json: give the folder of a model"),
         ("models/ser-align-mini", "is a whole SER-Align model: --stage 2 --init_from models/ser-align-mini trains"),
     ],
 )

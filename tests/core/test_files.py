@@ -41,7 +41,7 @@ def test_a_link_to_nothing_is_named(tmp_path, capsys):
     (tmp_path / "lost.wav").symlink_to(tmp_path / "unplugged")
     (tmp_path / "Actor_01").symlink_to(tmp_path / "unplugged")
     assert len(find_files(tmp_path, (".wav",))) == 2
-    assert f"{tmp_path}/Actor_01 links to nothing and is ignored" in capsys.readouterr().err
+    assert f"{tmp_path}/Actor_01 is a broken link and is ignored" in capsys.readouterr().err
 
 
 def test_a_folder_that_may_not_be_read_is_an_error(tmp_path):

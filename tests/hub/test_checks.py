@@ -23,8 +23,8 @@ def inputs(model):
         (lambda x: (1000 * x).long(), "input_values is torch.int64, not a tensor of floats"),
         (lambda x: x.numpy(), r"input_values is ndarray, not a tensor .* return_tensors='pt'"),
         (lambda x: list(x), "input_values is list, not a tensor of floats"),
-        (lambda x: x[0], r"has the shape \[8000\], valid is \(batch, samples\), one channel"),
-        (lambda x: x[:, None].repeat(1, 2, 1), r"has the shape \[2, 2, 8000\], .* average the channels"),
+        (lambda x: x[0], r"has the shape \[8000\]; expected \(batch, samples\), one channel"),
+        (lambda x: x[:, None].repeat(1, 2, 1), r"has the shape \[2, 2, 8000\]; .* average the channels"),
     ],
 )
 def test_audio_that_no_feature_extractor_made(model, inputs, change, message):
@@ -39,7 +39,7 @@ def test_audio_that_no_feature_extractor_made(model, inputs, change, message):
         (lambda mask: mask[:1], r"shape \[1, 8000\], but the input begins with \[2, 8000\]"),
         (lambda mask: torch.cat([mask[:, :1000], 0 * mask[:, :500], mask[:, 1500:]], 1), "is 1 again after a 0"),
         (lambda mask: mask.flip(1), "pad on the right"),
-        (lambda mask: (1.0 - mask) * -1e9, "has other values than 1, on the utterance, and 0"),
+        (lambda mask: (1.0 - mask) * -1e9, "must be 1 on the utterance and 0 on the padding"),
     ],
 )
 def test_a_mask_of_other_audio(model, inputs, change, message):
@@ -56,13 +56,13 @@ def test_a_mask_of_any_type(model, inputs, dtype):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.tensor([0, 3]), r"labels holds \[0, 3\]; valid are 2 whole numbers from 0 to 2"),
-        (torch.tensor([0, -100]), r"labels holds \[0, -100\]"),
+        (torch.tensor([0, 3]), r"labels contains \[0, 3\]; expected 2 class indices from 0 to 2"),
+        (torch.tensor([0, -100]), r"labels contains \[0, -100\]"),
         (torch.tensor([0.0, 1.0]), "labels is torch.float32"),
         (torch.tensor([[0], [1]]), r"labels has the shape \[2, 1\]"),
         (torch.tensor([0]), r"labels has the shape \[1\]"),
-        (torch.ones(2, 3), "labels holds a row that is no distribution"),
-        (torch.tensor([[1.5, -0.5, 0.0], [1.0, 0.0, 0.0]]), "labels holds a row that is no distribution"),
+        (torch.ones(2, 3), "labels contains a row that does not add up to 1"),
+        (torch.tensor([[1.5, -0.5, 0.0], [1.0, 0.0, 0.0]]), "labels contains a row that does not add up to 1"),
         (["sad", "angry"], "labels is list, not a tensor"),
     ],
 )

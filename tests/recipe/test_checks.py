@@ -66,7 +66,7 @@ def test_a_stage_1_that_another_run_trains_first_need_not_be_there(tmp_path):
 
 def test_a_stage_1_that_is_there_is_read(tmp_path):
     tiny_model("wav2vec2-group", pooling="attentive").save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"holds no preprocessor_config\.json: copy or download it again"):
+    with pytest.raises(InputError, match=r"contains no preprocessor_config\.json: copy or download it again"):
         check_run(parse_arguments([*TINY, "--stage", "2", "--init_from", str(tmp_path)], ""))
 
 

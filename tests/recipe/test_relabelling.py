@@ -118,7 +118,7 @@ def test_two_corpora_without_common_labels_say_both():
 
 def test_two_corpora_whose_labels_differ_in_case_are_refused():
     first, second = rows(["happy", "sad"], names=["happy", "sad"]), rows(["Happy", "sad"], names=["Happy", "sad"])
-    with pytest.raises(InputError, match="the labels 'Happy' and 'happy' differ in case or blanks alone"):
+    with pytest.raises(InputError, match="the labels 'Happy' and 'happy' differ only in case or spaces"):
         train_on_one_test_on_another(first, "one", second, "two")
 
 
