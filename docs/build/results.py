@@ -32,6 +32,9 @@ of the last epoch; neither is chosen on test data. The hyper-parameters of the s
 validation actors, taken from the training actors of fold 1. Those actors are test actors in other folds, so the choice
 is not entirely independent of them. It is independent of the test actors of fold 1, although that of an earlier, weaker
 recipe was not.
+
+The RAVDESS runs on this page trimmed each utterance 30 dB below its peak. Speech detection now also
+follows the noise floor, and the shipped model was trained with it.
 """
 
 
