@@ -213,9 +213,6 @@ def _check_cells(cells: dict[str, str], splits: dict[str, str], where: str) -> N
     empty = [name for name, value in cells.items() if not value and name != "gender"]
     if empty:
         raise InputError(f"{where}: {empty[0]} is empty; fill it in")
-    broken = [name for name, value in cells.items() if not value.isprintable()]
-    if broken:
-        raise InputError(f"{where}: {broken[0]} holds a line break or another control character: remove it")
     if "split" in cells and cells["split"] not in splits:
         raise InputError(f"{where}: split={cells['split']!r} is not one of train, validation, test")
     if cells.get("gender", "") not in ("", "female", "male"):

@@ -327,7 +327,7 @@ def test_predict_answers_what_can_be_read_and_says_of_the_rest_why(zoo, tmp_path
     for name in READ:
         assert sum(records[name]["scores"].values()) == pytest.approx(1, abs=1e-4)
     for name in SILENT:
-        assert records[name]["error"].endswith(NO_SPEECH)
+        assert records[name]["error"].endswith(f"{NO_SPEECH} (channel 0)")
     failed = [line for line in run.stderr.split("\n") if line.startswith("error: ")]
     assert sorted(failed) == sorted(f"error: {record['error']}" for record in records.values() if "error" in record)
     assert len(failed) == sum("error" in record for record in records.values())

@@ -261,7 +261,6 @@ def test_a_user_trains_on_excerpts_of_long_recordings(tmp_path):
         (b"path;label\na.wav;angry\n", "separate them with commas"),
         (b"path\tlabel\na.wav\tangry\n", "separate them with commas"),
         (b'path,label\na.wav,angry\n"b.wav,happy\nc.wav,sad\n', "line 3: unexpected end of data: close the quotes"),
-        (b'path,label\na.wav,"an\ngry"\n', "label holds a line break"),
     ],
 )
 def test_a_list_that_a_spreadsheet_did_not_export_as_csv_is_one_clear_line(tmp_path, content, message):

@@ -35,7 +35,7 @@ BY_HAND = {
     "docs/build/page_screenshot.py": "docs/app.png",
     "models/ship.py": "models/ser-align-mini/README.md",
     "studies/fuzz_audio.py": "docs/results/reliability/fuzz_audio.json",
-    "studies/limits.py": "docs/results/reliability/limits.json",
+    "studies/encoders.py": "docs/results/encoders.json",
     "studies/hostile_input.py": "docs/results/reliability/security.json",
     "studies/oldest_versions.py": "docs/results/reliability/versions.json",
 }
