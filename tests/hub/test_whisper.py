@@ -218,7 +218,7 @@ def test_an_utterance_over_30_s_is_refused_by_the_model():
 
 def test_features_of_the_librarys_own_extractor_are_refused():
     model = tiny_model("whisper")
-    with pytest.raises(ValueError, match=r"valid is \(batch, frames, 16\): .* config\.build_feature_extractor\(\)"):
+    with pytest.raises(ValueError, match=r"expected \(batch, frames, 16\): .* config\.build_feature_extractor\(\)"):
         model(input_features=torch.zeros(1, 16, 300))
 
 

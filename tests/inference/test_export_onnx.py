@@ -307,7 +307,7 @@ def test_help_and_mistakes_answer_before_the_slow_imports():
     run = run_without_torch("export_onnx.py", "--help")
     assert run.returncode == 0 and "--int8" in run.stdout, run.stderr
     run = run_without_torch("export_onnx.py", "--model", MODEL, "--output", "model.pt")
-    assert (run.returncode, run.stderr) == (1, "error: --output model.pt is not a file name that ends in .onnx\n")
+    assert (run.returncode, run.stderr) == (1, "error: --output model.pt is not a file name ending in .onnx\n")
 
 
 def test_a_mistake_is_one_line(tmp_path):

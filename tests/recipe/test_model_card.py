@@ -145,17 +145,15 @@ def test_its_three_snippets_run_and_agree(stage_dir, tmp_path):
     snippets = snippets_of(rendered(stage_dir), wav)
     assert [language for language, _ in snippets] == ["python", "python", "bash"]
     (_, whole), (_, by_hand), (_, command) = snippets
-    untrimmed = snippets_of(rendered(stage_dir, "--trim_db", "none"), wav)[1][1]
-    assert "# trims silence" in by_hand and "trims" not in untrimmed
 
     each_alone = "import sys\nfor snippet in sys.argv[1:]:\n    exec(snippet, {})\n    print('---')"
-    printed = output_of([sys.executable, "-c", each_alone, whole, by_hand, untrimmed], tmp_path)
-    of_pipeline, of_model, of_untrimmed, _ = [part.strip() for part in printed.split("---")]
+    printed = output_of([sys.executable, "-c", each_alone, whole, by_hand], tmp_path)
+    of_pipeline, of_model, _ = [part.strip() for part in printed.split("---")]
     scores, timeline = [ast.literal_eval(line) for line in of_pipeline.splitlines()]
     assert {answer["label"] for answer in scores} == set(read_json(stage_dir / "config.json")["label2id"])
     assert sum(answer["score"] for answer in scores) == pytest.approx(1)
     assert timeline and set(timeline[0]) >= {"start", "end", "label", "score"}
-    assert of_model == of_untrimmed == scores[0]["label"]  # there is nothing to trim
+    assert of_model == scores[0]["label"]
 
     words = shlex.split(command)
     assert words[:2] == ["python", "predict.py"]
