@@ -212,7 +212,7 @@ def test_a_file_that_differs_from_pytorch_is_not_left(mini, tmp_path, monkeypatc
     bias = next(value for value in wrong.graph.initializer if value.name == "model.classifier.bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(2e-4), bias.name))
     monkeypatch.setattr(onnx_export, "_trace", lambda *_: wrong)
-    with pytest.raises(InputError, match=r"differ from PyTorch's by .*: .*model.onnx was not written"):
+    with pytest.raises(InputError, match=r"differ from PyTorch's by .*, so .*model.onnx was not written"):
         onnx_export.export(mini.model, mini.extractor, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
