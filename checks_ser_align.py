@@ -1,4 +1,4 @@
-"""What the model refuses, and why: inputs, masks and labels of a call, and files of weights.
+"""What the model refuses, and why: inputs, masks and labels of a call, files of weights, and code from the Hub.
 
 Part of the model code on the Hugging Face Hub; requires only torch and safetensors, which transformers brings.
 """
@@ -101,3 +101,12 @@ def refuse_other_shapes(info: dict[str, Any]) -> None:
         f"{len(mismatched)} weights do not fit the configuration, among them {name}, which has the shape "
         f"{list(stored)} in the file and {list(expected)} in the model: {advice}"
     )
+
+
+def refuse_attention_code(config_dict: dict[str, Any]) -> None:
+    """Reject an attention implementation named owner/name, which transformers would download and run."""
+    for name, value in config_dict.items():
+        if "attn_implementation" in name and "/" in str(value):
+            raise ValueError(
+                f"{name}={value!r} refers to code on the Hub, which is never run: remove it from config.json"
+            )

@@ -95,38 +95,10 @@ class SERAlignSeamlessExtractor(Trimming, SeamlessM4TFeatureExtractor):
     """SeamlessM4TFeatureExtractor with trimming, for pretrained Wav2Vec2-BERT."""
 
 
-class SERAlignFeatureExtractor(Trimming, SequenceFeatureExtractor):
-    """Converts 16 kHz waveforms to stacked log-mel frames that do not depend on the gain of the recording.
-
-    Computes 25 ms power spectra every 10 ms in 80 mel bins and converts them to decibels. Values more than
-    `dynamic_range` below the loudest one are raised to that floor. Then the mean of the utterance is subtracted, and
-    the result is divided by 20 dB.
-
-    Args:
-        feature_size: mel bins.
-        sampling_rate: of the waveforms, in Hz; 16,000.
-        padding_value: value of frames beyond the end of an utterance.
-        stride: number of 10 ms log-mel frames that are stacked into one.
-        dynamic_range: in dB, below the loudest value of the utterance.
-        preemphasis: coefficient of the first-order pre-emphasis filter.
-    """
+class LogMelExtractor(Trimming, SequenceFeatureExtractor):
+    """A feature extractor whose `extract` converts one waveform to log-mel frames."""
 
     model_input_names = ["input_features", "attention_mask"]
-
-    def __init__(
-        self,
-        feature_size: int = 80,
-        sampling_rate: int = 16_000,
-        padding_value: float = 0.0,
-        stride: int = 4,
-        dynamic_range: float = 80.0,
-        preemphasis: float = 0.97,
-        **kwargs: Any,
-    ):
-        super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
-        self.stride = stride
-        self.dynamic_range = dynamic_range
-        self.preemphasis = preemphasis
 
     def __call__(  # type: ignore[override]  # its arguments are those of the library's extractors
         self,
@@ -138,7 +110,7 @@ class SERAlignFeatureExtractor(Trimming, SequenceFeatureExtractor):
         is_trimmed: bool = False,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Extract `input_features` (batch, frames, stride * feature_size) and a mask from one or several waveforms.
+        """Extract `input_features` (batch, frames, features) and a mask from one or several waveforms.
 
         They are padded to one length where `padding` asks for it or, if it is None, where `return_tensors` does: lists
         keep their own lengths, so that frames of padding never outlive their mask.
@@ -157,6 +129,42 @@ class SERAlignFeatureExtractor(Trimming, SequenceFeatureExtractor):
             return_attention_mask=return_attention_mask,
             **kwargs,
         )
+
+    def extract(self, waveform: Tensor) -> Tensor:
+        """(samples,) to (frames, features). Raises ValueError if the waveform is too short for one frame."""
+        raise NotImplementedError
+
+
+class SERAlignFeatureExtractor(LogMelExtractor):
+    """Converts 16 kHz waveforms to stacked log-mel frames that do not depend on the gain of the recording.
+
+    Computes 25 ms power spectra every 10 ms in 80 mel bins and converts them to decibels. Values more than
+    `dynamic_range` below the loudest one are raised to that floor. Then the mean of the utterance is subtracted, and
+    the result is divided by 20 dB.
+
+    Args:
+        feature_size: mel bins.
+        sampling_rate: of the waveforms, in Hz; 16,000.
+        padding_value: value of frames beyond the end of an utterance.
+        stride: number of 10 ms log-mel frames that are stacked into one.
+        dynamic_range: in dB, below the loudest value of the utterance.
+        preemphasis: coefficient of the first-order pre-emphasis filter.
+    """
+
+    def __init__(
+        self,
+        feature_size: int = 80,
+        sampling_rate: int = 16_000,
+        padding_value: float = 0.0,
+        stride: int = 4,
+        dynamic_range: float = 80.0,
+        preemphasis: float = 0.97,
+        **kwargs: Any,
+    ):
+        super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
+        self.stride = stride
+        self.dynamic_range = dynamic_range
+        self.preemphasis = preemphasis
 
     def extract(self, waveform: Tensor) -> Tensor:
         """(samples,) to (frames, stride * feature_size)."""
@@ -186,11 +194,9 @@ SERAlignFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
 SERAlignWaveformExtractor.register_for_auto_class("AutoFeatureExtractor")
 SERAlignSeamlessExtractor.register_for_auto_class("AutoFeatureExtractor")
 
-EXTRACTORS = (SERAlignFeatureExtractor, SERAlignWaveformExtractor, SERAlignSeamlessExtractor)
-
 
 def add_trimming(extractor: SequenceFeatureExtractor, trim_db: float | None) -> SequenceFeatureExtractor:
-    """The feature extractor of an encoder as one of `EXTRACTORS`, which trims.
+    """The feature extractor of an encoder as one of ours, which trims.
 
     Raises:
         ValueError: there is none for this kind of extractor.

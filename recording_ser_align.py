@@ -18,14 +18,14 @@ except ImportError as error:
     raise ImportError(f"recordings are read with soundfile and soxr ({error}): pip install soundfile soxr") from error
 
 try:
-    from .decoding_ser_align import BLOCK_SECONDS, Samples, decode_file, describe_recording, download
-    from .fields_ser_align import SAMPLING_RATE
+    from .decoding_ser_align import Samples, decode_file, describe_recording, download
+    from .fields_ser_align import BLOCK_SECONDS, SAMPLING_RATE
     from .quality_ser_align import RecordingQuality
 except ImportError:
     if __package__:
         raise
-    from decoding_ser_align import BLOCK_SECONDS, Samples, decode_file, describe_recording, download
-    from fields_ser_align import SAMPLING_RATE
+    from decoding_ser_align import Samples, decode_file, describe_recording, download
+    from fields_ser_align import BLOCK_SECONDS, SAMPLING_RATE
     from quality_ser_align import RecordingQuality
 
 # Ours. A rate outside these limits indicates a damaged header. Some files store 32-bit integers as floats; larger

@@ -173,7 +173,11 @@ class WaveformFamily:
 
     def _drops(self, config: PreTrainedConfig, layer: nn.Module) -> bool:
         """Whether LayerDrop (Fan et al. 2020) skips a layer, in training."""
-        return layer.training and config.layerdrop > 0 and bool(torch.rand([]) < config.layerdrop)
+        probability = self.get_layerdrop(config)
+        return layer.training and probability > 0 and bool(torch.rand([]) < probability)
+
+    def get_layerdrop(self, config: PreTrainedConfig) -> float:
+        return config.layerdrop
 
     def _build_layer_arguments(self, encoder: Encoder, hidden: Tensor, mask: Tensor | None) -> dict[str, Any]:
         keys = None if mask is None else mask.long()

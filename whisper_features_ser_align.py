@@ -7,23 +7,20 @@ need no padding.
 Part of the model code on the Hugging Face Hub; imports only the other files of the model.
 """
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
 try:
-    from .feature_extraction_ser_align import Trimming
+    from .feature_extraction_ser_align import LogMelExtractor
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
-    from feature_extraction_ser_align import Trimming
+    from feature_extraction_ser_align import LogMelExtractor
 
 WINDOW, HOP = 400, 160  # samples at 16 kHz: 25 ms every 10 ms
 POWER_FLOOR = 1e-10
@@ -39,7 +36,7 @@ def whisper_mel_filters(feature_size: int, sampling_rate: int) -> Tensor:
     return torch.from_numpy(filters).float()
 
 
-class SERAlignWhisperFeatureExtractor(Trimming, SequenceFeatureExtractor):
+class SERAlignWhisperFeatureExtractor(LogMelExtractor):
     """Converts 16 kHz waveforms to Whisper's log-mel frames, one every 10 ms, as many as the utterance has.
 
     Args:
@@ -50,7 +47,6 @@ class SERAlignWhisperFeatureExtractor(Trimming, SequenceFeatureExtractor):
             Whisper's padded input.
     """
 
-    model_input_names = ["input_features", "attention_mask"]
     removes_offset = False  # the values are Whisper's own
 
     def __init__(
@@ -63,35 +59,6 @@ class SERAlignWhisperFeatureExtractor(Trimming, SequenceFeatureExtractor):
     ):
         super().__init__(feature_size, sampling_rate, padding_value, **{"return_attention_mask": True, **kwargs})
         self.longest = longest
-
-    def __call__(
-        self,
-        raw_speech: np.ndarray | Sequence[float] | Sequence[np.ndarray],
-        sampling_rate: int | None = None,
-        padding: bool | str | None = None,
-        return_tensors: str | None = None,
-        return_attention_mask: bool | None = None,
-        is_trimmed: bool = False,
-        **kwargs: Any,
-    ) -> BatchFeature:
-        """Extract `input_features` (batch, frames, feature_size) and a mask from one or several waveforms.
-
-        They are padded to one length where `padding` asks for it or, if it is None, where `return_tensors` does.
-
-        Raises:
-            ValueError: the sampling rate is wrong, or a waveform is too short for one frame.
-        """
-        if sampling_rate not in (None, self.sampling_rate):
-            raise ValueError(f"sampling_rate={sampling_rate}: resample the waveform to {self.sampling_rate} Hz first")
-        waveforms, _ = self.prepare_waveforms(raw_speech, is_trimmed)
-        features = [self.extract(torch.from_numpy(waveform)).numpy() for waveform in waveforms]
-        return self.pad(
-            BatchFeature({"input_features": features}),
-            padding=return_tensors is not None if padding is None else padding,
-            return_tensors=return_tensors,
-            return_attention_mask=return_attention_mask,
-            **kwargs,
-        )
 
     def extract(self, waveform: Tensor) -> Tensor:
         """(samples,) to (frames, feature_size)."""

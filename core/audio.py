@@ -123,17 +123,16 @@ def _read_samples(recording: str | Path | Excerpt) -> tuple[Iterator[np.ndarray]
     An excerpt is read from its start, so that a long file is not decoded for each of its utterances.
     """
     excerpt = as_excerpt(recording)
-    if excerpt.is_whole or read_header(excerpt.path) is None:
+    header = None if excerpt.is_whole else read_header(excerpt.path)
+    if header is None:
         blocks, rate, *_ = read_samples(excerpt.path)
         return (blocks if excerpt.is_whole else _select(blocks, *_find_range(excerpt, rate))), rate
-    with soundfile.SoundFile(encode_path(excerpt.path)) as file:
-        rate = file.samplerate
-        first, last = _find_range(excerpt, rate)
-        try:
-            file.seek(min(first, file.frames))
-            samples = file.read(min(last, file.frames) - min(first, file.frames), dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(f"{describe_recording(str(excerpt))} is damaged ({error}); export it again") from None
+    num_samples, rate = header
+    first, last = (min(end, num_samples) for end in _find_range(excerpt, rate))
+    try:
+        samples, _ = soundfile.read(encode_path(excerpt.path), last - first, first, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{describe_recording(str(excerpt))} is damaged ({error}); export it again") from None
     blocks, rate, *_ = read_samples({"array": samples.mean(axis=1), "sampling_rate": rate})
     return blocks, rate
 

@@ -11,10 +11,22 @@ from configuration_ser_align import SERAlignConfig
 from core.errors import InputError
 from core.model_files import AGAIN, EXTRACTOR, LOAD_ERRORS, explain_failure
 from core.speed import check_dtype, make_fast
-from feature_extraction_ser_align import EXTRACTORS, add_trimming
+from feature_extraction_ser_align import (
+    SERAlignFeatureExtractor,
+    SERAlignSeamlessExtractor,
+    SERAlignWaveformExtractor,
+    add_trimming,
+)
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from whisper_features_ser_align import SERAlignWhisperFeatureExtractor
+
+EXTRACTORS = (
+    SERAlignFeatureExtractor,
+    SERAlignWaveformExtractor,
+    SERAlignSeamlessExtractor,
+    SERAlignWhisperFeatureExtractor,
+)
 
 
 def load_feature_extractor(source: str, revision: str | None = None) -> SequenceFeatureExtractor:
@@ -26,13 +38,13 @@ def load_feature_extractor(source: str, revision: str | None = None) -> Sequence
         OSError, ValueError: there is none, or it is of another kind.
     """
     settings, _ = SequenceFeatureExtractor.get_feature_extractor_dict(source, revision=revision)
-    kinds = {kind.__name__: kind for kind in (*EXTRACTORS, SERAlignWhisperFeatureExtractor)}
-    if settings.get("feature_extractor_type") in kinds:
-        extractor = kinds[settings["feature_extractor_type"]](**settings)
-    else:
-        extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision, trust_remote_code=False)
     config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
-    return add_trimming(extractor, settings.get("trim_db", config.get("trim_db")))
+    trim_db = settings.get("trim_db", config.get("trim_db"))
+    for kind in EXTRACTORS:
+        if settings.get("feature_extractor_type") == kind.__name__:
+            return kind(**{**settings, "trim_db": trim_db})
+    extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision, trust_remote_code=False)
+    return add_trimming(extractor, trim_db)
 
 
 def load_model(

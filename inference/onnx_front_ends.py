@@ -106,9 +106,7 @@ class LogMel(nn.Module):
         windows = waveform.unfold(1, WINDOW, HOP)
         windows = windows - windows.mean(dim=-1, keepdim=True)
         before = torch.cat([windows[..., :1], windows[..., :-1]], dim=-1)
-        windows = (windows - self.preemphasis * before) * self.window
-        real, imaginary = (windows @ self.fourier).chunk(2, dim=-1)
-        return (real.square() + imaginary.square()) @ self.filters
+        return measure_power((windows - self.preemphasis * before) * self.window, self.fourier) @ self.filters
 
 
 class WhisperLogMel(nn.Module):
@@ -132,8 +130,7 @@ class WhisperLogMel(nn.Module):
         frames = attention_mask.sum(dim=1) // whisper.HOP
         extended = self._extend(waveform.masked_fill(attention_mask == 0, 0.0), frames)
         windows = extended.unfold(1, whisper.WINDOW, whisper.HOP) * self.window
-        real, imaginary = (windows @ self.fourier).chunk(2, dim=-1)
-        power = (real.square() + imaginary.square()) @ self.filters
+        power = measure_power(windows, self.fourier) @ self.filters
         decades = power.clamp(min=whisper.POWER_FLOOR).log10()
         floor = decades.amax(dim=(1, 2), keepdim=True) - whisper.DYNAMIC_RANGE
         num_frames = waveform.shape[1] // whisper.HOP
@@ -152,6 +149,12 @@ class WhisperLogMel(nn.Module):
         is_longest = (frames == self.longest).unsqueeze(1)
         after = waveform.index_select(1, (samples - 2 - steps).clamp(min=0)).masked_fill(~is_longest, 0.0)
         return torch.cat([before, waveform, after, silence[:, half:]], dim=1)
+
+
+def measure_power(windows: Tensor, fourier: Tensor) -> Tensor:
+    """(..., window) and the matrix of [`build_fourier`] to the power of each frequency: (..., size // 2 + 1)."""
+    real, imaginary = (windows @ fourier).chunk(2, dim=-1)
+    return real.square() + imaginary.square()
 
 
 def build_fourier(window: int, size: int) -> Tensor:

@@ -21,11 +21,11 @@ from transformers import (
     SequenceFeatureExtractor,
 )
 
-from configuration_ser_align import SERAlignConfig, refuse_attention_code
+from configuration_ser_align import SERAlignConfig
 from core.errors import InputError, warn
 from core.loading import load_extractor
 from core.model_files import LOAD_ERRORS, explain_failure, find_damage
-from encoders_ser_align import find_family
+from encoders_ser_align import read_pretrained_config
 from feature_extraction_ser_align import add_trimming
 from fields_ser_align import SERAlignFields
 from modeling_ser_align import SERAlignForAudioClassification
@@ -163,17 +163,12 @@ def read_encoder_config(model: ModelArguments) -> PreTrainedConfig | dict[str, A
 def _read_pretrained_config(encoder: str, overrides: str) -> PreTrainedConfig:
     """Cached per process, since an experiment needs it before each of its runs."""
     settings, _ = PreTrainedConfig.get_config_dict(encoder)
-    model_type = settings.get("model_type", "")
-    if model_type == SERAlignConfig.model_type:
+    if settings.get("model_type") == SERAlignConfig.model_type:
         raise InputError(
             f"--encoder {encoder} is a whole SER-Align model: --stage 2 --init_from {encoder} trains a new pooling and "
             "classifier on its encoder"
         )
-    if "auto_map" not in settings:  # otherwise the library says that the encoder needs custom code
-        find_family(model_type)
-    config = AutoConfig.from_pretrained(encoder, trust_remote_code=False, **json.loads(overrides))
-    refuse_attention_code({"attn_implementation": config._attn_implementation})
-    return config
+    return read_pretrained_config(encoder, settings, json.loads(overrides))
 
 
 def _first_model(args: Arguments, model_fields: dict[str, Any]) -> SERAlignForAudioClassification:

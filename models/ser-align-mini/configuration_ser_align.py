@@ -12,6 +12,7 @@ import transformers
 from transformers import AutoConfig, PreTrainedConfig, SequenceFeatureExtractor
 
 try:
+    from .checks_ser_align import refuse_attention_code
     from .encoders_ser_align import Family, find_family
     from .feature_extraction_ser_align import add_trimming
     from .fields_ser_align import SAMPLING_RATE, SERAlignFields, check_field, option
@@ -19,6 +20,7 @@ try:
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
+    from checks_ser_align import refuse_attention_code
     from encoders_ser_align import Family, find_family
     from feature_extraction_ser_align import add_trimming
     from fields_ser_align import SAMPLING_RATE, SERAlignFields, check_field, option
@@ -283,12 +285,3 @@ def warn_of_other_labels() -> None:
         "loading",
         stacklevel=2,
     )
-
-
-def refuse_attention_code(config_dict: dict[str, Any]) -> None:
-    """Reject an attention implementation named owner/name, which transformers would download and run."""
-    for name, value in config_dict.items():
-        if "attn_implementation" in name and "/" in str(value):
-            raise ValueError(
-                f"{name}={value!r} refers to code on the Hub, which is never run: remove it from config.json"
-            )

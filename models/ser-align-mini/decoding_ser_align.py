@@ -24,13 +24,12 @@ except ImportError as error:
     raise ImportError(f"recordings are read with soundfile and soxr ({error}): pip install soundfile soxr") from error
 
 try:
-    from .fields_ser_align import printable
+    from .fields_ser_align import BLOCK_SECONDS, printable
 except ImportError:
     if __package__:
         raise
-    from fields_ser_align import printable
+    from fields_ser_align import BLOCK_SECONDS, printable
 
-BLOCK_SECONDS = 30.0
 BLOCK_VALUES = 2**24  # samples of all channels in one block, whatever the header says: 64 MB
 LARGEST_DOWNLOAD = 2**31  # bytes
 UNKNOWN_SIZE = 2**31 - 2**16  # bytes: headers with this size or more come from a pipe

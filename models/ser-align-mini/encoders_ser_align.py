@@ -11,17 +11,17 @@ Part of the model code on the Hugging Face Hub; requires only torch and transfor
 from typing import Any, TypeAlias
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
 try:
-    from .checks_ser_align import name_damaged_weights, refuse_other_shapes
+    from .checks_ser_align import name_damaged_weights, refuse_attention_code, refuse_other_shapes
     from .log_mel_encoders_ser_align import LogMelFamily, WhisperFamily
     from .waveform_encoders_ser_align import ConformerFamily, Data2VecFamily, WaveformFamily, WavLMFamily
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
-    from checks_ser_align import name_damaged_weights, refuse_other_shapes
+    from checks_ser_align import name_damaged_weights, refuse_attention_code, refuse_other_shapes
     from log_mel_encoders_ser_align import LogMelFamily, WhisperFamily
     from waveform_encoders_ser_align import ConformerFamily, Data2VecFamily, WaveformFamily, WavLMFamily
 
@@ -53,6 +53,32 @@ def find_family(model_type: str) -> Family:
         names = ", ".join(FAMILIES)
         raise ValueError(f"encoder_config has model_type={model_type!r}, which is not one of {names}{reason}")
     return FAMILIES[model_type]
+
+
+def read_pretrained_config(name_or_path: str, settings: dict[str, Any], overrides: dict[str, Any]) -> PreTrainedConfig:
+    """Read the configuration of a pretrained encoder.
+
+    Args:
+        settings: the content of its config.json.
+        overrides: values that replace its own.
+
+    Raises:
+        ValueError: the encoder is not supported, or it or its attention needs custom code.
+    """
+    if "auto_map" not in settings:  # otherwise the library says that it needs custom code
+        find_family(settings.get("model_type", ""))
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **overrides)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"{name_or_path} needs custom code, which is never run here; an encoder is one of {', '.join(FAMILIES)}"
+        ) from error
+    refuse_attention_code({"attn_implementation": config._attn_implementation})
+    # Old configurations contain this switch, which would enable checkpointing permanently; the Trainer controls it.
+    vars(config).pop("gradient_checkpointing", None)
+    return config
 
 
 def load_encoder(name_or_path: str, config: PreTrainedConfig) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import Field, dataclass, field
 from typing import Any, Literal
 
 SAMPLING_RATE = 16_000  # Hz, of all audio that the model reads
+BLOCK_SECONDS = 30.0  # longest block in which a recording is read
 
 Source = Literal["paper", "ours"]
 

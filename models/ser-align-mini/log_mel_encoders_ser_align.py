@@ -5,7 +5,6 @@ Part of the model code on the Hugging Face Hub; requires only torch and transfor
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, SequenceFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -159,8 +158,8 @@ class WhisperFamily(WaveformFamily):
         hidden = features + encoder.embed_positions.weight[: features.shape[1]]
         return nn.functional.dropout(hidden, encoder.dropout, encoder.training)
 
-    def _drops(self, config: PreTrainedConfig, layer: nn.Module) -> bool:
-        return layer.training and config.encoder_layerdrop > 0 and bool(torch.rand([]) < config.encoder_layerdrop)
+    def get_layerdrop(self, config: PreTrainedConfig) -> float:
+        return config.encoder_layerdrop
 
     def list_after_layers(self, encoder: Encoder) -> list[nn.Module]:
         return [encoder.layer_norm]

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
 try:
     from .checks_ser_align import check_labels, name_damaged_weights, refuse_other_shapes
-    from .configuration_ser_align import SERAlignConfig, refuse_attention_code
-    from .encoders_ser_align import FAMILIES, find_family, load_encoder
+    from .configuration_ser_align import SERAlignConfig
+    from .encoders_ser_align import load_encoder, read_pretrained_config
     from .exact_ser_align import make_length_mask, zero_padding
     from .heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled
     from .inputs_ser_align import count_lengths, select_input
@@ -30,8 +30,8 @@ except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from checks_ser_align import check_labels, name_damaged_weights, refuse_other_shapes
-    from configuration_ser_align import SERAlignConfig, refuse_attention_code
-    from encoders_ser_align import FAMILIES, find_family, load_encoder
+    from configuration_ser_align import SERAlignConfig
+    from encoders_ser_align import load_encoder, read_pretrained_config
     from exact_ser_align import make_length_mask, zero_padding
     from heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled
     from inputs_ser_align import count_lengths, select_input
@@ -154,21 +154,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
             if name not in {"num_labels", *(field.name for field in fields(SERAlignConfig))}:
                 raise TypeError(f"{name} is not a field of SERAlignConfig, such as num_labels, id2label or pooling")
         settings, _ = PreTrainedConfig.get_config_dict(name_or_path)
-        if "auto_map" not in settings:
-            find_family(settings.get("model_type", ""))
-        try:
-            pretrained_config = AutoConfig.from_pretrained(
-                name_or_path, trust_remote_code=False, **(encoder_config or {})
-            )
-        except ValueError as error:
-            if "trust_remote_code" not in str(error):
-                raise
-            raise ValueError(
-                f"{name_or_path} needs custom code, which is never run here; an encoder is one of {', '.join(FAMILIES)}"
-            ) from error
-        refuse_attention_code({"attn_implementation": pretrained_config._attn_implementation})
-        # Old configurations contain this switch, which would enable checkpointing permanently; the Trainer controls it.
-        vars(pretrained_config).pop("gradient_checkpointing", None)
+        pretrained_config = read_pretrained_config(name_or_path, settings, encoder_config or {})
         config = SERAlignConfig(encoder_config=pretrained_config, **config_overrides)
         return cls(config, encoder=load_encoder(name_or_path, pretrained_config))
 

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 try:
-    from .fields_ser_align import SAMPLING_RATE
+    from .fields_ser_align import BLOCK_SECONDS, SAMPLING_RATE
 except ImportError:
     if __package__:
         raise
-    from fields_ser_align import SAMPLING_RATE
+    from fields_ser_align import BLOCK_SECONDS, SAMPLING_RATE
 
-LONGEST_BLOCK = 30.0  # seconds
 FRAME, HOP = 2048, 128  # samples: levels are measured over 128 ms, every 8 ms
 SILENCE_DB = -80.0  # relative to full scale: a recording that never exceeds it contains no speech
 # Ours, chosen on validation actors, clean and in noise. An utterance ends TRIM_DB below its loudest moment; a phrase
@@ -155,14 +154,14 @@ def cut_phrases(blocks: Iterator[np.ndarray], pause: float, trim_db: float | Non
     """
     buffer, start = np.zeros(0, np.float32), 0  # audio not yet cut, and where it begins
     before, recent = np.zeros(0), np.zeros(0)  # levels of the previous block, and of the last minute
-    limit = int(2 * LONGEST_BLOCK * SAMPLING_RATE)
+    limit = int(2 * BLOCK_SECONDS * SAMPLING_RATE)
     kept = int(min(pause, LARGEST_MARGIN) * SAMPLING_RATE)  # of a pause, for the margin of the phrase that follows
     for block in blocks:
         if len(block) == 0:
             continue
         buffer, heard = np.concatenate([buffer, block]), measure_levels(block)
         before, recent = heard, np.concatenate([before, heard])
-        levels = measure_levels(buffer)
+        levels = heard if len(buffer) == len(block) else measure_levels(buffer)
         spans = find_spans(levels, find_phrase_threshold(recent), pause, len(buffer))
         # The last phrase may continue in the next block.
         done = max(0, len(buffer) - kept)
