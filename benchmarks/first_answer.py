@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
-from pathlib import Path
 
 import soundfile
 
@@ -20,14 +19,13 @@ from benchmarks.clips import clips
 from benchmarks.measuring import in_turn, medians
 from core.audio import SAMPLING_RATE
 from core.json_files import write_json
+from core.shipped import ROOT, SHIPPED_MODEL
 from recipe.results import library_versions
 
-ROOT = Path(__file__).parent.parent
-MODEL = ROOT / "models" / "ser-align-mini"
 RESULT = ROOT / "docs" / "results" / "first_answer.json"
 BARE = f"""
 import json, torch, transformers
-config = transformers.AutoConfig.for_model(**json.load(open({str(MODEL / "config.json")!r}))["encoder_config"])
+config = transformers.AutoConfig.for_model(**json.load(open({str(SHIPPED_MODEL / "config.json")!r}))["encoder_config"])
 model = transformers.AutoModel.from_config(config).eval()
 with torch.inference_mode():
     model(torch.zeros(1, 100, config.feature_projection_input_dim))

@@ -27,6 +27,7 @@ from core.audio import read_audio
 from core.errors import InputError, error_line
 from core.json_files import read_json, write_json
 from core.loading import load_pipeline
+from core.shipped import ROOT, SHIPPED_MODEL
 from docs.build.blocks import run_snippet
 from docs.build.make import write_block
 from inference.figure import draw, save
@@ -36,8 +37,6 @@ from recipe.run import run
 from recording_ser_align import SAMPLING_RATE
 from speech_ser_align import trim
 
-ROOT = Path(__file__).parent.parent
-MODEL = ROOT / "models" / "ser-align-mini"
 PREDICTIONS = ROOT / "models" / "predictions.json"
 OUTPUT = "outputs/ser-align-mini"
 SCORES = ROOT / "docs" / "results" / "ravdess-table3" / "scores.csv"
@@ -95,10 +94,10 @@ def main() -> None:
         stage_dir, read_json(stage_dir / "results.json"), arguments[2], "models/ser-align-mini", build_notes()
     )
     copy_model(stage_dir)
-    write_json(PREDICTIONS, predict_buzzes(MODEL))
+    write_json(PREDICTIONS, predict_buzzes(SHIPPED_MODEL))
     write_block("shipped", build_shipped_block())
     draw_timeline(own.data_dir)
-    print(f"The model is in {MODEL.relative_to(ROOT)}.")
+    print(f"The model is in {SHIPPED_MODEL.relative_to(ROOT)}.")
 
 
 def build_notes() -> str:
@@ -137,10 +136,10 @@ def read_score_rows() -> dict[str, dict[str, str]]:
 
 def copy_model(stage_dir: Path) -> None:
     """Copy the files that a user needs, and the predictions behind the scores."""
-    shutil.rmtree(MODEL, ignore_errors=True)
-    MODEL.mkdir(parents=True)
+    shutil.rmtree(SHIPPED_MODEL, ignore_errors=True)
+    SHIPPED_MODEL.mkdir(parents=True)
     for path in [*(stage_dir / name for name in FILES), *(ROOT / name for name in CODE)]:
-        shutil.copyfile(path, MODEL / path.name)
+        shutil.copyfile(path, SHIPPED_MODEL / path.name)
 
 
 SNIPPET = """from transformers import pipeline
@@ -173,7 +172,8 @@ def draw_timeline(data_dir: str) -> None:
 
 def choose_typical_six(ua: float) -> list[str]:
     """Choose six emotions of one test actor, sentence and repetition, with about as many correct as the UA suggests."""
-    lines = [json.loads(line) for line in (MODEL / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    predictions = (SHIPPED_MODEL / "predictions.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in predictions.splitlines()]
     right = {line["id"]: line["label"] == line["prediction"] for line in lines if line["split"] == "test"}
     actors = sorted({name[-2:] for name in right})
     sets = [
@@ -198,7 +198,7 @@ def concatenate_six(data_dir: Path, ids: list[str], target: Path) -> tuple[Path,
 
 
 def draw_six(recording: Path, truth: list[tuple[float, float, str]], target: Path) -> None:
-    recognize = load_pipeline(str(MODEL))
+    recognize = load_pipeline(str(SHIPPED_MODEL))
     found = recognize(str(recording), return_timeline=True)
     labels = list(recognize.model.config.id2label.values())
     figure = draw(str(recording), {**found, "channel": None}, labels)

@@ -21,23 +21,19 @@ from scipy.signal import butter, sosfilt
 from sklearn.metrics import balanced_accuracy_score
 from tqdm import tqdm
 
-from core.json_files import read_json
 from core.loading import load_pipeline
+from core.shipped import SHIPPED_MODEL
 from fields_ser_align import SAMPLING_RATE
 from quality_ser_align import RecordingQuality
 from recording_ser_align import read_blocks
-from studies.limits import EMOTIONS, MODEL
+from studies.disturbances import resample_through
+from studies.limits import read_utterances
 from studies.reporting import RELIABILITY, write_study
 
 CORPORA = {"RAVDESS": "ravdess/*/*.flac", "EmoDB": "emodb/wav/*.flac", "nEMO": "nemo/samples/*.ogg"}
 SAVED_RATE = 44_100
 STEP = 4  # every fourth file is narrowed
 RATES = (16_000, 14_000, 13_000, 12_000, 11_025, 8_000)
-
-
-def keep_rate(waveform: np.ndarray, rate: int) -> np.ndarray:
-    """Resample a waveform to `rate` and then to 44.1 kHz."""
-    return soxr.resample(soxr.resample(waveform, SAMPLING_RATE, rate), rate, SAVED_RATE)
 
 
 def encode_telephone(waveform: np.ndarray, form: str, subtype: str, band: bool = False) -> np.ndarray:
@@ -59,15 +55,15 @@ def low_pass(waveform: np.ndarray) -> np.ndarray:
 
 def add_hiss(waveform: np.ndarray) -> np.ndarray:
     """Resample a waveform to 8 kHz and then to 44.1 kHz, and add white noise 30 dB below it up to 22 kHz."""
-    narrow = keep_rate(waveform, 8000)
+    narrow = resample_through(waveform, 8000, SAVED_RATE)
     hiss = np.random.default_rng(0).standard_normal(len(narrow), dtype=np.float32)
     return narrow + hiss * np.sqrt(np.mean(narrow**2)) * 10 ** (-30 / 20)
 
 
 NARROWED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "at 8 kHz": lambda waveform: keep_rate(waveform, 8000),
-    "at 11.025 kHz": lambda waveform: keep_rate(waveform, 11_025),
-    "at 12 kHz": lambda waveform: keep_rate(waveform, 12_000),
+    "at 8 kHz": lambda waveform: resample_through(waveform, 8000, SAVED_RATE),
+    "at 11.025 kHz": lambda waveform: resample_through(waveform, 11_025, SAVED_RATE),
+    "at 12 kHz": lambda waveform: resample_through(waveform, 12_000, SAVED_RATE),
     "low-pass at 5 kHz": low_pass,
     "µ-law at 8 kHz": lambda waveform: encode_telephone(waveform, "WAV", "ULAW"),
     "telephone band, 300 to 3400 Hz, A-law": lambda waveform: encode_telephone(waveform, "WAV", "ALAW", band=True),
@@ -101,13 +97,11 @@ def count_warned(files: list[Path], change: Callable[[np.ndarray], np.ndarray] |
 
 def measure_ua(folder: Path, rate: int) -> float:
     """Measure the UA of the shipped model on its test actors, with their speech resampled to this rate and back."""
-    recognize = load_pipeline(str(MODEL))
-    actors = read_json(MODEL / "results.json")["speakers"]["test"]
-    paths = sorted(path for actor in actors for path in folder.glob(f"ravdess/Actor_{actor}/03-01-*"))
-    labels = [EMOTIONS[int(path.name[6:8]) - 1] for path in paths]
+    recognize = load_pipeline(str(SHIPPED_MODEL))
+    recordings, labels, _ = read_utterances(folder / "ravdess", "test")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [recognize(save(keep_rate(np.concatenate(list(read_blocks(path))), rate))) for path in paths]
+        found = [recognize(save(resample_through(recording, rate, SAVED_RATE))) for recording in recordings]
     return float(balanced_accuracy_score(labels, [scores[0]["label"] for scores in found]))
 
 

@@ -79,10 +79,9 @@ def cut_tight(waveform: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     return speech, -start
 
 
-def narrow_band(waveform: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """The waveform at 8 kHz, brought back to 16 kHz: nothing above 4 kHz is left."""
-    telephone = soxr.resample(waveform, SAMPLING_RATE, SAMPLING_RATE // 2)
-    return soxr.resample(telephone, SAMPLING_RATE // 2, SAMPLING_RATE), 0
+def resample_through(waveform: np.ndarray, rate: int, saved_rate: int = SAMPLING_RATE) -> np.ndarray:
+    """Resample a waveform to `rate`, and from there to `saved_rate`: nothing above half of `rate` is left."""
+    return soxr.resample(soxr.resample(waveform, SAMPLING_RATE, rate), rate, saved_rate)
 
 
 # Each turns a waveform, (samples,), into a disturbed one, and says how many samples later the speech begins there.

@@ -16,10 +16,10 @@ from transformers import pipeline
 
 from core.audio import read_audio
 from core.json_files import read_json
-from studies.disturbances import DISTURBANCES, disturb, narrow_band
+from core.shipped import SHIPPED_MODEL
+from studies.disturbances import DISTURBANCES, disturb, resample_through
 from studies.reporting import RELIABILITY, write_study
 
-MODEL = Path(__file__).parent.parent / "models" / "ser-align-mini"
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08 in file names
 TELEPHONE = "8 kHz as over a telephone"
 
@@ -27,8 +27,7 @@ TELEPHONE = "8 kHz as over a telephone"
 def measure_limits(data_dir: Path) -> None:
     recordings, labels, actors = read_utterances(data_dir, "test")
     versions = {name: disturb(name, recordings)[0] for name in DISTURBANCES}
-    rng = np.random.default_rng(0)
-    versions[TELEPHONE] = [narrow_band(recording, rng)[0] for recording in recordings]
+    versions[TELEPHONE] = [resample_through(recording, 8000) for recording in recordings]
     ua = {name: measure_ua(waveforms, labels) for name, waveforms in versions.items()}
     rows = [{"what": name, "measured": f"UA {100 * value:.1f} %"} for name, value in ua.items()]
     command = "python -m studies.limits --data_dir RAVDESS"
@@ -43,7 +42,7 @@ def measure_limits(data_dir: Path) -> None:
 
 def read_utterances(data_dir: Path, part: str) -> tuple[list[np.ndarray], list[str], list[str]]:
     """The waveforms and labels of the `validation` or `test` actors of the shipped model, and these actors."""
-    actors = read_json(MODEL / "results.json")["speakers"][part]
+    actors = read_json(SHIPPED_MODEL / "results.json")["speakers"][part]
     files = sorted(path for actor in actors for path in data_dir.glob(f"Actor_{actor}/03-01-*"))
     if not files:
         sys.exit(f"error: {data_dir} has no Actor_{actors[0]}; give the directory of Actor_01 to Actor_24")
@@ -51,7 +50,7 @@ def read_utterances(data_dir: Path, part: str) -> tuple[list[np.ndarray], list[s
 
 
 def measure_ua(waveforms: list[np.ndarray], labels: list[str]) -> float:
-    classify = pipeline("audio-classification", str(MODEL), trust_remote_code=True)
+    classify = pipeline("audio-classification", str(SHIPPED_MODEL), trust_remote_code=True)
     return float(balanced_accuracy_score(labels, [classify(waveform, top_k=1)[0]["label"] for waveform in waveforms]))
 
 

@@ -16,11 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from core.shipped import SHIPPED_MODEL
 from recipe.model_card import OLDEST
 from studies.reporting import RELIABILITY, write_study
 
-ROOT = Path(__file__).parent.parent
-MODEL = ROOT / "models" / "ser-align-mini"
 RESULTS = RELIABILITY / "versions.json"
 TOLERANCE = 1e-5
 # One environment per row: the oldest versions, and variants with one library a release older.
@@ -81,7 +80,7 @@ def try_versions(versions: dict[str, str], expected: list[list[float]]) -> str:
 def probe(python: str) -> tuple[list[list[float]] | None, str]:
     """Return the model's scores for one waveform in this Python, or None and the last line of the error."""
     with tempfile.TemporaryDirectory() as folder:
-        copy = shutil.copytree(MODEL, Path(folder) / "model")
+        copy = shutil.copytree(SHIPPED_MODEL, Path(folder) / "model")
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         variables |= {"HF_HOME": folder, "HF_HUB_OFFLINE": "1"}
         command = [python, "-c", PROBE, str(copy)]

@@ -5,6 +5,7 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import soundfile
 import soxr
 
 from fields_ser_align import SAMPLING_RATE
+from studies.disturbances import resample_through
 
 # What a stranger may expect: the answer of the intact recording; a refusal; a warning or a refusal, since this is not
 # the speech of one adult, though a corpus may hold it.
@@ -39,10 +41,6 @@ def keep(speech: np.ndarray) -> np.ndarray:
 
 def resample_to(rate: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda speech: soxr.resample(speech, SAMPLING_RATE, rate)
-
-
-def narrow_band(speech: np.ndarray) -> np.ndarray:
-    return soxr.resample(soxr.resample(speech, SAMPLING_RATE, 8000), 8000, SAMPLING_RATE)
 
 
 def place(channel: int, channels: int, sign: float = 0.0) -> Callable[[np.ndarray], np.ndarray]:
@@ -170,7 +168,7 @@ RECORDINGS = {
     "192 kHz": Recording("192k.wav", SAME, save(resample_to(192000), 192000)),
     "44.1 kHz": Recording("44k.wav", SAME, save(resample_to(44100), 44100)),
     "a telephone's 8 kHz": Recording("8k.wav", SAME, save(resample_to(8000), 8000)),
-    "a telephone's band at 16 kHz": Recording("phone.wav", SAME, save(narrow_band)),
+    "a telephone's band at 16 kHz": Recording("phone.wav", SAME, save(partial(resample_through, rate=8000))),
     "MP3 with a cover picture": Recording("cover.mp3", SAME, write_with_cover),
     "FLAC called .wav": Recording("flac.wav", SAME, write_as("flac")),
     "MP3 called .wav": Recording("mp3.wav", SAME, write_as("mp3")),

@@ -3,7 +3,13 @@
 import numpy as np
 import torch
 
+from fields_ser_align import SAMPLING_RATE
 from inference.onnx_export import pad_utterances
+
+
+def voice(seconds, level=0.3, seed=0):
+    """White noise."""
+    return (level * np.random.default_rng(seed).standard_normal(int(seconds * SAMPLING_RATE))).astype(np.float32)
 
 
 def voices(lengths, seed=0):

@@ -15,15 +15,12 @@ import pytest
 import soundfile
 import torch
 from conftest import ROOT
+from sounds import voice
 
 from core.escaping import printable
 from inference.live import open_stream
 from quality_ser_align import RecordingQuality
-from recording_ser_align import SAMPLING_RATE, count_channels, describe_recording, read_blocks
-
-
-def voice(seconds, level=0.3, seed=0):
-    return (level * np.random.default_rng(seed).standard_normal(int(seconds * SAMPLING_RATE))).astype(np.float32)
+from recording_ser_align import count_channels, describe_recording, read_blocks
 
 
 def read(recording, channel=None):

@@ -4,14 +4,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from sounds import voice
 
 from core.audio import read_audio
 from recording_ser_align import SAMPLING_RATE, read_blocks
 from speech_ser_align import FRAME, HOP, cut_phrases, measure_levels, trim
-
-
-def voice(seconds, level=0.3, seed=0):
-    return (level * np.random.default_rng(seed).standard_normal(int(seconds * SAMPLING_RATE))).astype(np.float32)
 
 
 def quiet(seconds):

@@ -22,12 +22,12 @@ from configuration_ser_align import SERAlignConfig
 from core.audio import read_audio
 from core.errors import InputError
 from core.loading import load_model
+from core.shipped import SHIPPED_MODEL
 from examples import onnx_inference
 from feature_extraction_ser_align import SERAlignFeatureExtractor
 from inference import onnx_export, onnx_options
 from inference.onnx_export import OUTPUTS, WaveformModel, generate_audio, pad_utterances
 from modeling_ser_align import SERAlignForAudioClassification
-from models.ship import MODEL
 from recipe.corpora import load_corpus
 
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ def open_session(path):
 def mini(tmp_path_factory):
     """The model that ships, trimming as in its training; model.int8.onnx lies beside it."""
     path = tmp_path_factory.mktemp("mini") / "model.onnx"
-    model, extractor = load_model(str(MODEL))
+    model, extractor = load_model(str(SHIPPED_MODEL))
     extractor.trim_db = TRIM_DB
     assert onnx_export.export(model, extractor, path) <= 1e-4
     onnx_export.quantize(path, path.with_suffix(".int8.onnx"))
@@ -142,7 +142,7 @@ def test_real_speech_gets_the_scores_of_pytorch(mini, corpora):
 
 @pytest.mark.slow
 def test_8_bits_keep_the_ua_on_unseen_actors(mini, corpora):
-    stored = {line["id"]: line for line in lines_of(MODEL / "predictions.jsonl") if line["split"] == "test"}
+    stored = {line["id"]: line for line in lines_of(SHIPPED_MODEL / "predictions.jsonl") if line["split"] == "test"}
     rows = load_corpus("ravdess", str(corpora / "ravdess")).filter(lambda name: name in stored, input_columns="id")
     assert len(rows) == 120
     waveforms = [read_audio(row["audio"]["path"], TRIM_DB) for row in rows]
@@ -306,7 +306,7 @@ def test_the_example_refuses_what_is_longer_than_the_encoder_takes(whisper, tmp_
 def test_help_and_mistakes_answer_before_the_slow_imports():
     run = run_without_torch("export_onnx.py", "--help")
     assert run.returncode == 0 and "--int8" in run.stdout, run.stderr
-    run = run_without_torch("export_onnx.py", "--model", MODEL, "--output", "model.pt")
+    run = run_without_torch("export_onnx.py", "--model", SHIPPED_MODEL, "--output", "model.pt")
     assert (run.returncode, run.stderr) == (1, "error: --output model.pt is not a file name ending in .onnx\n")
 
 
