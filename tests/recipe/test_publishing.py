@@ -167,7 +167,7 @@ def test_a_hub_out_of_reach_is_one_line_with_a_command_that_pushes_the_same_file
     online(monkeypatch, hub.url, tmp_path / "hf")
     (trained / "stage2" / "tensorboard").mkdir()
     (trained / "stage2" / "tensorboard" / "events.out.tfevents").write_text("a name of a machine")
-    words = shlex.split(errors[0].rpartition("push it later: ")[2])
+    words = shlex.split(errors[0].rpartition("push it later, run: ")[2])
     assert words[0] == "hf"
     hf = str(Path(sys.executable).with_name("hf"))
     pushed = subprocess.run([hf, *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=300)

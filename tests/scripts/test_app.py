@@ -34,7 +34,7 @@ def test_help_and_a_mistake_answer_in_one_line_before_the_slow_imports():
     found, _ = run("-c", IMPORTS)  # what its 0.08 s depend on
     assert not {"gradio", "torch", "transformers", "numpy"} & set(json.loads(found.stdout.split("RESULT")[1]))
     for argv, message in (
-        (["--port", "99999"], "--port 99999 is not a port number; give one from 1 to 65535"),
+        (["--port", "99999"], "--port 99999 is not a port number; use one from 1 to 65535"),
         (
             ["--host", "203.0.113.1"],
             "--host 203.0.113.1 --port 7860: Cannot assign requested address; choose another address or port",

@@ -86,14 +86,15 @@ def test_several_processes_train_one_cell_together(experiment, demo, tmp_path):
     assert len(finished(tmp_path / "out")) == 3 and result.stdout.count("Report: ") == 1
 
 
-def test_help_and_list_import_nothing_heavy(experiment):
+def test_help_and_list_import_nothing_heavy(experiment, tmp_path):
     """They are fast because they do not import torch, transformers or datasets."""
     config, output, _ = experiment
     for argv in (["--help"], ["--config", config, "--output_dir", output, "--list"]):
-        script = f"import runpy, sys; sys.argv = {['experiment.py', *map(str, argv)]!r}\n"
+        script = f"import runpy, sys; sys.path.insert(0, ''); sys.argv = {['experiment.py', *map(str, argv)]!r}\n"
         script += "try:\n    runpy.run_path('experiment.py', run_name='__main__')\nexcept SystemExit:\n    pass\n"
         script += "print('HEAVY', {'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules))"
-        assert run_anew("-c", script).stdout.splitlines()[-1] == "HEAVY set()"
+        (tmp_path / "probe.py").write_text(script)
+        assert run_anew(tmp_path / "probe.py").stdout.splitlines()[-1] == "HEAVY set()"
 
 
 def test_list_says_what_is_done_at_once(experiment):

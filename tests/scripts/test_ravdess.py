@@ -7,7 +7,6 @@ import torch
 from conftest import ROOT, TINY_ENCODERS, tiny_model
 from running import lines_of, train
 
-from feature_extraction_ser_align import SERAlignFeatureExtractor, SERAlignWaveformExtractor
 from recipe.corpora import load_corpus, ravdess
 from recipe.preparing import AudioCache, UtterancePreparer
 from recipe.scoring import predict
@@ -21,9 +20,7 @@ def test_real_utterances_score_the_same_in_batches_of_any_size(corpora, encoder)
     model = tiny_model(encoder, id2label=dict(enumerate(ravdess.LABELS)))
     with torch.no_grad():
         model.classifier.weight.mul_(20)  # probabilities far from even, so that a difference shows
-    log_mel = model.config.takes_log_mel
-    kind, options = (SERAlignFeatureExtractor, {"stride": 2}) if log_mel else (SERAlignWaveformExtractor, {})
-    extractor = kind(return_attention_mask=True, trim_db=30, **options)
+    extractor = model.config.build_feature_extractor(trim_db=30)
     preparer = UtterancePreparer(extractor, model.config.shortest_samples, cache=AudioCache())
     rows = make_split(load_corpus("ravdess", str(corpora / "ravdess")), "ravdess", 1)["test"].select(range(0, 240, 24))
     alone, together = (predict(model, rows, preparer, batch_size) for batch_size in (1, 10))
