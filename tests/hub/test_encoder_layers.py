@@ -88,6 +88,29 @@ def test_frozen_and_mixed_layers_are_exact_in_a_batch(encoder, mix):
 
 
 @EVERY_ENCODER
+@pytest.mark.parametrize("frozen", [0, 1])
+@torch.no_grad()
+def test_averaged_frames_are_the_means_of_neighbours_alone_and_in_a_batch(encoder, frozen):
+    """With all layers frozen, the frames before the final norm are those of the full rate, averaged."""
+    model = tiny_model(encoder, average_frames=3, freeze_encoder_layers=frozen, layer_mix="weighted")
+    full = tiny_model(encoder, freeze_encoder_layers=frozen, layer_mix="weighted")
+    assert model.config.frame_seconds == 3 * full.config.frame_seconds
+    inputs = utterances(model, [0.31, 1.4, 0.05])
+    together = model(**batch(model, inputs, padding=7.0))
+    for index, one in enumerate(inputs):
+        alone = model(**{model.main_input_name: one[None]})
+        torch.testing.assert_close(together.logits[index], alone.logits[0], atol=1e-5, rtol=0)
+        length = full.encode(**{model.main_input_name: one[None]})[0].shape[1]
+        assert alone.frame_mask.shape[1] == -(-length // 3) == together.frame_mask[index].sum()
+        extracted = model(extracted_features=model.extract_features(one[None]))
+        torch.testing.assert_close(extracted.logits, alone.logits, atol=1e-6, rtol=0)
+    states = full.extract_features(inputs[0][None])[0].numpy()
+    means = [states[start : start + 3].mean(axis=0) for start in range(0, len(states), 3)]
+    found = model.extract_features(inputs[0][None])[0].numpy()
+    np.testing.assert_allclose(found, states if frozen == 0 else np.stack(means), atol=1e-5)
+
+
+@EVERY_ENCODER
 def test_frozen_layers_get_no_gradient_and_have_no_dropout(encoder):
     model = tiny_model(encoder, freeze_encoder_layers=1, layer_mix="weighted").train()
     layers = model.config.family.list_layers(model.encoder)
@@ -129,7 +152,9 @@ def test_layer_drop_skips_trained_layers_alone():
     config = SERAlignConfig(encoder_config=settings, freeze_encoder_layers=2)
     model = SERAlignForAudioClassification(config).train()
     (one,) = utterances(model, [0.5])
-    states = model._run_layers(model.config.family.convolve(model.encoder, one[None], None), None)
+    family = model.config.family
+    hidden = family.embed(model.encoder, family.convolve(model.encoder, one[None], None), None)
+    states = [hidden, *family.run_layers(model.encoder, hidden, None)]
     assert not torch.equal(states[0], states[1]) and not torch.equal(states[1], states[2])
     assert torch.equal(states[2], states[3])
 
