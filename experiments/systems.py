@@ -8,7 +8,7 @@ import numpy as np
 from core.errors import InputError
 from core.json_files import read_json, read_lines
 from experiments.cells import Cell, Experiment
-from recipe.options import RECORDED, first_difference
+from recipe.records import RECORDED, first_difference
 from recipe.results import read_results
 from recipe.statistics import compute_scores, speaker_confusions
 

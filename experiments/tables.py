@@ -11,7 +11,8 @@ from experiments.systems import Run, System
 from recipe.calibration import expected_calibration_error, read_log_probabilities, undo_temperature
 from recipe.corpora.rows import speakers_known
 from recipe.model_card import MOST_NAMES
-from recipe.options import FREE_TO_CHANGE, option_help, option_source, use_current_names
+from recipe.options import FREE_TO_CHANGE, option_help, option_source
+from recipe.records import use_current_names
 from recipe.statistics import (
     METRICS,
     chance_confusion,

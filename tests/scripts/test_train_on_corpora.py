@@ -44,12 +44,12 @@ def test_one_corpus_trains_and_another_tests(demo, tmp_path):
     argv = ["--data_dir", demo, "--test_corpus", "folder", "--test_data_dir", folder]
     run = train(*OPTIONS, *argv, "--output_dir", tmp_path / "out")
     results = results_of(tmp_path / "out")
-    assert results["labels"] == ["angry", "sad"] and results["test_corpus"] == "folder" and results["fold"] is None
+    assert results["labels"] == ["sad", "angry"] and results["test_corpus"] == "folder" and results["fold"] is None
     assert "demo -> folder: " in run.stdout
     tested = [
         line["id"] for line in lines_of(tmp_path / "out" / "stage1" / "predictions.jsonl") if line["split"] == "test"
     ]
-    assert tested and all(name.startswith("folder:") for name in tested)
+    assert tested and all(name.startswith("folder/") for name in tested)
     other = ["--test_label_map", '{"calm": "quiet", "sad": "blue", "angry": "red"}']
     refused = train(*OPTIONS, *argv, *other, "--output_dir", tmp_path / "none", expect=1)
     assert "have no label in common: merge or rename some with label_map and test_label_map" in refused.stderr
