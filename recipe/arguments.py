@@ -124,7 +124,7 @@ def convert(name: str, value: Any, source: str) -> Any:
     return [_convert_entry(entry, source) for entry in converted] if name == "corpora" else converted
 
 
-def _convert_entry(entry: dict[str, Any], source: str) -> dict[str, Any]:
+def _convert_entry(entry: Any, source: str) -> dict[str, Any]:
     """Convert the options in an entry of --corpora."""
     check_entry(entry)
     return {

@@ -103,8 +103,15 @@ def _pair(data: DataArguments) -> list[Entry]:
     assert data.test_corpus is not None
     name = data.test_corpus if data.test_corpus != data.corpus else f"{data.test_corpus} 2"  # such as two folders
     first = replace(data, test_corpus=None)
-    options = {"data_dir": data.test_data_dir, "hub_options": data.test_hub_options, "label_map": data.test_label_map}
-    second = replace(first, corpus=data.test_corpus, csv=None, only={}, **options)
+    second = replace(
+        first,
+        corpus=data.test_corpus,
+        data_dir=data.test_data_dir,
+        hub_options=data.test_hub_options,
+        label_map=data.test_label_map,
+        csv=None,
+        only={},
+    )
     return [Entry(data.corpus, "train_validation", first), Entry(name, "test", second)]
 
 
@@ -118,9 +125,13 @@ def _assign_folds(entries: list[Entry], data: DataArguments) -> list[Entry]:
     if not 1 <= data.fold <= last:
         raise InputError(f"--fold {data.fold} is not one of the {last} folds of {data.protocol}: give 1 to {last}")
     chosen = split[(data.fold - 1) % number]
-    of_chosen, of_others = ("test", "train_validation") if data.fold <= number else ("all", "test")
-    uses = {name: of_chosen if name == chosen else of_others for name in split}
-    return [entry._replace(use=uses.get(entry.name, entry.use)) for entry in entries]
+    is_left_out = data.fold <= number
+    of_chosen: Use = "test" if is_left_out else "all"
+    of_others: Use = "train_validation" if is_left_out else "test"
+    return [
+        entry._replace(use=of_chosen if entry.name == chosen else of_others) if entry.use == "all" else entry
+        for entry in entries
+    ]
 
 
 def check_entry(values: Any) -> None:

@@ -252,7 +252,7 @@ def compute_metrics(evaluation: EvalPrediction, corpora: Sequence[str] = ()) -> 
         raise InputError("the model's logits on validation utterances are not finite: lower --learning_rate")
     names = np.asarray(corpora) if len(corpora) else np.zeros(len(labels))
     scores = {}
-    for name in dict.fromkeys(names.tolist()):
+    for name in np.unique(names).tolist():
         part = names == name
         predictions = np.argmax(logits[part], axis=-1)
         scores[name] = load_metric().compute(
