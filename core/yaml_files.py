@@ -20,6 +20,8 @@ def load_yaml(text: str, names: Container[str]) -> Any:
 
 
 def _keep_names(content: Any, node: yaml.Node | None, names: Container[str]) -> Any:
+    if isinstance(content, list) and isinstance(node, yaml.SequenceNode):
+        return [_keep_names(value, each, names) for value, each in zip(content, node.value)]
     if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
         return content
     written = {key.value: value for key, value in node.value}

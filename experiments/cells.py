@@ -160,7 +160,8 @@ def format_options(options: dict[str, Any]) -> list[str]:
     """A YAML mapping of options as command-line words."""
     argv = []
     for name, value in options.items():
-        words = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+        is_json = isinstance(value, dict) or name == "corpora"
+        words = [json.dumps(value)] if is_json else value if isinstance(value, list) else [value]
         argv += [f"--{name}", *("none" if word is None else str(word) for word in words or [None])]
     return argv
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from core.escaping import markdown_text
 from experiments import figures
+from experiments.across import arrange_matrices, build_corpus_table
 from experiments.cells import Experiment
 from experiments.systems import System, read_systems
 from experiments.tables import (
@@ -49,13 +50,15 @@ def write_report(experiment: Experiment, embeddings: dict[str, dict[str, np.ndar
         "scores": build_score_table(systems),
         "comparisons": build_comparison_table(systems, experiment.baseline, weights),
         "folds": build_fold_table(systems, weights),
+        "corpora": build_corpus_table(systems, weights),
         "calibration": build_calibration_table(systems),
         "fairness": build_fairness_table(systems),
         "classes": build_class_table(systems),
         "runs": build_run_table(systems),
     }
     for name, rows in tables.items():
-        write_csv(target / f"{name}.csv", rows)
+        if rows or name != "corpora":
+            write_csv(target / f"{name}.csv", rows)
     for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # from an earlier report, possibly of other runs
         path.unlink()
     draw_figures(systems, tables["scores"], experiment, target, embeddings)
@@ -72,7 +75,7 @@ def draw_figures(
     embeddings: dict[str, dict[str, np.ndarray]] | None,
 ) -> None:
     last = systems[-1]
-    labels = last.runs[0].results["labels"]
+    labels = last.runs[0].labels
     figures.draw_scores(score_rows, target / "scores")
     for system in systems:
         if system.key in (experiment.baseline, last.key):
@@ -106,7 +109,8 @@ def render(experiment: Experiment, systems: list[System], tables: dict[str, Any]
         .from_string(TEMPLATE.read_text(encoding="utf-8"))
         .render(
             experiment=experiment,
-            labels=results["labels"],
+            labels=systems[-1].runs[0].labels,
+            matrices=arrange_matrices(tables["corpora"]),
             finished=len(trained),
             missing=[str(cell) for cell in cells if cell not in trained],
             systems=systems,

@@ -19,8 +19,9 @@ from experiments.embeddings import embed_utterances
 from experiments.report import write_report
 from recipe.checks import check_run
 from recipe.data import read_rows, read_rows_alone, split_rows
-from recipe.options import Arguments, first_difference
+from recipe.options import Arguments
 from recipe.preparing import AudioCache, UtterancePreparer
+from recipe.records import first_difference
 from recipe.results import read_results
 from recipe.run import quiet_libraries, train_stages
 

@@ -1,6 +1,6 @@
 """The finished runs of an experiment, read from their folders and grouped into the systems that are compared."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy as np
 from core.errors import InputError
 from core.json_files import read_json, read_lines
 from experiments.cells import Cell, Experiment
-from recipe.options import RECORDED, first_difference
+from recipe.joining import order_labels
+from recipe.records import RECORDED, first_difference
 from recipe.results import read_results
 from recipe.statistics import compute_scores, speaker_confusions
 
@@ -18,15 +19,19 @@ CELL_FIELDS = ("fold", "seed", *RECORDED)
 
 @dataclass
 class Run:
-    """A finished cell: its results.json, and the predictions of its best and its last weights that are scored."""
+    """A finished cell: its results.json, and the predictions of its best and its last weights that are scored.
+
+    `labels` are those of all runs: they may differ between folds that train on different corpora.
+    """
 
     cell: Cell
     results: dict[str, Any]
     lines: dict[str, list[dict[str, Any]]]
     scored_on: str
+    labels: list[str]
 
     def count_confusions(self, weights: str) -> dict[str, np.ndarray]:
-        return speaker_confusions(self.lines[weights], self.results["labels"])
+        return speaker_confusions(self.lines[weights], self.labels)
 
     def compute_scores(self, weights: str) -> dict[str, float]:
         return {
@@ -71,6 +76,9 @@ def read_systems(experiment: Experiment) -> list[System]:
     if not runs:
         raise InputError(f"no cell of {experiment.path} is finished in {experiment.output_dir}: train one first")
     _check_one_recipe(experiment, [run.cell for run in runs])
+    if any(run.labels != runs[0].labels for run in runs):
+        labels = order_labels(label for run in runs for label in run.labels)
+        runs = [replace(run, labels=labels) for run in runs]
     stage1 = System("stage1", "stage 1: attentive pooling", {}, [run for run in runs if run.cell.variant is None])
     variants = [
         System(variant.key, variant.name, variant.paper, [run for run in runs if run.cell.variant == variant])
@@ -124,4 +132,4 @@ def read_run(experiment: Experiment, cell: Cell) -> Run | None:
                 f"{path} has {len(lines[weights])} {part} lines for {unique} utterances, but {expected} were scored: "
                 f"remove {stage_dir} and run the experiment again, which trains only this cell"
             )
-    return Run(cell, results, lines, part)
+    return Run(cell, results, lines, part, results["labels"])

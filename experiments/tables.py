@@ -11,7 +11,8 @@ from experiments.systems import Run, System
 from recipe.calibration import expected_calibration_error, read_log_probabilities, undo_temperature
 from recipe.corpora.rows import speakers_known
 from recipe.model_card import MOST_NAMES
-from recipe.options import FREE_TO_CHANGE, option_help, option_source, use_current_names
+from recipe.options import FREE_TO_CHANGE, option_help, option_source
+from recipe.records import use_current_names
 from recipe.statistics import (
     METRICS,
     chance_confusion,
@@ -183,14 +184,14 @@ def build_class_table(systems: list[System]) -> list[dict[str, Any]]:
     for fold, run in sorted(seen.items()):
         counts = run.results["class_counts"]
         if not rows:
-            whole = {label: sum(part[label] for part in counts.values()) for label in run.results["labels"]}
+            whole = {label: sum(part.get(label, 0) for part in counts.values()) for label in run.labels}
             hours = sum(run.results["hours"].values())
             speakers = sum(count_named_speakers(part) for part in run.results["speakers"].values())
             rows.append({"part": "all", "speakers": speakers, "hours": hours, **whole, "total": sum(whole.values())})
         for name, part in counts.items():
             speakers = count_named_speakers(run.results["speakers"][name])
             row = {"part": f"fold {fold}, {name}", "speakers": speakers, "hours": run.results["hours"][name]}
-            rows.append({**row, **part, "total": sum(part.values())})
+            rows.append({**row, **{label: part.get(label, 0) for label in run.labels}, "total": sum(part.values())})
     return rows
 
 

@@ -18,6 +18,7 @@ from core.errors import InputError
 from core.shipped import ROOT
 from core.yaml_files import load_yaml
 from fields_ser_align import describe_range, find_choices, is_in_range, split_hint
+from recipe.entries import ENTRY_OPTIONS, check_corpora, check_entry, name_entry
 from recipe.options import (
     FORMER_NAMES,
     GROUPS,
@@ -32,14 +33,22 @@ from recipe.options import (
 
 STAGE_SECTIONS = ("stage1", "stage2")
 # Mappings that are merged key by key; of any other option, the last value wins.
-MERGED = ("encoder_config", "training_arguments")
+MERGED = ("encoder_config", "training_arguments", "data_dirs")
 # Lets argparse read `--bf16` as `--bf16 true`, and several numbers for one option.
 _NARGS: dict[Any, dict[str, Any]] = {
     bool: {"nargs": "?", "const": "true"},
     list[float]: {"nargs": "+"},
     list[str]: {"nargs": "+"},
 }
-_METAVARS = {bool: "BOOL", int: "INT", float: "FLOAT", str: "TEXT", dict: "JSON", list[float]: "FLOAT"}
+_METAVARS = {
+    bool: "BOOL",
+    int: "INT",
+    float: "FLOAT",
+    str: "TEXT",
+    dict: "JSON",
+    list[dict]: "JSON",
+    list[float]: "FLOAT",
+}
 
 
 def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
@@ -69,6 +78,7 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
         stage: _build(_merge(top_level, _convert_file(sections[f"stage{stage}"], config_path), command_line))
         for stage in (1, 2)
     }
+    check_corpora(arguments[1].data)
     run = arguments[1].trainer
     if run.init_from is not None and run.stage != "2":
         raise InputError(f"--init_from {run.init_from} initialises stage 2, so it requires --stage 2")
@@ -111,7 +121,24 @@ def convert(name: str, value: Any, source: str) -> Any:
         converted = _convert_type(hint, value)
     if converted is None or not all(is_in_range(option, number) for number in _list_numbers(converted)):
         raise InputError(f"{source}: {value!r} is not valid; give {_describe_valid(option)}")
-    return converted
+    return [_convert_entry(entry, source) for entry in converted] if name == "corpora" else converted
+
+
+def _convert_entry(entry: Any, source: str) -> dict[str, Any]:
+    """Convert the options in an entry of --corpora."""
+    check_entry(entry)
+    return {
+        key: convert(key, value, f"{source}: {key}") if key in (*ENTRY_OPTIONS, "data_dir") else value
+        for key, value in entry.items()
+    }
+
+
+def _move_directories(values: dict[str, Any]) -> dict[str, Any]:
+    """Move the data_dir of each entry of `corpora` to `data_dirs`, since a path of this machine is no part of a run."""
+    given = values.get("corpora", [])
+    found = {name_entry(entry): entry["data_dir"] for entry in given if "data_dir" in entry}
+    entries = [{key: value for key, value in entry.items() if key != "data_dir"} for entry in given]
+    return {**values, "corpora": entries, "data_dirs": {**found, **values.get("data_dirs", {})}}
 
 
 def _match(choices: tuple[str, ...], value: Any) -> str | None:
@@ -149,9 +176,9 @@ def _convert_valid(hint: Any, value: Any) -> Any:
         if value == ["none"]:
             return []
         return value if isinstance(value, list) and all(isinstance(word, str) for word in value) else None
-    if hint is dict:
+    if hint in (dict, list[dict]):
         parsed = json.loads(value) if isinstance(value, str) else value
-        return parsed if isinstance(parsed, dict) else None
+        return parsed if isinstance(parsed, dict if hint is dict else list) else None
     if typing.get_origin(hint) is dict:
         # JSON too keeps a number as it is written.
         parsed = json.loads(value, parse_int=str, parse_float=str) if isinstance(value, str) else value
@@ -188,6 +215,7 @@ def _describe_valid(option: Field) -> str:
         str: "text",
         list[float]: "numbers",
         list[str]: "names",
+        list[dict]: 'a list of entries, as JSON on the command line: \'[{"corpus": "ravdess"}]\'',
         dict: "name: value pairs, as JSON on the command line: '{\"layerdrop\": 0}'",
     }
     return words[hint] + describe_range(option)
@@ -225,6 +253,8 @@ def _merge(*layers: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build(values: dict[str, Any]) -> Arguments:
+    values = _move_directories(values)
+
     def select(group: type) -> dict[str, Any]:
         return {f.name: values[f.name] for f in fields(group) if f.name in values}
 

@@ -13,6 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 from core.audio import SAMPLING_RATE
 from core.errors import InputError, warn
 from recipe.corpora.rows import read_excerpts
+from recipe.entries import is_joint
 from recipe.options import Arguments, DataArguments
 from recipe.results import read_results
 from recipe.stages import check_model, find_stage_folder
@@ -68,9 +69,9 @@ def check_stage1_speakers(folder: Path, data: DataArguments, split: DatasetDict)
         if (folder / "config.json").is_file():
             PartialState().print(f"warning: {folder} does not record which speakers it was trained on", file=sys.stderr)
         return
-    known = name_voices(first["speakers"]["train"], first["corpus"], first.get("test_corpus"))
+    known = name_voices(first["speakers"]["train"], first["corpus"], bool(first.get("corpora")))
     for name in ("validation", "test"):
-        heard = sorted(known & name_voices(split[name]["speaker"], data.corpus, data.test_corpus))
+        heard = sorted(known & name_voices(split[name]["speaker"], data.corpus, is_joint(data)))
         if heard:
             raise InputError(
                 f"{folder} was trained on speaker {heard[0]!r}, who is now in the {name} set ({len(heard)} such "
@@ -78,9 +79,14 @@ def check_stage1_speakers(folder: Path, data: DataArguments, split: DatasetDict)
             )
 
 
-def name_voices(speakers: Iterable[str], corpus: str, test_corpus: str | None) -> set[str]:
-    """Prefix speakers with their corpus, unless they come from two corpora and already have a prefix."""
-    return {speaker if test_corpus else f"{corpus}:{speaker}" for speaker in speakers}
+def name_voices(speakers: Iterable[str], corpus: str, are_named: bool) -> set[str]:
+    """Prefix speakers with their corpus, unless they come from several corpora and already have a prefix.
+
+    Earlier releases wrote `emodb:03` instead of `emodb/03`.
+    """
+    if are_named:
+        return set(speakers)
+    return {f"{corpus}/{speaker.removeprefix(f'{corpus}:')}" for speaker in speakers}
 
 
 def check_durations(split: DatasetDict, shortest: int, longest: float | None = None) -> None:

@@ -1,16 +1,17 @@
 """The utterances of a run: reading, relabelling, dropping broken files, and splitting."""
 
-from typing import Any
-
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset, DatasetDict
 
+from core.errors import InputError
 from recipe.broken import drop_broken, find_broken_files
 from recipe.corpora import load_corpus
+from recipe.entries import is_joint, list_entries
+from recipe.joining import choose_joint_parts, join_rows
 from recipe.options import Arguments, DataArguments
-from recipe.relabelling import select_utterances, train_on_one_test_on_another
-from recipe.splits import choose_parts, make_split
+from recipe.relabelling import select_utterances
+from recipe.splits import choose_parts, finish_split
 
 
 def read_rows(args: Arguments) -> tuple[Dataset, int]:
@@ -22,7 +23,7 @@ def read_rows(args: Arguments) -> tuple[Dataset, int]:
     state = PartialState(cpu=args.trainer.use_cpu)
     with state.main_process_first():
         rows = read_selected_rows(args.data)
-    choose_parts(rows, *_list_split_options(args.data))  # reject an impossible fold before any audio is read
+    _choose_parts(args.data, rows)  # reject an impossible fold before any audio is read
     broken = dict(gather_object(list(find_broken_files(rows, state.process_index, state.num_processes).items())))
     return drop_broken(rows, broken, args.data.max_broken_share), len(broken)
 
@@ -34,36 +35,31 @@ def read_rows_alone(data: DataArguments) -> Dataset:
 
 
 def read_selected_rows(data: DataArguments) -> Dataset:
-    """Read the selected utterances of one corpus, or of a training and a test corpus."""
+    """Read the selected utterances of one corpus, or of several with the column `corpus`."""
+    if not is_joint(data):
+        return _read_corpus(data)
+    entries = list_entries(data)
+    for entry in entries if data.corpora else ():
+        if entry.data.corpus != "demo" and entry.data.data_dir is None and entry.data.csv is None:
+            raise InputError(f'{entry.name} has no directory: add --data_dirs \'{{"{entry.name}": "PATH", ...}}\'')
+    return join_rows({entry.name: _read_corpus(entry.data) for entry in entries})
+
+
+def _read_corpus(data: DataArguments) -> Dataset:
     rows = load_corpus(
         data.corpus, data.data_dir, data.csv, data.partial_corpus, data.hub_options, data.allow_outside_paths
     )
-    rows = select_utterances(rows, data.only, data.label_map)
-    if data.test_corpus is None:
-        return rows
-    test = load_corpus(
-        data.test_corpus,
-        data.test_data_dir,
-        partial=data.partial_corpus,
-        hub_options=data.test_hub_options,
-        allow_outside=data.allow_outside_paths,
-    )
-    return train_on_one_test_on_another(
-        rows, data.corpus, select_utterances(test, {}, data.test_label_map), data.test_corpus
-    )
+    return select_utterances(rows, data.only, data.label_map)
 
 
 def split_rows(data: DataArguments, rows: Dataset) -> DatasetDict:
-    return make_split(rows, *_list_split_options(data))
+    """Split the rows of `read_rows`, and check that no speaker is in two sets."""
+    return finish_split(_choose_parts(data, rows))
 
 
-def _list_split_options(data: DataArguments) -> tuple[Any, ...]:
-    """The arguments of `make_split`, in order."""
-    return (
-        data.corpus,
-        data.fold,
-        data.num_folds,
-        data.num_validation_speakers,
-        data.split_seed,
-        data.protocol,
-    )
+def _choose_parts(data: DataArguments, rows: Dataset) -> dict[str, Dataset]:
+    if is_joint(data):
+        common_labels = data.common_labels or data.test_corpus is not None
+        return choose_joint_parts(rows, list_entries(data), common_labels)
+    held_out = (data.fold, data.num_folds, data.num_validation_speakers, data.split_seed, data.protocol)
+    return choose_parts(rows, data.corpus, *held_out)

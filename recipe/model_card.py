@@ -12,8 +12,10 @@ from core.escaping import markdown_text
 from core.json_files import read_lines
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
-from recipe.options import FREE_TO_CHANGE, Arguments
+from recipe.entries import is_joint, list_entries
+from recipe.options import FREE_TO_CHANGE, Arguments, DataArguments
 from recipe.results import checkpoint_name, describe_fold
+from recipe.scoring import group_by_corpus
 from recipe.statistics import ENOUGH_SPEAKERS, METRICS, score_genders, speaker_confusions, speaker_interval
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
@@ -37,15 +39,15 @@ def write_model_card(
         notes: Markdown inserted between the sections on use and data.
         revision: commit on the Hub whose code the snippets run; empty for a folder.
     """
-    corpus, labels = args.data.corpus, results["labels"]
-    tested = args.data.test_corpus or corpus
+    labels = results["labels"]
     lines = {"best": _test_lines(stage_dir), "last": _test_lines(stage_dir / "last")}
     intervals = {name: _intervals(lines[name], labels) for name in lines}
     changed, unchanged = hyper_parameters(args)
+    best = results["scores"]["best"]
     card = ModelCard.from_template(
-        _card_data(results, args, intervals["best"]),
+        _card_data(results, args, lines["best"]),
         template_path=str(TEMPLATE),
-        title=f"SER-Align on {corpus}, stage {results['stage']}",
+        title=f"SER-Align on {results['corpus']}, stage {results['stage']}",
         stage=results["stage"],
         labels=[markdown_text(label) for label in labels],
         frame_ms=f"{1000 * results['frame_seconds']:g}",
@@ -62,15 +64,17 @@ def write_model_card(
         notes=notes,
         trim_db=args.data.trim_db and f"{args.data.trim_db:g}",
         bandwidth=results.get("bandwidth") and f"{results['bandwidth'] / 1000:.2g}",
-        data_sentence=DESCRIPTIONS[corpus] + (f" Tested on {tested}." if tested != corpus else ""),
-        license=LICENSES[corpus],
+        data_sentence=_data_sentence(args.data),
+        licenses=list_licenses(args.data),
+        several_validate=len(best["validation"].get("corpora", {})) > 1,
+        corpus_rows=_corpus_rows(results, lines["best"]),
         class_rows=_class_rows(lines["best"], labels),
         class_weights=[f"{weight:.3f}" for weight in results.get("class_weights") or ()],
         gender_rows=_gender_rows(lines["best"], labels),
-        confusion_rows=[
-            {"label": markdown_text(label), "percent": [f"{100 * count / max(1, sum(row)):.0f}" for count in row]}
-            for label, row in zip(labels, results["scores"]["best"]["test"]["confusion_matrix"])
-        ],
+        confusions={
+            name: _confusion_rows(scores["confusion_matrix"], labels)
+            for name, scores in {"": best["test"], **best["test"].get("corpora", {})}.items()
+        },
         num_parameters=f"{results['num_parameters']:,}",
         seconds=f"{results['seconds']:.0f} s"
         + (", not counting the time before training was resumed" if results["resumed"] else ""),
@@ -83,37 +87,95 @@ def write_model_card(
     card.save(stage_dir / "README.md")
 
 
-def _card_data(results: dict[str, Any], args: Arguments, intervals: dict[str, Interval]) -> ModelCardData:
-    """Metadata for the Hub: licence, base model, and the test scores of the best weights with their intervals."""
-    corpus, encoder = args.data.corpus, args.model.encoder
-    tested = args.data.test_corpus or corpus
-    units = "speakers" if speakers_known(results["speakers"]["test"]) else "utterances"
+def list_licenses(data: DataArguments) -> dict[str, str]:
+    """The licence (Hub identifier) of each corpus that the model is trained on, by name."""
+    if not is_joint(data):
+        return {data.corpus: LICENSES[data.corpus]}
+    return {entry.name: LICENSES[entry.data.corpus] for entry in list_entries(data) if entry.use != "test"}
+
+
+def _data_sentence(data: DataArguments) -> str:
+    """Describe the corpora that the model is trained on, and name those that only test."""
+    if not is_joint(data):
+        return DESCRIPTIONS[data.corpus]
+    entries = list_entries(data)
+    trained = dict.fromkeys(DESCRIPTIONS[entry.data.corpus] for entry in entries if entry.use != "test")
+    tested = [entry.name for entry in entries if entry.use == "test"]
+    return " ".join(trained) + (f" Tested on {', '.join(tested)}." if tested else "")
+
+
+def _card_data(results: dict[str, Any], args: Arguments, lines: list[dict[str, Any]]) -> ModelCardData:
+    """Metadata for the Hub: licence, base model, and the test scores of the best weights with their intervals.
+
+    Several corpora have their own scores.
+    """
+    encoder, licenses = args.model.encoder, set(list_licenses(args.data).values())
+    scores = results["scores"]["best"]["test"]
+    of_each = scores.get("corpora") or {args.data.corpus: scores}
+    lines_of_each = group_by_corpus(lines) or {args.data.corpus: lines}
     return ModelCardData(
-        license=LICENSES[corpus],
+        license=licenses.pop() if len(licenses) == 1 else "other",
         library_name="transformers",
         pipeline_tag="audio-classification",
         base_model=encoder if encoder is not None and not Path(encoder).is_dir() else None,
         tags=["speech-emotion-recognition", "ser_align", "custom_code"],
-        model_name=f"ser-align-{corpus}",
+        model_name=f"ser-align-{results['corpus'].replace(' + ', '-')}",
         eval_results=[
-            EvalResult(
-                task_type="audio-classification",
-                dataset_type=tested,
-                dataset_name=f"{tested}{describe_fold(results)}, test speakers",
-                dataset_split="test",
-                metric_type=metric,
-                metric_name=METRIC_NAMES[metric],
-                metric_value=round(results["scores"]["best"]["test"][metric], 4),
-                metric_args=interval
-                and {
-                    "interval_95": [round(end, 4) for end in interval],
-                    "resampled": units,
-                    "number": len(results["speakers"]["test"]),
-                },
-            )
-            for metric, interval in intervals.items()
+            result
+            for corpus in of_each
+            for result in _eval_results(corpus, results, of_each[corpus], lines_of_each[corpus])
         ],
     )
+
+
+def _eval_results(
+    corpus: str, results: dict[str, Any], scores: dict[str, Any], lines: list[dict[str, Any]]
+) -> list[EvalResult]:
+    """The test scores on one corpus, with their intervals."""
+    speakers = {line["speaker"] for line in lines}
+    units = "speakers" if speakers_known(speakers) else "utterances"
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            dataset_type=corpus,
+            dataset_name=f"{corpus}{describe_fold(results)}, test speakers",
+            dataset_split="test",
+            metric_type=metric,
+            metric_name=METRIC_NAMES[metric],
+            metric_value=round(scores[metric], 4),
+            metric_args=interval
+            and {
+                "interval_95": [round(end, 4) for end in interval],
+                "resampled": units,
+                "number": len(speakers),
+            },
+        )
+        for metric, interval in _intervals(lines, results["labels"]).items()
+    ]
+
+
+def _corpus_rows(results: dict[str, Any], lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The test scores of the best weights on each of several corpora, with the number of training utterances."""
+    rows = []
+    for corpus, of_one in group_by_corpus(lines).items():
+        scores = results["scores"]["best"]["test"]["corpora"][corpus]
+        trained = results["corpora"][corpus].get("train", {"class_counts": {}})["class_counts"]
+        interval = _intervals(of_one, results["labels"])["ua"]
+        counts = [sum(trained.values()), len(of_one), len({line["speaker"] for line in of_one})]
+        rows.append(
+            {"name": markdown_text(corpus), "cells": [*counts, *(f"{scores[metric]:.3f}" for metric in METRICS)]}
+            | {"interval": _interval(interval)}
+        )
+    return rows
+
+
+def _confusion_rows(confusion_matrix: list[list[int]], labels: list[str]) -> list[dict[str, Any]]:
+    """A row for each label that has utterances, in percent of them."""
+    return [
+        {"label": markdown_text(label), "percent": [f"{100 * count / max(1, sum(row)):.0f}" for count in row]}
+        for label, row in zip(labels, confusion_matrix)
+        if any(row)
+    ]
 
 
 def _test_lines(folder: Path) -> list[dict[str, Any]]:
@@ -222,6 +284,8 @@ def hyper_parameters(args: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options that affect the result: those that differ from the defaults, and the others."""
     defaults = Arguments().flat()
     values = {name: value for name, value in args.without_paths().items() if name not in FREE_TO_CHANGE}
+    if args.data.corpora:
+        del values["corpus"]
     changed = {name: value for name, value in values.items() if value != defaults[name]}
     return changed, {name: value for name, value in values.items() if name not in changed}
 

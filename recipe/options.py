@@ -54,6 +54,14 @@ Corpus = Literal[
     "iemocap", "cremad", "ravdess", "emodb", "nemo", "savee", "tess", "esd", "meld", "msp_podcast", "urdu",
 ]
 # fmt: on
+Protocol = Literal[
+    "published",
+    "speaker_folds",
+    "leave_one_speaker_out",
+    "leave_one_session_out",
+    "leave_one_corpus_out",
+    "cross_corpus",
+]
 
 
 @dataclass(kw_only=True)
@@ -73,6 +81,35 @@ class DataArguments:
         is_path=True,
         may_change=True,
         both_stages=True,
+    )
+    corpora: list[dict] = option(
+        [],
+        "several corpora to train and test on, as a list of entries (JSON on the command line): corpus, use (all, "
+        "train, train_validation or test; all by default), name (for folder and hub), and any of data_dir, label_map, "
+        "only, protocol, fold, num_folds, num_validation_speakers, split_seed, hub_options, partial_corpus; what an "
+        "entry does not set is that of the run",
+        both_stages=True,
+    )
+    data_dirs: dict[str, str] = option(
+        {},
+        'directory of each of the --corpora, as JSON: {"ravdess": "RAVDESS", "emodb": "EMODB"}; of a folder corpus, it '
+        "may be a CSV file; without one, a corpus is in the folder of its name in --data_dir",
+        is_path=True,
+        may_change=True,
+        both_stages=True,
+    )
+    common_labels: bool = option(
+        False,
+        "with --corpora, drop labels that no training corpus or no test corpus has; --test_corpus always drops them",
+        both_stages=True,
+    )
+    corpus_temperature: float = option(
+        1.0,
+        "exponent of the corpus sizes from which utterances are drawn in training (Conneau et al. 2020): 1 draws each "
+        "utterance once per epoch, 0 draws equally many from each corpus",
+        "ours",
+        minimum=0,
+        maximum=1,
     )
     partial_corpus: bool = option(False, "accept a published corpus with missing utterances", both_stages=True)
     max_broken_share: float = option(
@@ -127,10 +164,12 @@ class DataArguments:
         "how to merge, rename or drop labels of --test_corpus, as JSON; only labels that both corpora share are kept",
         both_stages=True,
     )
-    protocol: Literal["published", "speaker_folds", "leave_one_speaker_out", "leave_one_session_out"] = option(
+    protocol: Protocol = option(
         "published",
         "how speakers are split; published means the split column if the corpus has one, six folds on RAVDESS, five on "
-        "CREMA-D, one per session on IEMOCAP, and speaker_folds on any other corpus",
+        "CREMA-D, one per session on IEMOCAP, and speaker_folds on any other corpus; with --corpora, "
+        "leave_one_corpus_out tests one corpus per fold and trains on the others, and cross_corpus adds one fold per "
+        "corpus that trains on it alone",
         both_stages=True,
     )
     fold: int = option(1, "fold to test on, counted from 1", minimum=1, both_stages=True, per_cell=True)
@@ -349,27 +388,3 @@ def option_source(name: str, values: list[Any]) -> str:
     if OPTIONS[name].metadata["source"] != "paper":
         return "ours"
     return "paper" if all(value == OPTIONS[name].default for value in values) else "not the paper's"
-
-
-def use_current_names(record: dict[str, Any]) -> dict[str, Any]:
-    """Rename the options in a record of an earlier release to their current names."""
-    return {FORMER_NAMES.get(name, name): value for name, value in record.items()}
-
-
-# What a record of a run contains besides its options, and what a difference there means.
-RECORDED = {"rows": "different utterances or a different split", "stage1": "a different stage 1"}
-
-
-def first_difference(earlier: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """Describe the first difference between two records of a run that affects the results, and count the others.
-
-    A record contains the options of a run and possibly more. An option that was added after the earlier record is
-    compared with its default, which has no effect; a renamed option is compared under its new name.
-    """
-    earlier = {**Arguments().flat(), **use_current_names(earlier)}
-    changed = [name for name in now if name not in FREE_TO_CHANGE and earlier.get(name) != now[name]]
-    if not changed:
-        return None
-    name = changed[0]
-    what = RECORDED.get(name, f"{name}={earlier.get(name)!r}, not {now[name]!r}")
-    return what + (f" ({len(changed) - 1} more differ)" if changed[1:] else "")

@@ -1,4 +1,4 @@
-"""Relabelling: select utterances of a corpus, merge or rename their labels, and join two corpora."""
+"""Relabelling: select utterances of a corpus, and merge or rename their labels."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
 from core.errors import InputError
-from recipe.corpora.rows import UNKNOWN_SPEAKER, count_classes, find_similar, normalize
+from recipe.corpora.rows import count_classes, find_similar, normalize
 
 
 def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
@@ -23,11 +23,12 @@ def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, 
         rows = map_labels(rows, label_map)
     elif only:
         rows = map_labels(rows, {label: label for label, count in count_classes(rows).items() if count})
-    _refuse_similar(rows.features["label"].names)
+    refuse_similar(rows.features["label"].names)
     return rows
 
 
-def _refuse_similar(labels: list[str]) -> None:
+def refuse_similar(labels: list[str]) -> None:
+    """Raise InputError if two labels differ in case or spaces alone."""
     similar = find_similar(labels)
     if similar:
         merged = json.dumps(dict.fromkeys(similar, similar[-1]), ensure_ascii=False)
@@ -84,6 +85,17 @@ def map_labels(rows: Dataset, label_map: dict[str, str | None]) -> Dataset:
         for position, label in enumerate(old)
         if (target := label_map.get(label)) is not None
     }
+    return _relabel(rows, index_of, new)
+
+
+def keep_labels(rows: Dataset, names: list[str]) -> Dataset:
+    """Keep rows with one of these labels, which become the classes, in this order."""
+    old = rows.features["label"].names
+    return _relabel(rows, {index: names.index(name) for index, name in enumerate(old) if name in names}, names)
+
+
+def _relabel(rows: Dataset, index_of: dict[int, int], new: list[str]) -> Dataset:
+    """Give each class its new index; rows of other classes are dropped."""
     kept = rows.select([row for row, label in enumerate(rows["label"]) if label in index_of])
     columns: dict[str, list[Any]] = {"label": [index_of[label] for label in kept["label"]]}
     features: dict[str, Any] = {"label": ClassLabel(names=new)}
@@ -103,44 +115,3 @@ def _merge_votes(votes: list[float], index_of: dict[int, int], size: int) -> lis
         if position in index_of:
             merged[index_of[position]] += share
     return (merged / merged.sum()).tolist() if merged.sum() > 0 else []
-
-
-def train_on_one_test_on_another(training: Dataset, corpus: str, test: Dataset, test_corpus: str) -> Dataset:
-    """Join two corpora on their common labels, with a `split` column; the test set of the first one is dropped.
-
-    Speakers and ids are prefixed with the name of the corpus, since two corpora may use the same ones.
-
-    Raises:
-        InputError: the corpora have fewer than two labels in common.
-    """
-    first, second = (rows.features["label"].names for rows in (training, test))
-    _refuse_similar([*first, *second])
-    common = [label for label in first if label in second]
-    if len(common) < 2:
-        raise InputError(
-            f"{corpus} ({', '.join(first)}) and {test_corpus} ({', '.join(second)}) have "
-            f"{'one label' if common else 'no label'} in common: merge or rename some with label_map and test_label_map"
-        )
-    same = {label: label for label in common}
-    if test_corpus == corpus:  # for example, two folders
-        test_corpus = f"{test_corpus} 2"
-    times = [column for column in ("start", "end") if any(column in rows.column_names for rows in (training, test))]
-    parts = []
-    for rows, name, part in ((training, corpus, "train"), (test, test_corpus, "test")):
-        rows = map_labels(rows, same)
-        split = rows["split"][:] if "split" in rows.column_names and part == "train" else [part] * len(rows)
-        named = {
-            "id": [f"{name}:{utterance}" for utterance in rows["id"]],
-            "speaker": [_add_corpus(speaker, name) for speaker in rows["speaker"]],
-            **{column: rows[column][:] if column in rows.column_names else [None] * len(rows) for column in times},
-        }
-        rest = rows.select_columns(["audio", "label", "gender", "session", "duration"])
-        marked = concatenate_datasets([rest, Dataset.from_dict({**named, "split": split})], axis=1)
-        parts.append(marked.select([i for i, s in enumerate(split) if part == "test" or s != "test"]))
-    return concatenate_datasets(parts)
-
-
-def _add_corpus(speaker: str, corpus: str) -> str:
-    if speaker.startswith(UNKNOWN_SPEAKER):
-        return f"{UNKNOWN_SPEAKER}{corpus}:{speaker.removeprefix(UNKNOWN_SPEAKER)}"
-    return f"{corpus}:{speaker}"

@@ -35,6 +35,19 @@ def score_lines(results: dict[str, Any]) -> list[str]:
             f"  {checkpoint_name(results, name):22}{validation['ua']:>15.3f}{validation['wa']:>8.3f}"
             f"{test['ua']:>12.3f}{test['wa']:>8.3f}"
         )
+    return lines + _corpus_lines(results["scores"]["best"])
+
+
+def _corpus_lines(scores: dict[str, Any]) -> list[str]:
+    """The scores of the best weights on each of several corpora; `-` for a set that has none of it."""
+    parts = [scores[name].get("corpora", {}) for name in ("validation", "test")]
+    lines = []
+    for corpus in sorted({corpus for part in parts for corpus in part}):
+        cells = [f"{part[corpus][name]:.3f}" if corpus in part else "-" for part in parts for name in ("ua", "wa")]
+        lines.append("  {:22}{:>15}{:>8}{:>12}{:>8}".format(f"  best on {corpus}", *cells))
+    if lines:
+        means = [f"{scores[name]['mean_ua']:.3f}" for name in ("validation", "test")]
+        lines.append("  {:22}{:>15}{:>8}{:>12}".format("  mean of the corpora", means[0], "", means[1]))
     return lines
 
 

@@ -25,7 +25,9 @@ from recipe.checks import check_durations, check_run, check_stage1_speakers, lis
 from recipe.class_weights import compute_class_weights
 from recipe.corpora.rows import count_classes, count_speakers
 from recipe.data import read_rows, split_rows
+from recipe.entries import name_run
 from recipe.feature_cache import fill_cache, find_cache_folder, plan_cache, remove_cache
+from recipe.joining import list_corpora, select_corpora
 from recipe.lora import load_merged
 from recipe.model_card import write_model_card
 from recipe.options import Arguments
@@ -76,10 +78,7 @@ def train_stages(
     data, state, cache = arguments[1].data, PartialState(), cache or AudioCache()
     stages = list_stages(arguments[1])
     split = split_rows(data, rows)
-    corpora = " -> ".join(filter(None, (data.corpus, data.test_corpus)))
-    state.print(f"{corpora}: {len(rows)} utterances, {sum(rows['duration']) / 60:.1f} minutes")
-    for name, part in split.items():
-        state.print(f"  {name:12}{len(part):5} utterances{count_speakers(part)}")
+    state.print("\n".join(split_lines(name_run(data), split)))
 
     for stage in stages:
         compute_class_weights(arguments[stage].model.class_weights, split["train"])  # refuses unknown labels at once
@@ -90,6 +89,19 @@ def train_stages(
     if data.feature_cache_dir is None and state.is_main_process:
         remove_cache(find_cache_folder(arguments[1]))
     return find_stage_folder(stages[-1], arguments[stages[-1]])
+
+
+def split_lines(corpus: str, split: DatasetDict) -> list[str]:
+    """Describe the sets of a split, and how much of each is from which corpus if there are several."""
+    minutes = sum(sum(part["duration"]) for part in split.values()) / 60
+    lines = [f"{corpus}: {sum(map(len, split.values()))} utterances, {minutes:.1f} minutes"]
+    for name, part in split.items():
+        lines.append(f"  {name:12}{len(part):5} utterances{count_speakers(part)}")
+        for one, rows in select_corpora(part).items():
+            lines.append(
+                f"    {one:10}{len(rows):5} utterances{count_speakers(rows)}, {sum(rows['duration']) / 60:.1f} minutes"
+            )
+    return lines
 
 
 def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, cache: AudioCache) -> None:
@@ -179,6 +191,8 @@ def make_trainer(
         data_collator=Collator(preparers.evaluation.input_name),
         processing_class=feature_extractor,
         durations=split["train"]["duration"][:],
+        corpora={name: list_corpora(part) for name, part in split.items()},
+        corpus_temperature=args.data.corpus_temperature,
         bucket_batches=args.data.bucket_batches,
         ema_decay=args.trainer.ema_decay,
         pooling_learning_rate=args.trainer.pooling_learning_rate,
@@ -276,15 +290,32 @@ def save_and_score(
 def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[str, Any]:
     """The entries of results.json on the data and the options."""
     return {
-        "corpus": args.data.corpus,
+        "corpus": name_run(args.data) if args.data.corpora else args.data.corpus,
         "test_corpus": args.data.test_corpus,
+        "corpora": describe_corpora(split),
         "protocol": args.data.protocol,
-        "fold": None if "split" in split["train"].column_names else args.data.fold,
+        "fold": None if args.data.test_corpus or "split" in split["train"].column_names else args.data.fold,
         "speakers": {name: sorted(set(part["speaker"])) for name, part in split.items()},
         "class_counts": {name: count_classes(part) for name, part in split.items()},
         "broken_files": num_broken,
         "hours": {name: sum(part["duration"]) / 3600 for name, part in split.items()},
         "arguments": args.without_paths(),
+    }
+
+
+def describe_corpora(split: DatasetDict) -> dict[str, Any]:
+    """Of each of several corpora, the speakers, hours and utterances of each class in each set."""
+    return {
+        corpus: {
+            name: {
+                "speakers": len(set(rows["speaker"])),
+                "hours": sum(rows["duration"]) / 3600,
+                "class_counts": count_classes(rows),
+            }
+            for name, part in split.items()
+            if (rows := select_corpora(part).get(corpus)) is not None
+        }
+        for corpus in sorted({name for part in split.values() for name in list_corpora(part)})
     }
 
 

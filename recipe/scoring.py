@@ -28,7 +28,7 @@ def load_metric() -> evaluate.EvaluationModule:
 
 @torch.inference_mode()
 def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> list[dict]:
-    """Predict each row: id, speaker, gender, label, prediction and the probability of each label.
+    """Predict each row: id, speaker, gender, corpus if there are several, label, prediction and all probabilities.
 
     Runs in float32 without autocast; the batch size does not affect scores. Several processes share the work, and
     each returns all predictions.
@@ -64,6 +64,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
             "id": row["id"],
             "speaker": row["speaker"],
             "gender": row["gender"],
+            **({"corpus": row["corpus"]} if "corpus" in row else {}),
             "label": names[row["label"]],
             "prediction": names[max(range(len(names)), key=everything[row["id"]].__getitem__)],
             "probabilities": dict(zip(names, everything[row["id"]])),
@@ -83,20 +84,36 @@ def score_file(path: Path) -> dict[str, dict[str, Any]]:
     """Compute the scores of each split in a predictions.jsonl.
 
     Returns:
-        for each split ua, wa, macro_f1, confusion_matrix, num_utterances and labels.
+        for each split ua, wa, macro_f1, confusion_matrix, num_utterances and labels; of several corpora, also
+        `corpora`, with the same of each by name, and `mean_ua`, the mean of their ua.
     """
     lines = read_lines(path)
-    labels = list(lines[0]["probabilities"])
     scores = {}
     for split in dict.fromkeys(line["split"] for line in lines):
         part = [line for line in lines if line["split"] == split]
-        result = load_metric().compute(
-            predictions=[labels.index(line["prediction"]) for line in part],
-            references=[labels.index(line["label"]) for line in part],
-            num_classes=len(labels),
-        )
-        scores[split] = {**result, "num_utterances": len(part), "labels": labels}
+        scores[split] = score_lines(part)
+        if "corpus" in part[0]:
+            of_each = {corpus: score_lines(of_one) for corpus, of_one in group_by_corpus(part).items()}
+            mean = sum(score["ua"] for score in of_each.values()) / len(of_each)
+            scores[split] |= {"corpora": of_each, "mean_ua": mean}
     return scores
+
+
+def score_lines(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Compute the scores of some predictions."""
+    labels = list(lines[0]["probabilities"])
+    result = load_metric().compute(
+        predictions=[labels.index(line["prediction"]) for line in lines],
+        references=[labels.index(line["label"]) for line in lines],
+        num_classes=len(labels),
+    )
+    return {**result, "num_utterances": len(lines), "labels": labels}
+
+
+def group_by_corpus(lines: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Predictions by corpus, in the order of their names; empty if all are of one corpus."""
+    names = sorted({line["corpus"] for line in lines if "corpus" in line})
+    return {name: [line for line in lines if line["corpus"] == name] for name in names}
 
 
 def never_predicted(scores: dict[str, Any]) -> list[str]:

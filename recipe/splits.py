@@ -70,6 +70,11 @@ def make_split(
         InputError: the fold is out of range, there are too few speakers, or a speaker is in two sets.
     """
     parts = choose_parts(rows, corpus, fold, num_folds, num_validation_speakers, seed, protocol)
+    return finish_split(parts)
+
+
+def finish_split(parts: dict[str, Dataset]) -> DatasetDict:
+    """Sort each set by duration, and check them with `check_split`."""
     split = DatasetDict({name: _by_duration(parts[name]) for name in ("train", "validation", "test")})
     check_split(split)
     return split
@@ -105,10 +110,31 @@ def choose_parts(
         # A speaker of a given split may be in two sets, which `check_split` refuses.
         tested = set(parts["test"]["speaker"]) - set(parts["train"]["speaker"])
         candidates = [speaker for speaker in _list_speakers(rows, corpus) if speaker not in tested]
-        validation = _validation_speakers(parts["train"], candidates, num_validation_speakers, seed)
-        parts["validation"] = _select(parts["train"], "speaker", validation)
-        parts["train"] = _select(parts["train"], "speaker", set(parts["train"]["speaker"]) - validation)
+        parts |= _hold_out(parts["train"], candidates, num_validation_speakers, seed)
     return parts
+
+
+def hold_out_validation(rows: Dataset, corpus: str, number: int | None, seed: int) -> dict[str, Dataset]:
+    """Split a corpus that is not tested: by its `split` column, without the test part, or by drawing speakers.
+
+    Raises:
+        InputError: there are too few speakers.
+    """
+    if "split" not in rows.column_names:
+        return _hold_out(rows, _list_speakers(rows, corpus), number, seed)
+    parts = {name: _select(rows, "split", {name}) for name in ("train", "validation")}
+    if len(parts["train"]) == 0:
+        raise InputError(f"the split column of {corpus} has no 'train' rows")
+    if len(parts["validation"]):
+        return parts
+    return _hold_out(parts["train"], sorted(set(parts["train"]["speaker"])), number, seed)
+
+
+def _hold_out(train: Dataset, candidates: list[str], number: int | None, seed: int) -> dict[str, Dataset]:
+    """Draw validation speakers from the training speakers."""
+    validation = _validation_speakers(train, candidates, number, seed)
+    rest = set(train["speaker"]) - validation
+    return {"train": _select(train, "speaker", rest), "validation": _select(train, "speaker", validation)}
 
 
 def _published_parts(rows: Dataset, fold: int) -> dict[str, Dataset]:

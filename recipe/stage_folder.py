@@ -12,7 +12,8 @@ from datasets import DatasetDict
 from core.errors import InputError
 from core.json_files import read_json, write_json
 from recipe.checkpoints import CHECKPOINTS
-from recipe.options import Arguments, first_difference
+from recipe.options import Arguments
+from recipe.records import first_difference
 from recipe.results import read_results
 from recipe.stages import find_stage1_folder
 

@@ -83,7 +83,7 @@ def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioC
     names = rows.features["label"].names
     model_fields = select_fields(stage, args) | {
         "id2label": dict(enumerate(names)),
-        "class_weights": compute_class_weights(args.model.class_weights, rows),
+        "class_weights": compute_class_weights(args.model.class_weights, rows, args.data.corpus_temperature),
     }
     with name_refusals(stage, args):
         model = _first_model(args, model_fields) if stage == 1 else _second_model(args, model_fields, names)

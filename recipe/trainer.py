@@ -1,7 +1,7 @@
 """SERAlignTrainer: a Trainer with separate learning rates, logged loss terms and bucket batches."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,9 @@ class SERAlignTrainer(Trainer):
     Args:
         watched_test: if given, scored as `test_ua` after each evaluation; never used to select checkpoints.
         durations: duration of each training utterance in seconds.
+        corpora: corpus of each utterance of the `train`, `validation` and `test` sets, if they are of several; the
+            scores of an epoch are then means over corpora, and those of each are logged, too.
+        corpus_temperature: as in `BucketSampler`.
         bucket_batches: batches per bucket (see `BucketSampler`).
         ema_decay: decay of an exponential moving average of the weights, which is then evaluated and saved in
             `AVERAGED` in each checkpoint; 0 disables it.
@@ -56,13 +59,18 @@ class SERAlignTrainer(Trainer):
         watched_test: Dataset | None = None,
         durations: list[float],
         bucket_batches: int,
+        corpora: dict[str, list[str]] | None = None,
+        corpus_temperature: float = 1.0,
         ema_decay: float,
         pooling_learning_rate: float,
         classifier_learning_rate: float,
         **kwargs: Any,
     ):
-        super().__init__(compute_metrics=compute_metrics, **kwargs)
+        super().__init__(compute_metrics=self.compute_scores, **kwargs)
         self.watched_test = watched_test
+        self.corpora = corpora or {}
+        self.corpus_temperature = corpus_temperature
+        self._evaluated = "validation"
         self.durations = durations
         self.bucket_batches = bucket_batches
         self.pooling_learning_rate = pooling_learning_rate
@@ -162,9 +170,14 @@ class SERAlignTrainer(Trainer):
         with self._averaged_weights():
             metrics = super().evaluate(*args, **kwargs)
             if self.watched_test is not None:
+                self._evaluated = "test"
                 with torch.random.fork_rng():  # scoring the test set must not affect training
                     super().evaluate(self.watched_test, metric_key_prefix="test")
+                self._evaluated = "validation"
         return metrics
+
+    def compute_scores(self, evaluation: EvalPrediction) -> dict[str, float]:
+        return compute_metrics(evaluation, self.corpora.get(self._evaluated, []))
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
@@ -199,8 +212,10 @@ class SERAlignTrainer(Trainer):
             self.averaged.n_averaged.fill_(1)  # at 0, the next update would copy the weights instead of averaging
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
+        batch_size = self.args.train_batch_size * self.args.world_size
+        corpora = self.corpora.get("train", [])
         return BucketSampler(
-            self.durations, self.args.train_batch_size * self.args.world_size, self.bucket_batches, self.args.seed
+            self.durations, batch_size, self.bucket_batches, self.args.seed, corpora, self.corpus_temperature
         )
 
 
@@ -225,15 +240,28 @@ def find_weights(checkpoint: Path) -> Path:
     return averaged if averaged.is_dir() else checkpoint
 
 
-def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
-    """UA, WA and macro-F1 of the validation set, after each epoch."""
-    logits = np.asarray(evaluation.predictions)
+def compute_metrics(evaluation: EvalPrediction, corpora: Sequence[str] = ()) -> dict[str, float]:
+    """UA, WA and macro-F1 of the validation set, after each epoch.
+
+    Args:
+        corpora: corpus of each utterance, if there are several; a score is then the mean over corpora, so that the
+            largest does not select the epoch alone. `ua/emodb` is the UA of one.
+    """
+    logits, labels = np.asarray(evaluation.predictions), np.asarray(evaluation.label_ids)
     if not np.isfinite(logits).all():
         raise InputError("the model's logits on validation utterances are not finite: lower --learning_rate")
-    scores = load_metric().compute(
-        predictions=np.argmax(logits, axis=-1), references=evaluation.label_ids, num_classes=logits.shape[-1]
-    )
-    return {name: scores[name] for name in ("ua", "wa", "macro_f1")}
+    names = np.asarray(corpora) if len(corpora) else np.zeros(len(labels))
+    scores = {}
+    for name in np.unique(names).tolist():
+        part = names == name
+        predictions = np.argmax(logits[part], axis=-1)
+        scores[name] = load_metric().compute(
+            predictions=predictions, references=labels[part], num_classes=logits.shape[-1]
+        )
+    means = {
+        metric: float(np.mean([score[metric] for score in scores.values()])) for metric in ("ua", "wa", "macro_f1")
+    }
+    return means | ({f"ua/{name}": score["ua"] for name, score in scores.items()} if len(corpora) else {})
 
 
 def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -246,6 +274,7 @@ def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]
         if "eval_ua" in line:
             first_step = history[-1]["step"] if history else 0
             scores = {"epoch": line["epoch"], "step": line["step"], "ua": line["eval_ua"], "wa": line["eval_wa"]}
+            scores |= {name.removeprefix("eval_"): value for name, value in line.items() if name.startswith("eval_ua/")}
             history.append({**scores, **_mean_losses(logged, first_step)})
             logged = []
         if "test_ua" in line:
@@ -277,8 +306,11 @@ class EpochLines(ProgressCallback):
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}")
         if "eval_ua" in logs and state.is_world_process_zero:
             line = epoch_history(state.log_history)[-1]
-            losses = "  ".join(f"{shown} {line[name]:.3f}" for name, shown in self.NAMES.items() if name in line)
+            losses = "  ".join(f"{what} {line[name]:.3f}" for name, what in self.NAMES.items() if name in line)
+            each = {name.removeprefix("ua/"): ua for name, ua in line.items() if name.startswith("ua/")}
+            shown = f" ({', '.join(f'{name} {ua:.3f}' for name, ua in each.items())})" if len(each) > 1 else ""
             best = "  best so far" if line["ua"] > (state.best_metric or -1) else ""
             tqdm.write(
-                f"  epoch {line['epoch']:3.0f}   {losses}   validation UA {line['ua']:.3f}  WA {line['wa']:.3f}{best}"
+                f"  epoch {line['epoch']:3.0f}   {losses}   validation UA {line['ua']:.3f}{shown}  "
+                f"WA {line['wa']:.3f}{best}"
             )

@@ -2,7 +2,7 @@
 
 import torch
 from conftest import tiny_model, utterances
-from datasets import ClassLabel, Dataset
+from datasets import Audio, ClassLabel, Dataset
 from transformers import TrainingArguments
 
 from recipe.batching import Collator
@@ -23,6 +23,30 @@ def rows(speakers, per_class=2, labels=("angry", "happy", "sad"), **columns):
         **{name: [value(s) for s, _, _ in cells] for name, value in columns.items()},
     }
     return Dataset.from_dict(data).cast_column("label", ClassLabel(names=list(labels)))
+
+
+NAMES = ["neutral", "happy", "excited", "sad", "no_agreement"]
+
+
+def labelled_rows(labels, names=NAMES, speakers=None, folder="one", **columns):
+    """Rows with these labels in turn."""
+    number = len(labels)
+    data = {
+        "id": [f"u{i}" for i in range(number)],
+        "audio": [f"{folder}/u{i}.wav" for i in range(number)],
+        "label": [names.index(label) for label in labels],
+        "speaker": speakers or [f"s{i % 4}" for i in range(number)],
+        "gender": [("female", "male")[i % 2] for i in range(number)],
+        "session": [""] * number,
+        "duration": [1.0 + i for i in range(number)],
+        **columns,
+    }
+    dataset = Dataset.from_dict(data).cast_column("audio", Audio(decode=False))
+    return dataset.cast_column("label", ClassLabel(names=names))
+
+
+def words(dataset):
+    return [dataset.features["label"].names[index] for index in dataset["label"]]
 
 
 def speakers_of(split):

@@ -23,9 +23,9 @@ from recipe.options import (
     WHOLE_RUN,
     Arguments,
     ModelArguments,
-    first_difference,
     option_source,
 )
+from recipe.records import first_difference
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 """Padding and ordering utterances."""
 
+from collections import Counter
+
 import numpy as np
+import pytest
 import torch
 
 from recipe.batching import BucketSampler, Collator
@@ -46,3 +49,43 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 def test_fewer_utterances_than_a_batch():
     assert sorted(BucketSampler([1.0, 2.0, 3.0], 8, 4, 0)) == [0, 1, 2]
+
+
+SIZES = {"large": 900, "medium": 90, "small": 10}
+CORPORA = [name for name, size in SIZES.items() for _ in range(size)]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 0.7])
+def test_an_epoch_draws_each_corpus_by_the_formula_of_xlm_r(temperature):
+    """q = p^alpha / sum(p^alpha), p = n / N (Conneau et al. 2020, equation 1); as many draws as utterances."""
+    shares = np.array(list(SIZES.values())) / 1000
+    expected = 1000 * shares**temperature / (shares**temperature).sum()
+    sampler = BucketSampler([1.0] * 1000, 8, 4, 0, CORPORA, temperature)
+    order = np.array(list(sampler))
+    assert len(order) == len(sampler) == 1000
+    for name, number in zip(SIZES, expected):
+        times = Counter(index for index in order if CORPORA[index] == name)
+        assert abs(sum(times.values()) - number) <= 1
+        seen = [times[index] for index in range(1000) if CORPORA[index] == name]
+        assert max(seen) - min(seen) <= 1  # none is drawn again before all others are
+
+
+def test_the_draws_depend_on_seed_and_epoch_alone_and_stay_in_buckets():
+    durations = np.random.default_rng(0).uniform(1, 10, size=1000)
+    first, again = (BucketSampler(durations.tolist(), 8, 16, 3, CORPORA, 0.5) for _ in range(2))
+    epochs = []
+    for epoch in (0, 1):
+        first.set_epoch(epoch)
+        again.set_epoch(epoch)
+        assert list(first) == list(first) == list(again)
+        epochs.append(list(first))
+    assert set(epochs[0]) != set(epochs[1])  # other utterances of the large corpus
+    spread = [np.ptp(durations[epochs[0][i : i + 8]]) for i in range(0, 1000, 8)]
+    assert np.mean(spread) < 0.3 * np.mean([np.ptp(durations[i : i + 8]) for i in range(0, 1000, 8)])
+
+
+def test_temperature_1_and_one_corpus_draw_as_without_corpora():
+    durations = np.random.default_rng(0).uniform(1, 10, size=1000).tolist()
+    plain = list(BucketSampler(durations, 8, 16, 3))
+    assert list(BucketSampler(durations, 8, 16, 3, CORPORA, 1.0)) == plain
+    assert list(BucketSampler(durations, 8, 16, 3, ["one"] * 1000, 0.0)) == plain

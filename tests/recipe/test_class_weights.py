@@ -27,6 +27,14 @@ def test_balanced_is_scikit_learns_and_weighs_an_utterance_1_on_average():
     assert np.mean([dict(zip(("angry", "calm", "sad"), weights))[label] for label in labels]) == pytest.approx(1)
 
 
+def test_balanced_counts_an_utterance_as_often_as_an_epoch_draws_it():
+    """Of 6 + 2 utterances, 4 + 4 are drawn at temperature 0: angry 4/6 * 3 + 2/2 * 0 = 2 and so on, by hand."""
+    data = rows(["angry"] * 3 + ["calm"] * 3 + ["sad"] * 2).add_column("corpus", ["large"] * 6 + ["small"] * 2)
+    weights = compute_class_weights("balanced", data, corpus_temperature=0.0)
+    np.testing.assert_allclose(weights, [8 / (3 * 2), 8 / (3 * 2), 8 / (3 * 4)])
+    np.testing.assert_allclose(compute_class_weights("balanced", data), [8 / 9, 8 / 9, 8 / 6])
+
+
 def test_by_hand_a_label_that_is_not_listed_has_1_and_an_unknown_one_is_named():
     assert compute_class_weights({"sad": 2.0}, rows(["angry", "calm", "sad"])) == [1.0, 1.0, 2.0]
     assert compute_class_weights(None, rows(["angry"])) is None

@@ -8,18 +8,51 @@ import pytest
 import torch
 from conftest import ROOT, tiny_model, write_wav
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
-from transformers import Wav2Vec2FeatureExtractor
+from transformers import EvalPrediction, Wav2Vec2FeatureExtractor
 
 from core.errors import InputError
 from core.json_files import write_lines
 from recipe.corpora.rows import make_rows
 from recipe.preparing import UtterancePreparer
 from recipe.scoring import never_predicted, predict, score_file
+from recipe.trainer import compute_metrics
 
 
 @pytest.fixture
 def metric():
     return evaluate.load(str(ROOT / "metrics" / "ser_scores"))
+
+
+def test_scores_of_several_corpora_stand_beside_those_of_all_and_their_mean_selects_the_epoch(tmp_path):
+    """The larger corpus has no class 2; scikit-learn's recall over the classes that each has is the reference."""
+    rng = np.random.default_rng(0)
+    corpora = np.array(["large"] * 60 + ["small"] * 20)
+    references = np.concatenate([rng.integers(0, 2, 60), rng.integers(0, 3, 20)])
+    logits = rng.standard_normal((80, 3))
+    predictions = logits.argmax(axis=1)
+    expected = {}
+    for name in ("large", "small"):
+        part = corpora == name
+        there = np.unique(references[part])
+        expected[name] = recall_score(references[part], predictions[part], labels=there, average="macro")
+    epoch = compute_metrics(EvalPrediction(logits, references), corpora.tolist())
+    assert epoch["ua"] == pytest.approx(np.mean(list(expected.values())))
+    assert (epoch["ua/large"], epoch["ua/small"]) == pytest.approx(tuple(expected.values()))
+    assert "ua/large" not in compute_metrics(EvalPrediction(logits, references))
+
+    lines = [
+        {"split": "test", "corpus": str(corpus), "label": "abc"[label], "prediction": "abc"[prediction]}
+        | {"probabilities": {"a": 0, "b": 0, "c": 1}}
+        for corpus, label, prediction in zip(corpora, references, predictions)
+    ]
+    write_lines(tmp_path / "predictions.jsonl", lines)
+    scores = score_file(tmp_path / "predictions.jsonl")["test"]
+    assert {name: score["ua"] for name, score in scores["corpora"].items()} == pytest.approx(expected)
+    assert scores["ua"] == pytest.approx(recall_score(references, predictions, average="macro"))
+    assert scores["mean_ua"] == pytest.approx(epoch["ua"])
+    assert scores["corpora"]["small"]["confusion_matrix"] == (
+        confusion_matrix(references[60:], predictions[60:], labels=[0, 1, 2]).tolist()
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
