@@ -73,7 +73,8 @@ def hash_frozen_part(model: SERAlignForAudioClassification) -> str:
     """SHA-256 of all that the output of the frozen part depends on, except the utterance."""
     config = model.config
     settings = {name: value for name, value in config.encoder_config.to_dict().items() if name not in NO_SETTINGS}
-    how = (config.freeze_encoder_layers, config.layer_mix, config.log_mel_layer_norm, sorted(settings.items()))
+    fixed = (config.freeze_encoder_layers, config.average_frames, config.layer_mix, config.log_mel_layer_norm)
+    how = (*fixed, sorted(settings.items()))
     digest = hashlib.sha256(repr(how).encode())
     for name, weight in sorted(model.collect_fixed_weights().items()):
         digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())

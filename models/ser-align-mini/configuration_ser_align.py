@@ -173,8 +173,8 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
 
     @property
     def frame_seconds(self) -> float:
-        """Seconds from one frame of the encoder to the next."""
-        return self.family.compute_frame_seconds(self.encoder_config)
+        """Seconds from one frame to the next."""
+        return self.family.compute_frame_seconds(self.encoder_config) * self.average_frames
 
     @property
     def receptive_field(self) -> int:
@@ -191,6 +191,11 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         """Seconds of the longest utterance that the encoder takes; None if there is no limit."""
         longest = self.family.compute_longest(self.encoder_config)
         return None if longest is None else longest * self.family.compute_unit_seconds(self.encoder_config)
+
+    @property
+    def extracted_frame_seconds(self) -> float:
+        """Seconds from one frame to the next in the output of `extract_features`."""
+        return self.frame_seconds / (self.average_frames if self.freeze_encoder_layers == 0 else 1)
 
     @property
     def extracted_size(self) -> int:

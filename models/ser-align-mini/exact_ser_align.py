@@ -43,6 +43,29 @@ def zero_padding(hidden: Tensor, mask: Tensor | None) -> Tensor:
     return hidden if mask is None else hidden.masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
+def average_neighbours(hidden: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor, Tensor | None]:
+    """Average each group of `size` neighbouring frames; the last group of an utterance may have fewer.
+
+    Args:
+        hidden: (batch, frames, hidden).
+        mask: (batch, frames), True for frames of the utterance; None if nothing is padded.
+
+    Returns:
+        (batch, ceil(frames / size), hidden) and their mask.
+    """
+    if size == 1:
+        return hidden, mask
+    valid = hidden.new_ones(hidden.shape[:2]) if mask is None else mask.to(hidden.dtype)
+    count = _sum_neighbours(valid.unsqueeze(-1), size)
+    averaged = _sum_neighbours(zero_padding(hidden, mask), size) / count.clamp(min=1)
+    return averaged, None if mask is None else count.squeeze(-1) > 0
+
+
+def _sum_neighbours(hidden: Tensor, size: int) -> Tensor:
+    padded = nn.functional.pad(hidden, (0, 0, 0, size - 1))
+    return sum(padded[:, start : start + hidden.shape[1] : size] for start in range(size))  # type: ignore[return-value]
+
+
 # ------------------------------------------------------------------------------- waveform encoders
 
 

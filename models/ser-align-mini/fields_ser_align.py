@@ -225,6 +225,13 @@ class SERAlignFields:
         "ours",
         minimum=0,
     )
+    average_frames: int = option(
+        1,
+        "number of neighbouring frames that are averaged into one before the first trained layer of the encoder; 2 "
+        "halves the cost of the layers after it and the resolution of the timeline; 1 is off",
+        "ours",
+        minimum=1,
+    )
     layer_mix: Literal["last", "weighted", "normalized"] = option(
         "last",
         "frames of the encoder: output of the last layer, or a learned softmax-weighted sum of the outputs of all "

@@ -22,7 +22,7 @@ try:
     from .checks_ser_align import check_labels, name_damaged_weights, refuse_other_shapes
     from .configuration_ser_align import SERAlignConfig
     from .encoders_ser_align import load_encoder, read_pretrained_config
-    from .exact_ser_align import make_length_mask, zero_padding
+    from .exact_ser_align import average_neighbours, make_length_mask, zero_padding
     from .heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled
     from .inputs_ser_align import count_lengths, select_input
     from .losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
@@ -32,7 +32,7 @@ except ImportError:
     from checks_ser_align import check_labels, name_damaged_weights, refuse_other_shapes
     from configuration_ser_align import SERAlignConfig
     from encoders_ser_align import load_encoder, read_pretrained_config
-    from exact_ser_align import make_length_mask, zero_padding
+    from exact_ser_align import average_neighbours, make_length_mask, zero_padding
     from heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled
     from inputs_ser_align import count_lengths, select_input
     from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
@@ -277,42 +277,44 @@ class SERAlignForAudioClassification(PreTrainedModel):
         is_extracted = extracted_features is not None
         inputs = select_input(self.config, input_values, input_features, extracted_features).to(self.dtype)
         lengths = count_lengths(self.config, inputs, attention_mask, is_extracted)
-        num_frames, longest = lengths, inputs.shape[1]
+        mask = make_length_mask(lengths, inputs.shape[1])
         if not is_extracted:
-            num_frames, longest = (
-                self.config.family.count_frames(self.config.encoder_config, length) for length in (lengths, longest)
-            )
-        frame_mask = make_length_mask(num_frames, longest)
-        if attention_mask is None:
-            frames = self._compute_frames(inputs, None, None, is_extracted)
-        else:
-            frames = self._compute_frames(inputs, lengths, frame_mask, is_extracted)
-        return zero_padding(frames, frame_mask), frame_mask
-
-    def _compute_frames(
-        self, inputs: Tensor, lengths: Tensor | None, mask: Tensor | None, is_extracted: bool
-    ) -> Tensor:
-        """Convert the input, or the output of `extract_features`, to frames (batch, frames, hidden).
-
-        Args:
-            lengths, mask: (batch,) of the input and (batch, frames); None if nothing is padded.
-        """
-        family, fixed = self.config.family, self.config.freeze_encoder_layers
-        if is_extracted and fixed > 0:
+            family, encoder_config = self.config.family, self.config.encoder_config
+            longest = family.count_frames(encoder_config, inputs.shape[1])
+            mask = make_length_mask(family.count_frames(encoder_config, lengths), longest)
+        is_padded = attention_mask is not None
+        if is_extracted and self.config.freeze_encoder_layers > 0:
             states = list(inputs.split(self.config.encoder_config.hidden_size, dim=-1))
-            states += family.run_layers(self.encoder, states[-1], mask, first=fixed)
         else:
-            features = inputs if is_extracted else family.convolve(self.encoder, inputs, lengths)
-            states = self._run_layers(features, mask)
-        frames = family.finish(self.encoder, states[-1])
-        if self.layer_mix is not None:
-            frames = self.layer_mix([*states[:-1], frames])
-        return frames
+            features = inputs if is_extracted else self._convolve(inputs, lengths if is_padded else None)
+            states, mask = self._run_fixed_layers(features, mask, is_padded)
+        frames = self._run_trained_layers(states, mask if is_padded else None)
+        return zero_padding(frames, mask), mask
 
-    def _run_layers(self, features: Tensor, mask: Tensor | None, last: int | None = None) -> list[Tensor]:
-        """Run the layers before `last`, from the output of the convolutions; returns the input and all outputs."""
-        hidden = self.config.family.embed(self.encoder, features, mask)
-        return [hidden, *self.config.family.run_layers(self.encoder, hidden, mask, last=last)]
+    def _convolve(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        return self.config.family.convolve(self.encoder, inputs, lengths)
+
+    def _run_fixed_layers(self, features: Tensor, mask: Tensor, is_padded: bool) -> tuple[list[Tensor], Tensor]:
+        """Run what precedes the trained layers, from the output of the convolutions.
+
+        Returns:
+            The input of the first layer and the output of each fixed one, (batch, frames, hidden), at the rate of the
+            frames that the model outputs, and their mask.
+        """
+        family, size = self.config.family, self.config.average_frames
+        known = mask if is_padded else None
+        hidden = family.embed(self.encoder, features, known)
+        states = family.run_layers(self.encoder, hidden, known, last=self.config.freeze_encoder_layers)
+        averaged = [average_neighbours(state, mask, size) for state in (hidden, *states)]
+        return [state for state, _ in averaged], averaged[0][1]
+
+    def _run_trained_layers(self, states: list[Tensor], mask: Tensor | None) -> Tensor:
+        """Run the layers after the fixed ones and combine their outputs to frames, (batch, frames, hidden)."""
+        family = self.config.family
+        fixed = self.config.freeze_encoder_layers
+        states = [*states, *family.run_layers(self.encoder, states[-1], mask, first=fixed)]
+        frames = family.finish(self.encoder, states[-1])
+        return frames if self.layer_mix is None else self.layer_mix([*states[:-1], frames])
 
     @torch.no_grad()
     def extract_features(self, inputs: Tensor) -> Tensor:
@@ -321,10 +323,11 @@ class SERAlignForAudioClassification(PreTrainedModel):
         This is the convolutional feature encoder or, with `freeze_encoder_layers`, also the fixed layers; with
         `layer_mix` the outputs of all of them are concatenated. The output does not change, so training can cache it.
         """
-        features = self.config.family.convolve(self.encoder, inputs.to(self.dtype), None)
+        features = self._convolve(inputs.to(self.dtype), None)
         if self.config.freeze_encoder_layers == 0:
             return features
-        states = self._run_layers(features, None, self.config.freeze_encoder_layers)
+        mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+        states, _ = self._run_fixed_layers(features, mask, is_padded=False)
         return torch.cat(states if self.layer_mix is not None else states[-1:], dim=-1)
 
     def _losses(

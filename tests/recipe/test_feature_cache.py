@@ -21,6 +21,7 @@ FROZEN = [
     *((name, {}) for name in TINY_ENCODERS if name not in ("wav2vec2-bert", "whisper")),
     *((name, {"freeze_encoder_layers": 1}) for name in TINY_ENCODERS if not name.endswith("-group")),
     *((name, {"freeze_encoder_layers": 2, "layer_mix": "weighted"}) for name in ("wavlm-layer", "whisper")),
+    *(("whisper", {"average_frames": 2, "freeze_encoder_layers": layers}) for layers in (0, 1)),
 ]
 
 
@@ -71,7 +72,8 @@ def test_an_output_is_found_again_only_for_the_same_audio_treatment_and_weights(
     assert len({first, *others}) == 6
     assert hash_frozen_part(tiny_model(freeze_feature_encoder=False)) == hash_frozen_part(model)
     layers = [tiny_model(freeze_encoder_layers=1, layer_mix=mix) for mix in ("last", "weighted")]
-    assert len({hash_frozen_part(each) for each in (model, *layers)}) == 3
+    layers.append(tiny_model(freeze_encoder_layers=1, average_frames=2))
+    assert len({hash_frozen_part(each) for each in (model, *layers)}) == 4
     with torch.no_grad():
         layers[0].encoder.encoder.layers[1].final_layer_norm.bias.add_(1)
         assert hash_frozen_part(layers[0]) == hash_frozen_part(tiny_model(freeze_encoder_layers=1))  # it is trained
