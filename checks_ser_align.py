@@ -38,8 +38,10 @@ def check_inputs(name: str, inputs: Any, width: int | None) -> None:
 
 def check_mask(mask: Tensor, inputs: Tensor) -> None:
     """Raise ValueError unless a mask is (batch, positions of the inputs), 1 on the utterance and 0 to its right."""
-    if torch.compiler.is_compiling() or mask.is_meta:
+    if torch.compiler.is_compiling():
         return
+    if mask.is_meta:
+        raise ValueError("attention_mask is on the meta device and has no values: leave it out to compute shapes")
     if mask.shape != inputs.shape[:2]:
         raise ValueError(
             f"attention_mask has the shape {list(mask.shape)}, but the input begins with {list(inputs.shape[:2])}: "
@@ -51,6 +53,16 @@ def check_mask(mask: Tensor, inputs: Tensor) -> None:
         raise ValueError("attention_mask is 0 at the first position: pad on the right (padding_side='right')")
     if bool((mask[:, 1:] > mask[:, :-1]).any()):
         raise ValueError("attention_mask is 1 again after a 0: padding is only to the right of an utterance")
+
+
+def refuse_hidden_outputs(config: Any) -> None:
+    """Raise ValueError for outputs that other models return and this one does not."""
+    for name in ("output_hidden_states", "output_attentions"):
+        if getattr(config, name, False):
+            raise ValueError(
+                f"config.{name}=True is not supported: set it to False, and call model.encode(...) for the last hidden "
+                "states, or read frame_weights in the output for the attention of the pooling"
+            )
 
 
 def check_labels(labels: Any, batch: int, classes: int) -> Tensor:

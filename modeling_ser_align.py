@@ -19,7 +19,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
 try:
-    from .checks_ser_align import check_labels, name_damaged_weights, refuse_other_shapes
+    from .checks_ser_align import check_labels, name_damaged_weights, refuse_hidden_outputs, refuse_other_shapes
     from .configuration_ser_align import SERAlignConfig
     from .encoders_ser_align import load_encoder, read_pretrained_config
     from .exact_ser_align import average_neighbours, make_length_mask, zero_padding
@@ -29,7 +29,7 @@ try:
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
-    from checks_ser_align import check_labels, name_damaged_weights, refuse_other_shapes
+    from checks_ser_align import check_labels, name_damaged_weights, refuse_hidden_outputs, refuse_other_shapes
     from configuration_ser_align import SERAlignConfig
     from encoders_ser_align import load_encoder, read_pretrained_config
     from exact_ser_align import average_neighbours, make_length_mask, zero_padding
@@ -247,8 +247,9 @@ class SERAlignForAudioClassification(PreTrainedModel):
         Raises:
             ValueError: the input is missing or of the wrong kind, an utterance is too short for one frame or too long
                 for the encoder, the batch is not padded on the right, or labels are neither class indices nor
-                distributions.
+                distributions; or `config.output_hidden_states` or `config.output_attentions` is set.
         """
+        refuse_hidden_outputs(self.config)
         frames, frame_mask = self.encode(input_values, attention_mask, input_features, extracted_features)
         pooled = self.pooling(frames, frame_mask)
         logits = self.classifier(pooled.embedding) / self.config.calibration_temperature

@@ -98,6 +98,11 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
             is_busy = self.device.type == "cpu" and not self.model.config.takes_log_mel
             self._batch_size = 1 if is_busy else BATCH_SIZE
 
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        if isinstance(inputs, list | tuple) and not inputs:  # the library looks at the first one
+            return []
+        return super().__call__(inputs, *args, **kwargs)
+
     def _sanitize_parameters(  # type: ignore[override]
         self, **given: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

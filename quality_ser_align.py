@@ -1,4 +1,4 @@
-"""Measures what makes a recording unreliable: clipping, coarse samples, channels that cancel, and more.
+"""Measures what makes a recording unreliable: no voice, noise, a narrow band, clipping, and more.
 
 Everything is measured while the recording is read, in constant memory. The bandwidth is measured in the spectrum, not
 read from the header: a telephone call saved at 44.1 kHz still has a bandwidth of 4 kHz.
@@ -6,16 +6,21 @@ read from the header: a telephone call saved at 44.1 kHz still has a bandwidth o
 Part of the model code on the Hugging Face Hub; imports only the other files of the model.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 try:
     from .fields_ser_align import SAMPLING_RATE
+    from .voice_ser_align import FEWEST_FRAMES as VOICE_FRAMES
+    from .voice_ser_align import VoiceCounts
 except ImportError:
     if __package__:
         raise
     from fields_ser_align import SAMPLING_RATE
+    from voice_ser_align import FEWEST_FRAMES as VOICE_FRAMES
+    from voice_ser_align import VoiceCounts
 
 # Ours. A recording is clipped if more than 1% of its samples reach 0.99; floats above 8 are integers in disguise.
 FULL_SCALE, CLIPPED_SHARE, LARGEST_FLOAT = 0.99, 0.01, 8.0
@@ -27,6 +32,10 @@ BAND_WIDTH = SAMPLING_RATE / 2 / BANDS  # Hz
 # noise alone if it is 30 dB below and its level varies by less than 6 dB.
 SPEECH_RANGE_DB, BAND_RANGE_DB = 40.0, 50.0
 NOISE_SPREAD_DB, NOISE_RANGE_DB = 6.0, 30.0
+# Speech of 8 kHz, upsampled without a filter, mirrors its levels about 4 kHz: those above correlate with those below,
+# and the standard deviation of their differences is at most 6 dB.
+MIRROR, MIRRORED, MIRROR_SPREAD_DB = BANDS // 2, 0.94, 6.0
+LEAST_RANGE_DB = 36.0  # between the loudest band and the quietest tenth of the frames of a typical band
 FEWEST_FRAMES = 16  # half a second of speech: less may lack a consonant
 CLEARLY_BELOW = 0.85  # of the bandwidth of the training data
 QUIETEST_DB, LEVELS = -140, 340  # histogram of the levels in a band: steps of 1 dB, up to 32-bit integers
@@ -46,6 +55,9 @@ class RecordingQuality:
         self.has_8_bits = True  # all samples so far are multiples of 1/128
         self.loudest = float(QUIETEST_DB)  # level of the loudest frame so far, dB
         self.levels = np.zeros((BANDS, LEVELS), np.int64)  # number of speech frames by band and level
+        # Sums over speech frames of the levels above 4 kHz, of those mirrored below, their squares and products, dB.
+        self.mirrors = np.zeros((5, MIRROR))
+        self.voice = VoiceCounts()
 
     def watch_samples(self, blocks: Iterator[np.ndarray], rate: int, are_mixed: bool = True) -> Iterator[np.ndarray]:
         """Pass through blocks at the recording's own sampling rate, (samples, channels), and measure their samples.
@@ -76,10 +88,15 @@ class RecordingQuality:
         """Count the levels of the speech frames of a block, (samples,) at 16 kHz."""
         if len(block) < FRAME:
             return
-        levels = _measure_band_levels(block)
+        power = _measure_power(block)
+        levels = 10 * np.log10(power[:, :-1].reshape(len(power), BANDS, -1).sum(axis=2) + 1e-14)
         of_frames = levels.max(axis=1)
         self.loudest = max(self.loudest, float(of_frames.max()))
-        speech = levels[of_frames > max(self.loudest - SPEECH_RANGE_DB, QUIETEST_DB)]
+        is_speech = of_frames > max(self.loudest - SPEECH_RANGE_DB, QUIETEST_DB)
+        self.voice.add(power, is_speech)
+        speech = levels[is_speech]
+        above, below = speech[:, MIRROR:], speech[:, MIRROR - 1 :: -1]
+        self.mirrors += [each.sum(axis=0) for each in (above, below, above**2, below**2, above * below)]
         steps = np.clip(speech - QUIETEST_DB, 0, LEVELS - 1).astype(int)
         for band in range(BANDS):
             self.levels[band] += np.bincount(steps[:, band], minlength=LEVELS)
@@ -89,10 +106,32 @@ class RecordingQuality:
         limit = min(self.rate, SAMPLING_RATE) / 2
         if self.levels[0].sum() < FEWEST_FRAMES:
             return limit if limit < SAMPLING_RATE / 2 else None
+        if self.is_mirrored():
+            limit = min(limit, MIRROR * BAND_WIDTH)
         typical, loud, loudest = (self._find_levels(share) for share in (0.5, 0.95, 0.98))
         is_heard = loud >= loud.max() - BAND_RANGE_DB
         is_noise = (loudest - typical < NOISE_SPREAD_DB) & (loud < loud.max() - NOISE_RANGE_DB)
         return min(limit, float(1 + np.flatnonzero(is_heard & ~is_noise)[-1]) * BAND_WIDTH)
+
+    def is_mirrored(self) -> bool:
+        """Whether the levels above 4 kHz follow those below, mirrored, so that they are images and not speech."""
+        above, below, above_squared, below_squared, products = self.mirrors / max(self.levels[0].sum(), 1)
+        variances = np.maximum([above_squared - above**2, below_squared - below**2], 1e-6)
+        covariances = products - above * below
+        spreads = np.sqrt(np.maximum(variances.sum(axis=0) - 2 * covariances, 0))
+        correlations = covariances / np.sqrt(variances.prod(axis=0))
+        return bool(np.median(correlations) > MIRRORED and np.median(spreads) < MIRROR_SPREAD_DB)
+
+    def measure_range(self, bandwidth: float | None) -> float:
+        """Measure how far the speech, up to a bandwidth in Hz, rises above the quietest tenth of its frames, in dB.
+
+        Noise makes it small; infinite if there is too little speech.
+        """
+        if bandwidth is None or self.voice.frames < VOICE_FRAMES:
+            return math.inf
+        bands = slice(0, max(1, round(bandwidth / BAND_WIDTH)))
+        quiet, loud = self._find_levels(0.1)[bands], self._find_levels(0.95)[bands]
+        return float(loud.max() - np.median(quiet))
 
     def find_problems(self, name: str, heard: float | None) -> dict[str, str]:
         """Return the reasons why scores of this recording may be unreliable: one line for each kind of problem.
@@ -125,6 +164,8 @@ class RecordingQuality:
             )
         if cancellation := self.find_cancellation(name):
             problems["channels"] = cancellation
+        if no_voice := self.voice.find_problem(name):
+            return {**problems, "voice": no_voice}  # the others are about speech
         heard = SAMPLING_RATE / 2 if heard is None else heard
         bandwidth = self.measure_bandwidth()
         if bandwidth is not None and bandwidth < CLEARLY_BELOW * heard:
@@ -132,6 +173,11 @@ class RecordingQuality:
                 f"{name} contains no speech above {bandwidth / 1000:.2g} kHz, but the model was trained on speech up "
                 f"to {heard / 1000:.2g} kHz, so its scores are unreliable; record at {2 * heard / 1000:.2g} kHz or "
                 "higher, or use a model trained on such speech"
+            )
+        if (span := self.measure_range(bandwidth)) < LEAST_RANGE_DB:
+            problems["noise"] = (
+                f"{name} is noisy: noise masks all but the loudest {span:.0f} dB of the speech, so its scores are "
+                "unreliable; record closer to the speaker or in a quieter place"
             )
         return problems
 
@@ -153,9 +199,10 @@ class RecordingQuality:
         return QUIETEST_DB + (counts < share * counts[:, -1:]).sum(axis=1)
 
 
-def _measure_band_levels(block: np.ndarray) -> np.ndarray:
-    """(samples,) to (frames, bands), dB."""
+def _measure_power(block: np.ndarray) -> np.ndarray:
+    """(samples,) to the power of each frequency, (frames, FRAME // 2 + 1)."""
     window = np.hanning(FRAME).astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(block, FRAME)[::HOP] * window
-    power = np.square(np.abs(np.fft.rfft(frames)[:, : FRAME // 2])) / np.square(window).sum() / FRAME
-    return 10 * np.log10(power.reshape(len(frames), BANDS, -1).sum(axis=2) + 1e-14)
+    spectra = np.fft.rfft(frames)
+    spectra[:, :2] = 0  # a constant offset is not speech
+    return np.square(np.abs(spectra)) / np.square(window).sum() / FRAME

@@ -111,6 +111,19 @@ def load_extractor(source: str, name: str, revision: str | None = None) -> Seque
         raise InputError(f"{name} {reason}") from error
 
 
+def check_device(device: str | torch.device | None) -> None:
+    """Raise InputError for a name that is no device, and for the meta device, which computes nothing."""
+    try:
+        if device is None or torch.device(device).type != "meta":
+            return
+    except RuntimeError:
+        pass
+    raise InputError(
+        f"--device {device} is not a device that computes: valid are cpu, cuda, cuda:1, mps and xpu; leave it out for "
+        "the fastest one available"
+    )
+
+
 def load_pipeline(
     model: str,
     revision: str | None = None,
@@ -129,6 +142,7 @@ def load_pipeline(
     Raises:
         InputError: as in `load_model`, or the device or dtype is not available.
     """
+    check_device(device)
     network, extractor = load_model(model, revision)
     try:
         recognize = SpeechEmotionRecognitionPipeline(

@@ -17,6 +17,8 @@ import numpy as np
 import onnxruntime
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from decoding_ser_align import describe_recording
+from quality_ser_align import RecordingQuality
 from recording_ser_align import read_blocks
 from speech_ser_align import PAUSE, cut_phrases, trim
 
@@ -36,23 +38,28 @@ def main(model: str, recording: str) -> None:
 
 
 def load_model(model: str) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
-    """The model and its labels, sampling rate, shortest and longest length, and trimming level."""
+    """The model and its labels, sampling rate, shortest and longest length, trimming level and bandwidth."""
     try:
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         metadata = session.get_modelmeta().custom_metadata_map
         names = ("labels", "sampling_rate", "shortest_samples", "trim_db")
-        # Files of earlier releases do not have the longest duration, which only some encoders limit.
-        longest = {"longest_seconds": json.loads(metadata.get("longest_seconds", "null")) or MOST}
-        return session, {name: json.loads(metadata[name]) for name in names} | longest
+        # Files of earlier releases have no longest duration, which only some encoders limit, and no bandwidth.
+        longest = json.loads(metadata.get("longest_seconds", "null")) or MOST
+        newer = {"longest_seconds": longest, "bandwidth": json.loads(metadata.get("bandwidth", "null"))}
+        return session, {name: json.loads(metadata[name]) for name in names} | newer
     except Exception as error:  # the errors of onnxruntime have no class in common
         reason = " ".join(str(error).split())
         sys.exit(f"error: {model} cannot be loaded ({reason}): give a file that export_onnx.py wrote")
 
 
 def read_utterance(recording: str, settings: dict[str, Any]) -> np.ndarray:
-    """The speech as the model takes it: (samples,) float32, 16 kHz mono, trimmed as in training."""
+    """The speech as the model takes it: (samples,) float32, 16 kHz mono, trimmed as in training.
+
+    Warns of what makes its scores unreliable, as predict.py does.
+    """
+    quality = RecordingQuality()
     try:
-        blocks = list(read_blocks(recording))
+        blocks = list(read_blocks(recording, quality=quality))
     except ValueError as error:
         sys.exit(f"error: {error}")
     if next(cut_phrases(iter(blocks), PAUSE), None) is None:
@@ -64,6 +71,8 @@ def read_utterance(recording: str, settings: dict[str, Any]) -> np.ndarray:
         sys.exit(f"error: {recording!r} lasts {seconds:.3f} s; valid are {shortest:.3f} to {most:g} s of one utterance")
     if seconds > LONGEST:
         warnings.warn(f"{recording!r} lasts {seconds:.0f} s; the utterances of training are shorter", stacklevel=2)
+    for problem in quality.find_problems(describe_recording(recording), settings["bandwidth"]).values():
+        warnings.warn(problem, stacklevel=2)
     return waveform
 
 

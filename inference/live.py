@@ -14,6 +14,7 @@ from quality_ser_align import RecordingQuality
 from recording_ser_align import SAMPLING_RATE, check_rate, mix_down, resample, scale_samples
 from speech_ser_align import SHORTEST_PHRASE, find_last_phrase
 
+FIRST_VERDICT = 3  # seconds before which nobody may have spoken yet
 MEMORY = 30  # seconds that are kept, to separate speech from pauses
 FILE_SIGNATURES = (b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04", b"FORM")
 
@@ -122,6 +123,8 @@ def answer_live(
             label = next(iter(scores))
             answer = {"label": label, "score": scores[label], "scores": scores}
         problems = quality.find_problems("the stream", recognize.model.config.bandwidth)
+        if end < FIRST_VERDICT * SAMPLING_RATE:
+            problems = {kind: problem for kind, problem in problems.items() if kind not in ("voice", "noise")}
         for kind in problems.keys() - warned:
             warnings.warn(problems[kind], stacklevel=2)
         warned |= problems.keys()

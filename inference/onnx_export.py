@@ -144,6 +144,7 @@ def _describe_model(model: SERAlignForAudioClassification, extractor: SequenceFe
         "longest_seconds": config.longest_seconds,
         "trim_db": getattr(extractor, "trim_db", None),
         "frame_seconds": config.frame_seconds,
+        "bandwidth": config.bandwidth,
     }
 
 

@@ -6,8 +6,8 @@ from tqdm.auto import tqdm
 
 from core.audio import Excerpt, measure_peak
 from core.errors import InputError, warn
+from decoding_ser_align import describe_recording, measure_lost_share
 from recipe.corpora.rows import read_excerpts
-from recording_ser_align import describe_recording
 from speech_ser_align import SILENCE_DB
 
 MOST_NAMED = 10
@@ -65,3 +65,22 @@ def drop_broken(rows: Dataset, broken: dict[int, str], most: float) -> Dataset:
         for line in lines:
             warn(line)
     return rows.select([index for index in range(len(rows)) if index not in broken])
+
+
+def warn_of_cut_files(rows: Dataset) -> None:
+    """Say on standard error if files of the corpus are cut short; they stay in it."""
+    if PartialState().is_main_process:
+        reason = explain_cut([excerpt.path for excerpt in read_excerpts(rows[:])])
+        if reason is not None:
+            warn(reason)
+
+
+def explain_cut(paths: list[str]) -> str | None:
+    """Count in one line the files that hold less audio than their headers promise; None if there are none."""
+    cut = [path for path in dict.fromkeys(paths) if measure_lost_share(path) > 0]
+    if not cut:
+        return None
+    return (
+        f"{len(cut)} of {len(set(paths))} audio files are cut short, for example {describe_recording(cut[0])}: their "
+        "headers promise more audio than they hold; copy or download them again"
+    )

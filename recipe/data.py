@@ -5,7 +5,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset, DatasetDict
 
 from core.errors import InputError
-from recipe.broken import drop_broken, find_broken_files
+from recipe.broken import drop_broken, find_broken_files, warn_of_cut_files
 from recipe.corpora import load_corpus
 from recipe.entries import is_joint, list_entries
 from recipe.joining import choose_joint_parts, join_rows
@@ -25,13 +25,17 @@ def read_rows(args: Arguments) -> tuple[Dataset, int]:
         rows = read_selected_rows(args.data)
     _choose_parts(args.data, rows)  # reject an impossible fold before any audio is read
     broken = dict(gather_object(list(find_broken_files(rows, state.process_index, state.num_processes).items())))
-    return drop_broken(rows, broken, args.data.max_broken_share), len(broken)
+    rows = drop_broken(rows, broken, args.data.max_broken_share)
+    warn_of_cut_files(rows)
+    return rows, len(broken)
 
 
 def read_rows_alone(data: DataArguments) -> Dataset:
     """Read the training and test utterances in this process only."""
     rows = read_selected_rows(data)
-    return drop_broken(rows, find_broken_files(rows), data.max_broken_share)
+    rows = drop_broken(rows, find_broken_files(rows), data.max_broken_share)
+    warn_of_cut_files(rows)
+    return rows
 
 
 def read_selected_rows(data: DataArguments) -> Dataset:

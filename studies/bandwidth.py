@@ -128,8 +128,9 @@ def measure(folder: Path) -> None:
     ]
     notes = (
         "The first three rows should be 0 %, the others 100 %. A recording triggers a warning if its speech ends below "
-        "85 % of the bandwidth of the training data; here, 8 kHz. nEMO is Ogg Vorbis at 45 kb/s. Narrowband speech "
-        "that was upsampled by linear interpolation, which leaves images above the band, is not detected."
+        "85 % of the bandwidth of the training data; here, 8 kHz. nEMO is Ogg Vorbis at 45 kb/s. Speech of 8 kHz that "
+        "was upsampled by linear interpolation, which leaves images above the band, is detected (see Not speech, and "
+        "noise); the images of other rates are not told from speech."
     )
     command = "python -m studies.bandwidth --corpora CORPORA"
     write_study(RELIABILITY / "bandwidth.json", "Bandwidth", command, rows, notes, full=full, narrowed=narrowed, ua=ua)

@@ -71,5 +71,6 @@ CALLS: dict[str, Call] = {
     "window=nan": lambda recognize, speech: recognize(speech, window=float("nan")),
     "pause='long'": lambda recognize, speech: recognize(speech, pause="long"),
     "an unknown option": lambda recognize, speech: recognize(speech, return_timestamps=True),
+    "an empty list": lambda recognize, speech: recognize([]) or recognize(speech),
     "batch_size=0": lambda recognize, speech: recognize(speech, batch_size=0),
 }

@@ -79,6 +79,31 @@ def beep(speech: np.ndarray) -> np.ndarray:
     return 0.3 * np.sin(2 * np.pi * 440 * np.arange(len(speech)) / SAMPLING_RATE)
 
 
+def make_quiet_noise(speech: np.ndarray) -> np.ndarray:
+    """What a microphone records in an empty room: noise that falls by 3 dB per octave, at -60 dBFS."""
+    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(len(speech)))
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    noise = np.fft.irfft(spectrum, len(speech))
+    return 0.001 * noise / noise.std()
+
+
+def bury(speech: np.ndarray) -> np.ndarray:
+    """The speech in white noise of the same power."""
+    return speech + speech.std() * np.random.default_rng(0).standard_normal(len(speech))
+
+
+def interpolate(speech: np.ndarray) -> np.ndarray:
+    """A telephone's 8 kHz, brought to 16 kHz by linear interpolation."""
+    narrow = soxr.resample(speech, SAMPLING_RATE, 8000)
+    return np.interp(np.arange(2 * len(narrow)) / 2, np.arange(len(narrow)), narrow)
+
+
+def wail(speech: np.ndarray) -> np.ndarray:
+    """A siren that rises and falls."""
+    pitch = 600 + 300 * np.sin(np.pi * np.arange(len(speech)) / SAMPLING_RATE)
+    return 0.2 * np.sign(np.sin(2 * np.pi * np.cumsum(pitch) / SAMPLING_RATE))
+
+
 def hum(speech: np.ndarray) -> np.ndarray:
     return speech + 0.02 * np.sin(2 * np.pi * 50 * np.arange(len(speech)) / SAMPLING_RATE)
 
@@ -169,6 +194,7 @@ RECORDINGS = {
     "44.1 kHz": Recording("44k.wav", SAME, save(resample_to(44100), 44100)),
     "a telephone's 8 kHz": Recording("8k.wav", SAME, save(resample_to(8000), 8000)),
     "a telephone's band at 16 kHz": Recording("phone.wav", SAME, save(partial(resample_through, rate=8000))),
+    "a telephone's 8 kHz, interpolated": Recording("linear.wav", SAME, save(interpolate)),
     "MP3 with a cover picture": Recording("cover.mp3", SAME, write_with_cover),
     "FLAC called .wav": Recording("flac.wav", SAME, write_as("flac")),
     "MP3 called .wav": Recording("mp3.wav", SAME, write_as("mp3")),
@@ -190,6 +216,9 @@ RECORDINGS = {
     "music": Recording("music.wav", NO_VOICE, save(play_music)),
     "singing": Recording("song.wav", NO_VOICE, save(sing)),
     "white noise": Recording("noise.wav", NO_VOICE, save(make_noise)),
+    "an empty room": Recording("room.wav", NO_VOICE, save(make_quiet_noise)),
+    "speech buried in noise, 0 dB": Recording("buried.wav", NO_VOICE, save(bury)),
+    "a siren": Recording("siren.wav", NO_VOICE, save(wail)),
     "a tone": Recording("tone.wav", NO_VOICE, save(beep)),
     "a child's pitch": Recording("child.wav", NO_VOICE, save(lambda s: soxr.resample(s, 3, 2))),
     "two people at once": Recording("both.wav", NO_VOICE, save(overlap)),

@@ -15,6 +15,7 @@ import json
 import re
 import secrets
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +28,7 @@ from core.audio import read_audio
 from core.loading import load_pipeline
 from core.shipped import ROOT, SHIPPED_MODEL
 from recipe import run as _training  # noqa: F401 -- before processes are forked, so that each of them starts at once
-from recipe.broken import explain_broken
+from recipe.broken import explain_broken, explain_cut
 from studies.reporting import RELIABILITY, write_study
 from studies.stranger_calls import CALLS
 from studies.stranger_corpora import CSV_FILES, FOLDERS, Corpus, list_rows
@@ -99,6 +100,8 @@ class Strangers:
         def read_and_score() -> list[float]:
             if reason := explain_broken(str(path)):  # as a run does, before it reads anything else
                 raise ValueError(reason)
+            if reason := explain_cut([str(path)]):
+                warnings.warn(reason, stacklevel=1)
             waveform = read_audio(path, self.recognize.trim_db)
             return self.recognize.score_waveforms([waveform])["probabilities"][0].tolist()
 

@@ -49,7 +49,10 @@ def serving(*arguments: str, folder: Path = ROOT, launcher: tuple[str, ...] = ()
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:  # gradio waits for its threads, for long on a busy machine
+                process.kill()
 
 
 @contextlib.contextmanager

@@ -109,6 +109,16 @@ def read_header(path: str | Path) -> tuple[int, int] | None:
         return None
 
 
+def measure_lost_share(path: str | Path) -> float:
+    """Measure the share of its samples that a file has lost; 0 if soundfile cannot read it. Raises ValueError."""
+    source = _open_source(path, describe_recording(path))
+    try:
+        with soundfile.SoundFile(source) as file:
+            return _find_lost_share(file)
+    except (soundfile.LibsndfileError, TypeError):
+        return 0.0
+
+
 def download(url: str) -> IO[bytes]:
     """Download from an http or https address to a temporary file. Raises ValueError."""
     name = describe_recording(url)

@@ -77,3 +77,37 @@ def test_classes_of_any_integer_type_and_one_hot_rows_give_the_loss_of_numpy(mod
     one_hot = torch.eye(3)[[2, 0]]
     for labels in (torch.tensor([2, 0]), torch.tensor([2, 0], dtype=torch.uint8), one_hot, one_hot.long()):
         assert model(**inputs, labels=labels).ce_loss.item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["output_hidden_states", "output_attentions"])
+def test_outputs_that_the_model_does_not_have_are_refused(inputs, name):
+    model = tiny_model()
+    model.set_attn_implementation("eager")  # the library refuses output_attentions with any other
+    setattr(model.config, name, True)
+    with pytest.raises(ValueError, match=rf"config.{name}=True is not supported: set it to False") as refusal:
+        model(**inputs)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("encoder", ["wav2vec2-group", "whisper"])
+def test_the_meta_device_gives_shapes_and_a_mask_there_is_refused(encoder):
+    model = tiny_model(encoder).eval()
+    given = {name: values.to("meta") for name, values in batch(model, utterances(model, [0.5, 0.2])).items()}
+    model = model.to("meta")
+    with pytest.raises(ValueError, match="attention_mask is on the meta device and has no values: leave it out"):
+        model(**given)
+    del given["attention_mask"]
+    labels = torch.zeros(2, dtype=torch.long, device="meta")
+    output = model(**given, labels=labels)
+    assert output.logits.shape == (2, 3) and output.loss.shape == ()
+
+
+@pytest.mark.parametrize("encoder", ["wav2vec2-bert", "whisper"])
+def test_log_mel_frames_of_another_width_are_refused(encoder):
+    model = tiny_model(encoder)
+    (frames,) = utterances(model, [0.5])
+    for shape in ((1, len(frames), frames.shape[1] - 1), (1, frames.shape[1], len(frames)), frames.shape):
+        with pytest.raises(
+            ValueError, match=rf"expected \(batch, frames, {frames.shape[1]}\): create it with the model"
+        ):
+            model(input_features=torch.zeros(shape))

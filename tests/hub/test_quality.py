@@ -43,6 +43,23 @@ def test_narrow_speech_is_found_whatever_rate_its_header_states(name):
     assert triggers_warning(save(NARROWED[name](SPEECH)))
 
 
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+def test_speech_that_was_upsampled_without_a_filter_has_images_and_no_speech_above_4_khz(rate):
+    narrow = soxr.resample(SPEECH, RATE, 8000)
+    times = np.arange(int(len(narrow) * rate / 8000)) * 8000 / rate
+    for wide in (
+        np.interp(times, np.arange(len(narrow)), narrow),
+        narrow[np.minimum(times.astype(int), len(narrow) - 1)],
+    ):
+        quality = measure((wide.astype(np.float32), rate))
+        assert quality.is_mirrored() and quality.measure_bandwidth() == 4000
+    assert not measure((soxr.resample(SPEECH, RATE, rate), rate)).is_mirrored()
+
+
+def test_an_offset_is_no_speech():
+    assert measure(SPEECH + np.float32(0.3)).find_problems("a.wav", None) == {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_speech_of_the_full_band_is_not_warned_of_and_the_same_speech_with_less_is(corpus, corpora):

@@ -29,6 +29,7 @@ from inference import onnx_export, onnx_options
 from inference.onnx_export import OUTPUTS, WaveformModel, generate_audio, pad_utterances
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.corpora import load_corpus
+from studies.disturbances import resample_through
 
 pytestmark = pytest.mark.slow
 
@@ -252,6 +253,23 @@ def test_the_example_gives_pytorchs_probabilities_without_torch(exported, record
     expected = sorted(zip(exported.model.config.label2id, probabilities), key=lambda pair: -pair[1])
     assert [label for label, _ in found] == [label for label, _ in expected]
     assert [probability for _, probability in found] == pytest.approx([p for _, p in expected], abs=6e-4)
+
+
+def test_the_example_warns_of_what_predict_warns_of(mini, tmp_path):
+    """A tone, and speech of 8 kHz saved at 16 kHz, for a model that was trained on all of 8 kHz."""
+    speech, rate = soundfile.read(ROOT / "examples" / "speech.flac")
+    narrow = resample_through(speech.astype(np.float32), 8000)
+    tone = 0.3 * np.sin(np.arange(5 * rate) * 2 * np.pi * 440 / rate)
+    for name, waveform, said in (
+        ("tone.wav", tone, "does not sound like speech"),
+        ("narrow.wav", narrow, "contains no speech above 4 kHz, but the model was trained on speech up to"),
+        ("speech.wav", speech, None),
+    ):
+        soundfile.write(tmp_path / name, waveform, rate)
+        run = run_without_torch("examples/onnx_inference.py", mini.path, tmp_path / name)
+        assert run.returncode == 0, run.stderr
+        assert len(run.stdout.splitlines()) == mini.model.config.num_labels
+        assert run.stderr.startswith(f"warning: {tmp_path / name} {said}") if said else run.stderr == ""
 
 
 REFUSED_BY_THE_EXAMPLE = {  # samples of a file, or its bytes, and what is said of it

@@ -13,7 +13,7 @@ from running import SHORT, lines_of, train
 
 from core.audio import SAMPLING_RATE
 from core.errors import InputError
-from recipe.broken import drop_broken, find_broken_files
+from recipe.broken import drop_broken, find_broken_files, warn_of_cut_files
 from recipe.corpora import load_corpus
 
 pytestmark = pytest.mark.slow
@@ -74,6 +74,22 @@ def test_more_than_the_set_share_stops_with_one_line(count, most, stops, capsys)
         assert capsys.readouterr().err == ""
     else:
         assert drop_broken(rows, broken, most)["id"][:] == list(range(1, 100))
+
+
+def test_files_that_are_cut_short_are_counted_and_one_is_named(tmp_path, capsys):
+    for index in range(4):
+        path = write_wav(tmp_path / "a" / f"{index}.wav", seconds=1.0)
+        if index < 2:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    write_wav(tmp_path / "b" / "whole.wav")
+    rows = load_corpus("folder", str(tmp_path))
+    assert find_broken_files(rows) == {}
+    warn_of_cut_files(rows)
+    said = f"warning: 2 of 5 audio files are cut short, for example {tmp_path}/a/0.wav: their headers promise more"
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "cut short" in line]
+    assert line.startswith(said)
+    warn_of_cut_files(rows.select([2, 3, 4]))
+    assert capsys.readouterr().err == ""
 
 
 def test_ten_are_named_and_the_others_counted(capsys):

@@ -180,7 +180,8 @@ def test_channels_plot_and_explanation(folder, tmp_path):
         (["README.md", "LICENSE", "--plot", "x.png"], "--plot x.png is one file, but there are 2 recordings"),
         (["README.md", "--plot", "x.gif"], "--plot x.gif has an unknown suffix"),
         (["README.md", "--batch_size", "0"], "--batch_size 0 is not"),
-        (["README.md", "--device", "moon"], "--device moon cannot be used"),
+        (["README.md", "--device", "moon"], "--device moon is not a device that computes: valid are cpu, cuda, cuda:1"),
+        (["README.md", "--device", "meta"], "--device meta is not a device that computes: valid are cpu, cuda, cuda:1"),
     ],
 )
 def test_mistakes_are_one_line(argv, message):
