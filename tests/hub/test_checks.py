@@ -111,3 +111,8 @@ def test_log_mel_frames_of_another_width_are_refused(encoder):
             ValueError, match=rf"expected \(batch, frames, {frames.shape[1]}\): create it with the model"
         ):
             model(input_features=torch.zeros(shape))
+
+
+def test_no_recordings_have_no_answers(recognize):
+    assert recognize([]) == recognize(()) == []
+    assert recognize([], return_timeline=True) == []

@@ -398,8 +398,3 @@ def test_rows_of_datasets_are_answered_as_their_files(recognize):
         np.testing.assert_allclose([entry["score"] for entry in answer], scores, atol=1e-5)
     with pytest.raises(ValueError, match="a dict with audio is not a recording: it needs array"):
         recognize(rows[0])
-
-
-def test_no_recordings_have_no_answers(recognize):
-    assert recognize([]) == recognize(()) == []
-    assert recognize([], return_timeline=True) == []
