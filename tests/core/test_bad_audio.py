@@ -294,7 +294,7 @@ def test_what_ffmpeg_finds_damaged_is_read_or_refused_in_one_line(ffmpeg, tmp_pa
     ffmpeg("-i", "voice.wav", path.name)
     whole = path.read_bytes()
     content, random = bytearray(whole), np.random.default_rng(0)
-    for at in random.integers(1000, len(whole) - 9000, size=1500):  # neither the beginning nor the index at the end
+    for at in random.integers(1000, len(whole) - 9000, size=2500):  # neither the beginning nor the index at the end
         content[at] ^= 1 << random.integers(8)
     path.write_bytes(content)
     decoded = subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-f", "f32le", "pipe:1"], capture_output=True)
