@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                 raise ValueError(f"{name} is not a parameter; valid parameters are {', '.join(PARAMETERS)}")
             is_window, longest = name == "window", self.model.config.longest_seconds
             smallest, largest = (2 * SHORTEST_PHRASE, longest or 60) if is_window else (0, 60)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
             if name in SECONDS and not (is_number and smallest <= value <= largest):
                 raise ValueError(f"{name}={value!r} is not a number of seconds from {smallest:g} to {largest:g}")
             if name == "on_error" and value not in ("raise", "return"):
@@ -315,7 +316,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
 
 def check_count(name: str, value: Any, smallest: int) -> None:
     """Raise ValueError if the value of a call argument is not a whole number of at least `smallest`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < smallest:
         raise ValueError(f"{name}={value!r} is not a whole number of at least {smallest}")
 
 

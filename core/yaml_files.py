@@ -14,9 +14,26 @@ def load_yaml(text: str, names: Container[str]) -> Any:
     YAML 1.1 reads `no` as false and 010 as 8.
 
     Raises:
-        yaml.YAMLError: the text is not YAML.
+        yaml.YAMLError: the text is not YAML, or a mapping has a key twice, of which YAML would take the last.
     """
-    return _keep_names(yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader), names)
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    _refuse_repeats(node)
+    return _keep_names(yaml.safe_load(text), node, names)
+
+
+def _refuse_repeats(node: yaml.Node | None) -> None:
+    if isinstance(node, yaml.SequenceNode):
+        for each in node.value:
+            _refuse_repeats(each)
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise yaml.YAMLError(f"line {line}: {key.value} is there twice: remove one of them")
+                seen.add(key.value)
+            _refuse_repeats(value)
 
 
 def _keep_names(content: Any, node: yaml.Node | None, names: Container[str]) -> Any:

@@ -16,7 +16,12 @@ from speech_ser_align import SHORTEST_PHRASE, find_last_phrase
 
 FIRST_VERDICT = 3  # seconds before which nobody may have spoken yet
 MEMORY = 30  # seconds that are kept, to separate speech from pauses
-FILE_SIGNATURES = (b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04", b"FORM")
+# First bytes of files that are read as a whole; an MP4 file has its own after four bytes of length.
+FILE_SIGNATURES = (
+    *(b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"caff", b"RF64", b"RIFX", b"riff"),
+    *(b"\x1aE\xdf\xa3", b"#!AMR", b"wvpk", b"MAC ", b"NIST", b"\x30\x26\xb2\x75"),
+)
+LONGEST_SIGNATURE = 8  # bytes
 
 
 def open_stream(stream: IO[bytes], quality: RecordingQuality) -> tuple[bytes | None, Iterator[np.ndarray]]:
@@ -28,15 +33,15 @@ def open_stream(stream: IO[bytes], quality: RecordingQuality) -> tuple[bytes | N
     Raises:
         InputError: the input is empty, or a WAV stream other than 8, 16, 24 or 32 bit PCM.
     """
-    first = stream.read(4)
+    first = stream.read(LONGEST_SIGNATURE)
     if not first:
         raise InputError(
             "standard input is empty; pipe audio into it: ffmpeg -i call.mp3 -f wav - | python predict.py -"
         )
-    if first in FILE_SIGNATURES or first[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"):
+    if first.startswith(FILE_SIGNATURES) or first[4:8] == b"ftyp" or _is_mpeg_frame(first):
         return first + stream.read(), iter(())
     whole = io.BufferedReader(_PeekedStream(first, stream))
-    if first != b"RIFF":
+    if not first.startswith(b"RIFF"):
         return None, _read_seconds(lambda count: whole.read(2 * count), SAMPLING_RATE, 1, 2, quality)
     try:
         file = wave.open(whole)  # noqa: SIM115 -- read to the end of the stream
@@ -54,6 +59,16 @@ def open_stream(stream: IO[bytes], quality: RecordingQuality) -> tuple[bytes | N
     except ValueError as error:
         raise InputError(str(error)) from None
     return None, _read_seconds(file.readframes, rate, file.getnchannels(), width, quality)
+
+
+def _is_mpeg_frame(first: bytes) -> bool:
+    """Whether these bytes start with a frame header of MPEG audio (MP3, AAC in ADTS), ISO 11172-3 and 13818-7."""
+    if len(first) < 4 or first[0] != 0xFF or first[1] & 0xE0 != 0xE0:
+        return False
+    if first[1] & 0xF6 == 0xF0:  # ADTS
+        return (first[2] >> 2) & 0xF < 13
+    has_version, has_layer = first[1] & 0x18 != 0x08, first[1] & 0x06 != 0
+    return has_version and has_layer and first[2] >> 4 not in (0, 15) and (first[2] >> 2) & 3 != 3
 
 
 class _PeekedStream(io.RawIOBase):

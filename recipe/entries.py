@@ -60,6 +60,7 @@ def check_corpora(data: DataArguments) -> None:
     """Raise InputError if options on several corpora contradict one another."""
     if data.protocol in ACROSS and not data.corpora:
         raise InputError(f"--protocol {data.protocol} requires --corpora, a list of several")
+    _refuse_unused(data)
     if not data.corpora:
         return
     for name in ("test_corpus", "csv"):
@@ -79,6 +80,23 @@ def check_corpora(data: DataArguments) -> None:
     for part in ("train", "test"):
         if not any(entry.use == "all" or part in entry.use for entry in entries):
             raise InputError(f"--corpora has no corpus to {part}: give one use: {part} or all")
+
+
+def _refuse_unused(data: DataArguments) -> None:
+    """Raise InputError for an option that another one would have to give a meaning."""
+    defaults = DataArguments()
+    of_several, of_pair = ("data_dirs", "corpus_temperature"), ("test_data_dir", "test_hub_options", "test_label_map")
+    is_pair = data.test_corpus is not None
+    for names, needed, is_there in (
+        (of_several, "--corpora, a list of several", bool(data.corpora)),
+        (of_pair, "--test_corpus", is_pair),
+        (("common_labels",), "--corpora or --test_corpus", bool(data.corpora) or is_pair),
+        (("csv",), "--corpus folder", bool(data.corpora) or data.corpus == "folder"),
+        (("hub_options",), "--corpus hub", bool(data.corpora) or data.corpus == "hub"),
+    ):
+        for name in names:
+            if not is_there and getattr(data, name) != getattr(defaults, name):
+                raise InputError(f"--{name} requires {needed}")
 
 
 def name_entry(values: dict[str, Any]) -> str:

@@ -9,12 +9,22 @@ from recipe.corpora.rows import ROUNDING
 TIME_COLUMNS = ("start", "offset", "end", "duration")
 
 
+# What others call the start and the end; read as unused columns, they would change the excerpts.
+OTHER_NAMES = {
+    **dict.fromkeys(("begin", "onset", "start_time", "starttime"), "start"),
+    **dict.fromkeys(("stop", "end_time", "endtime"), "end"),
+}
+
+
 def has_time_columns(header: Container[str], where: str) -> bool:
     """Whether a list says where its utterances start and end. A `duration` alone only describes the files.
 
     Raises:
-        InputError: it gives the start twice.
+        InputError: it gives the start twice, or the start or the end under another name.
     """
+    for name, ours in OTHER_NAMES.items():
+        if name in header:
+            raise InputError(f"{where} has the column {name}: name it {ours} if it is in seconds, or remove it")
     if "start" in header and "offset" in header:
         raise InputError(f"{where} has both start and offset, which mean the same: remove one of them")
     return any(name in header for name in ("start", "offset", "end"))

@@ -246,6 +246,7 @@ def _make_rows(rows: list[dict[str, Any]], source: str) -> Dataset:
             f"{source} has the label {missing[0]!r}, which often stands for a missing value and is trained as a class: "
             "if it is not a label, remove these utterances"
         )
+    _check_speakers(rows, source)
     if "speaker" not in rows[0]:
         warn(
             f"{source} names no speakers. The same voice can be in the training and the test data, so scores may be "
@@ -259,6 +260,21 @@ def _make_rows(rows: list[dict[str, Any]], source: str) -> Dataset:
     made = make_rows(named, labels)
     _refuse_repeats(made, source)
     return made
+
+
+def _check_speakers(rows: list[dict[str, Any]], source: str) -> None:
+    speakers = {row["speaker"] for row in rows if "speaker" in row}
+    missing = sorted(speaker for speaker in speakers if speaker.lower() in (*MISSING, "unknown"))
+    if missing:
+        warn(
+            f"{source} has the speaker {missing[0]!r}, whose utterances are taken as one person's: if they are several "
+            "people's, whose voices may also be in other sets, name the speakers or remove these utterances"
+        )
+    genders: dict[str, str] = {}
+    for row in rows:
+        speaker, gender = row.get("speaker"), row.get("gender")
+        if speaker and gender and genders.setdefault(speaker, gender) != gender:
+            raise InputError(f"{source}: speaker {speaker!r} is both female and male: correct the column gender")
 
 
 def _refuse_repeats(rows: Dataset, source: str) -> None:

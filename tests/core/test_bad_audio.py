@@ -200,6 +200,14 @@ def ffmpeg(tmp_path, monkeypatch):
     return lambda *argv: subprocess.run(["ffmpeg", "-v", "error", *argv], cwd=tmp_path, check=True)
 
 
+@pytest.mark.parametrize("name", ["a.m4a", "a.webm", "a.wv", "a.aac", "a.3gp", "a.mp2"])
+def test_a_file_of_ffmpegs_on_standard_input_is_never_read_as_raw_samples(ffmpeg, tmp_path, name):
+    write(tmp_path / "voice.wav", VOICE)
+    ffmpeg("-i", "voice.wav", *(["-c:a", "aac"] if name.endswith("3gp") else []), name)
+    content, _ = open_stream(io.BytesIO((tmp_path / name).read_bytes()), RecordingQuality())
+    assert content == (tmp_path / name).read_bytes()
+
+
 @pytest.mark.parametrize("name", ["a.m4a", "a.webm", "a.mkv", "two\nlines.mp4", "-a.m4a", "pipe:1.m4a"])
 def test_what_soundfile_cannot_read_is_read_by_ffmpeg(ffmpeg, tmp_path, name):
     write(tmp_path / "voice.wav", VOICE)

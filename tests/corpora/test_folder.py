@@ -296,3 +296,28 @@ def test_a_label_with_a_line_break_is_refused_and_one_of_several_code_points_is_
         "\u0645\u06cc\u200c\u0634\u0627\u062f",
         "sad",
     }
+
+
+@pytest.mark.parametrize(
+    ("header", "lines", "message"),
+    [
+        ("begin,end", ["1,2", "1,2"], "has the column begin: name it start if it is in seconds, or remove it"),
+        ("speaker,gender", ["anna,female", "anna,male"], "speaker 'anna' is both female and male"),
+    ],
+)
+def test_columns_that_would_change_the_rows_in_silence_are_refused(tmp_path, header, lines, message):
+    for name in ("a", "b"):
+        write_wav(tmp_path / f"{name}.wav")
+    rows = [f"{name}.wav,{label},{rest}" for name, label, rest in zip("ab", ("angry", "sad"), lines)]
+    (tmp_path / "list.csv").write_text("\n".join([f"path,label,{header}", *rows]), encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        load_csv(tmp_path / "list.csv", tmp_path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_speaker_that_stands_for_an_unknown_one_is_named(tmp_path, capsys):
+    for name in ("a", "b"):
+        write_wav(tmp_path / f"{name}.wav")
+    (tmp_path / "list.csv").write_text("path,label,speaker\na.wav,angry,nan\nb.wav,sad,anna\n", encoding="utf-8")
+    load_csv(tmp_path / "list.csv", tmp_path)
+    assert "has the speaker 'nan', whose utterances are taken as one person's" in capsys.readouterr().err

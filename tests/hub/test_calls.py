@@ -59,7 +59,8 @@ def test_four_threads_on_one_pipeline_answer_as_one_thread_does(encoder):
 
     def answer_all(_):
         return [
-            [(part["label"], part["score"]) for part in found] for found in recognize(recordings, batch_size=3, top_k=3)
+            [(part["label"], part["score"]) for part in found]
+            for found in recognize(recordings, batch_size=np.int64(3), top_k=np.int64(3))
         ]
 
     expected = answer_all(0)

@@ -151,6 +151,22 @@ def test_a_wav_file_of_8_bits_an_array_and_a_stream_of_it_are_alike():
     np.testing.assert_array_equal(np.concatenate(list(stream)), read(samples))
 
 
+@pytest.mark.parametrize("kind", ["mp3", "au", "caf", "rf64"])
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_a_file_on_standard_input_is_never_read_as_raw_samples(tmp_path, kind, rate):
+    path = tmp_path / f"speech.{kind}"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(rate).astype(np.float32), rate, format=kind)
+    content, _ = open_stream(io.BytesIO(path.read_bytes()), RecordingQuality())
+    assert content == path.read_bytes()
+
+
+def test_raw_samples_on_standard_input_are_read_as_such():
+    samples = np.random.default_rng(0).integers(-9000, 9000, 16000).astype("<i2")
+    content, stream = open_stream(io.BytesIO(samples.tobytes()), RecordingQuality())
+    assert content is None
+    np.testing.assert_allclose(np.concatenate(list(stream)), samples / 32768, atol=1e-6)
+
+
 class Decoder:
     """What torchcodec's AudioDecoder offers."""
 

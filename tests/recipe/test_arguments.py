@@ -90,6 +90,8 @@ def test_the_encoder_configuration_is_merged_key_by_key(config):
         ("stage1: 3", "stage1 must contain 'name: value' lines, not 3"),
         ("- a", "must contain 'name: value' lines, but contains a list"),
         ("a: [1", "is not valid YAML"),
+        ("seed: 1\nbatch_size: 2\nseed: 2", "is not valid YAML: line 3: seed is there twice: remove one of them"),
+        ("label_map:\n  happy: a\n  sad: b\n  happy: b", "line 4: happy is there twice"),
     ],
 )
 def test_a_mistake_in_yaml_is_named_with_what_is_valid(config, text, message):
@@ -106,6 +108,10 @@ def test_a_mistake_in_yaml_is_named_with_what_is_valid(config, text, message):
         (["--keep_features=false"], "--keep_features is not an option any more; it is now called --cache_features"),
         (["--learning_rate", "x"], "--learning_rate: 'x' is not valid; give a number"),
         (["--corpus", "iemo"], "--corpus: 'iemo' is not valid; give one of demo, folder, hub, iemocap, cremad"),
+        (["--data_dirs", '{"ravdess": "x"}'], "--data_dirs requires --corpora, a list of several"),
+        (["--test_label_map", '{"a": "b"}'], "--test_label_map requires --test_corpus"),
+        (["--common_labels"], "--common_labels requires --corpora or --test_corpus"),
+        (["--corpus", "ravdess", "--csv", "x.csv"], "--csv requires --corpus folder"),
         (["--encoder_config", "{a"], "give name: value pairs, as JSON"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; available files: "),
     ],
@@ -161,7 +167,7 @@ def test_a_record_of_an_earlier_release_is_compared_under_the_names_of_now():
 def test_what_is_published_names_no_place_but_says_which_encoder(tmp_path):
     (tmp_path / "my-encoder").mkdir()
     places = ["--encoder", str(tmp_path / "my-encoder"), "--data_dir", str(tmp_path), "--output_dir", str(tmp_path)]
-    args = parse(*places, "--csv", str(tmp_path / "a.csv"))[1]
+    args = parse(*places, "--corpus", "folder", "--csv", str(tmp_path / "a.csv"))[1]
     assert str(tmp_path) in str(args.flat()) and str(tmp_path) not in str(args.without_paths())
     assert args.without_paths()["encoder"] == "my-encoder"
     assert parse()[1].without_paths()["encoder"] == "facebook/wav2vec2-base"
