@@ -19,6 +19,7 @@ from experiments.embeddings import embed_utterances
 from experiments.report import write_report
 from recipe.checks import check_run
 from recipe.data import read_rows, read_rows_alone, split_rows
+from recipe.feature_cache import remove_cache
 from recipe.options import Arguments
 from recipe.preparing import AudioCache, UtterancePreparer
 from recipe.records import first_difference
@@ -60,6 +61,8 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
             is_done = not waiting
         number, is_done = broadcast_object_list([number, is_done])
         if is_done:
+            if PartialState().is_main_process:
+                remove_features(experiment)
             return
         if number is None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -68,13 +71,30 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
         PartialState().print(f"\n{describe_progress(experiment, cell)}")
         try:
             arguments = experiment.parse_cell(cell)
+            share_features(experiment, cell, arguments)
             rows = rows or read_rows(arguments[1])
             train_stages(arguments, *rows, cache)
+            if PartialState().is_main_process:
+                remove_features(experiment)
         except InputError as error:
             raise name_cell(error, experiment, cell) from error
         finally:
             if lock is not None:
                 lock.release()
+
+
+def share_features(experiment: Experiment, cell: Cell, arguments: dict[int, Arguments]) -> None:
+    """Let a cell use the feature cache of the experiment, unless the user has chosen another one."""
+    for args in arguments.values():
+        args.data.feature_cache_dir = args.data.feature_cache_dir or str(experiment.find_features_folder(cell))
+
+
+def remove_features(experiment: Experiment) -> None:
+    """Delete the cached features of the experiment that no unfinished cell needs."""
+    unfinished = [c for c in experiment.list_cells() if read_results(experiment.find_stage_folder(c)) is None]
+    needed = {experiment.find_features_folder(cell) for cell in unfinished}
+    for folder in {*experiment.features_dir.glob("*"), experiment.features_dir} - needed:
+        remove_cache(folder)
 
 
 def check_cells(experiment: Experiment, cells: list[Cell]) -> None:
