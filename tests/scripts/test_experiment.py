@@ -5,15 +5,12 @@ import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
-from conftest import ROOT, tiny_model
+from conftest import ROOT
 from running import SHORT, lines_of, run_anew, run_script
-from safetensors.torch import load_file
 from sklearn.metrics import balanced_accuracy_score
 
 from core.errors import InputError
@@ -23,7 +20,6 @@ from experiments.report import write_report
 pytestmark = pytest.mark.slow
 
 OPTIONS = [*SHORT[2:], "--max_steps", "3"]
-STAGES = ("stage1", "concat/stage2")
 CELLS = 6  # two folds: stage 1 and two variants each
 
 
@@ -301,43 +297,3 @@ def test_a_search_in_stage_1_shows_validation_speakers_alone(experiment, demo, t
     assert float(compared["difference_ua"]) == pytest.approx(expected - float(scores[-2]["last_ua"]))
     text = (tmp_path / "out" / "search" / "report.md").read_text(encoding="utf-8")
     assert "for **validation** speakers" in text and "| fold | validation speakers |" in text
-
-
-def test_variants_of_a_frozen_encoder_share_its_output(demo, tmp_path):
-    """Stage 2 freezes all layers of a Whisper encoder, also those that stage 1 has trained, and caches their output."""
-    encoder = tmp_path / "encoder"
-    tiny_model("whisper", seed=2).encoder.save_pretrained(encoder)
-    base = {
-        **{"encoder": str(encoder), "layer_mix": "normalized", "average_frames": 2, "freeze_encoder_layers": 1},
-        **{"corpus": "demo", "output_dir": str(tmp_path / "out"), "speed_factors": [0.9, 1.0], "num_epochs": 2},
-        **{"max_steps": 3, "batch_size": 8, "logging_steps": 1, "use_cpu": True},
-        "stage2": {"freeze_encoder_layers": 2, "average_after": 1},
-    }
-    content = {"title": "Frozen", "config": str(tmp_path / "base.yaml"), "folds": [1]}
-    content["variants"] = {
-        "cls": {"options": {"eal_weight": 0, "fual_weight": 0}},
-        "concat": {"options": {"cls_in_embedding": "concat", "frame_classifier": "separate"}},
-    }
-    for name, written in (("base", base), ("frozen", content)):
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
-    argv = ("--config", tmp_path / "frozen.yaml", "--data_dir", demo)
-    run_script("experiment.py", *argv, "--cell", 2)
-    features = tmp_path / "out" / "frozen" / "features"
-    kept = {path: path.stat().st_mtime_ns for path in features.rglob("*.npy")}
-    assert {path.parent.name for path in kept} == {"fold1-seed0"}  # stage 1 is finished, the other variant is not
-    shape = np.load(next(iter(kept))).shape
-    assert shape[1] == 3 * 32  # the input of the first layer and the output of both
-    experiment = read_experiment(str(tmp_path / "frozen.yaml"), [])
-    assert Path(experiment.find_features_folder(experiment.list_cells()[2])) == features / "fold1-seed0"
-    printed = run_script("experiment.py", *argv, "--feature_cache_dir", features / "fold1-seed0").stdout
-    assert printed.count("the frozen convolutions and 2 layers run once") == 1
-    assert {path: path.stat().st_mtime_ns for path in features.rglob("*.npy")} == kept  # nothing was computed again
-    run_script("experiment.py", *argv)
-    assert not features.exists()
-    first, second = (load_file(tmp_path / "out" / "fold1-seed0" / f"{name}/model.safetensors") for name in STAGES)
-    for key in first:
-        if key.startswith("encoder.") and "encoder.layer_norm" not in key:
-            assert torch.equal(first[key], second[key]), key
-    losses = lines_of(tmp_path / "out" / "fold1-seed0" / "concat" / "stage2" / "training_log.jsonl")
-    values = [(line["eal_loss"], line["fual_loss"]) for line in losses if "loss" in line]
-    assert len(values) == 3 and np.isfinite(values).all() and np.min(values) > 0
