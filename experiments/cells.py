@@ -142,6 +142,18 @@ class Experiment:
         folder = self.find_fold_folder(cell) / cell.variant.key if cell.variant else self.find_fold_folder(cell)
         return folder / f"stage{self.find_stage(cell)}"
 
+    @property
+    def features_dir(self) -> Path:
+        return self.report_dir / "features"
+
+    def find_features_folder(self, cell: Cell) -> Path:
+        """The feature cache of a cell, shared with the cells whose encoder starts from the same weights.
+
+        These are all cells of stage 1, or the variants of a fold and seed.
+        """
+        stage1 = self.find_stage1(cell)
+        return self.features_dir / (self.find_fold_folder(stage1).name if stage1 else "stage1")
+
     def build_argv(self, cell: Cell) -> list[str]:
         """The train.py options that train this cell."""
         argv = ["--config", self.config, *self.shared_options, "--fold", str(cell.fold), "--seed", str(cell.seed)]

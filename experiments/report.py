@@ -9,6 +9,7 @@ import numpy as np
 
 from core.escaping import markdown_text
 from experiments import figures
+from experiments.alignment import build_alignment_table
 from experiments.across import arrange_matrices, build_corpus_table
 from experiments.cells import Experiment
 from experiments.systems import System, read_systems
@@ -32,11 +33,16 @@ TEMPLATE = Path(__file__).parent / "report_template.md"
 NUM_BINS = 10  # of the reliability diagram; the calibration error itself uses 15
 
 
-def write_report(experiment: Experiment, embeddings: dict[str, dict[str, np.ndarray]] | None = None) -> Path:
+def write_report(
+    experiment: Experiment,
+    embeddings: dict[str, dict[str, np.ndarray]] | None = None,
+    alignment: dict[str, list[dict[str, Any]]] | None = None,
+) -> Path:
     """Write report.md, its tables as CSV and its figures as PNG and SVG; returns the path of report.md.
 
     Args:
         embeddings: by variant of `experiment.tsne`, the arrays that `figures.draw_tsne` takes; None draws no t-SNE.
+        alignment: by system, what `alignment.measure_model` returns for each fold; None writes no such table.
 
     Raises:
         InputError: nothing is finished yet, runs cannot be compared, or a file of a finished cell is damaged.
@@ -51,13 +57,14 @@ def write_report(experiment: Experiment, embeddings: dict[str, dict[str, np.ndar
         "comparisons": build_comparison_table(systems, experiment.baseline, weights),
         "folds": build_fold_table(systems, weights),
         "corpora": build_corpus_table(systems, weights),
+        "alignment": build_alignment_table(systems, alignment or {}),
         "calibration": build_calibration_table(systems),
         "fairness": build_fairness_table(systems),
         "classes": build_class_table(systems),
         "runs": build_run_table(systems),
     }
     for name, rows in tables.items():
-        if rows or name != "corpora":
+        if rows or name not in ("corpora", "alignment"):
             write_csv(target / f"{name}.csv", rows)
     for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # from an earlier report, possibly of other runs
         path.unlink()

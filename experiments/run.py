@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from datasets import Dataset
 from filelock import FileLock, Timeout
 
 from core.errors import InputError
 from core.json_files import read_json, write_json
 from core.loading import load_model
+from experiments.alignment import measure_model
 from experiments.cells import Cell, Experiment
 from experiments.diarization_report import append_diarization, measure_fold
 from experiments.embeddings import embed_utterances
 from experiments.report import write_report
 from recipe.checks import check_run
 from recipe.data import read_rows, read_rows_alone, split_rows
+from recipe.feature_cache import remove_cache
 from recipe.options import Arguments
 from recipe.preparing import AudioCache, UtterancePreparer
 from recipe.records import first_difference
@@ -60,6 +63,8 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
             is_done = not waiting
         number, is_done = broadcast_object_list([number, is_done])
         if is_done:
+            if PartialState().is_main_process:
+                remove_features(experiment)
             return
         if number is None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -68,13 +73,30 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
         PartialState().print(f"\n{describe_progress(experiment, cell)}")
         try:
             arguments = experiment.parse_cell(cell)
+            share_features(experiment, cell, arguments)
             rows = rows or read_rows(arguments[1])
             train_stages(arguments, *rows, cache)
+            if PartialState().is_main_process:
+                remove_features(experiment)
         except InputError as error:
             raise name_cell(error, experiment, cell) from error
         finally:
             if lock is not None:
                 lock.release()
+
+
+def share_features(experiment: Experiment, cell: Cell, arguments: dict[int, Arguments]) -> None:
+    """Let a cell use the feature cache of the experiment, unless the user has chosen another one."""
+    for args in arguments.values():
+        args.data.feature_cache_dir = args.data.feature_cache_dir or str(experiment.find_features_folder(cell))
+
+
+def remove_features(experiment: Experiment) -> None:
+    """Delete the cached features of the experiment that no unfinished cell needs."""
+    unfinished = [c for c in experiment.list_cells() if read_results(experiment.find_stage_folder(c)) is None]
+    needed = {experiment.find_features_folder(cell) for cell in unfinished}
+    for folder in {*experiment.features_dir.glob("*"), experiment.features_dir} - needed:
+        remove_cache(folder)
 
 
 def check_cells(experiment: Experiment, cells: list[Cell]) -> None:
@@ -153,7 +175,7 @@ def describe_progress(experiment: Experiment, cell: Cell) -> str:
 def report_experiment(experiment: Experiment) -> Path:
     """Write the report of the finished cells; returns the path of report.md."""
     embeddings, measured = compute_embeddings(experiment), measure_timeline(experiment)
-    report = write_report(experiment, embeddings)
+    report = write_report(experiment, embeddings, compute_alignment(experiment))
     if measured:
         append_diarization(report, measured)
     return report
@@ -174,7 +196,7 @@ def compute_embeddings(experiment: Experiment) -> dict[str, dict[str, np.ndarray
             return {}
         if not cached.is_file():
             try:
-                arrays = embed_test_utterances(experiment, cell)
+                arrays = embed_utterances(*prepare_scored(experiment, cell))
             except InputError as error:
                 print(f"no t-SNE figure: {error}")
                 return {}
@@ -185,14 +207,37 @@ def compute_embeddings(experiment: Experiment) -> dict[str, dict[str, np.ndarray
     return embeddings
 
 
-def embed_test_utterances(experiment: Experiment, cell: Cell) -> dict[str, np.ndarray]:
-    args = experiment.parse_cell(cell)[2]
-    test = split_rows(args.data, read_rows_alone(args.data))["test"]
+def compute_alignment(experiment: Experiment) -> dict[str, list[dict[str, Any]]]:
+    """What `measure_model` returns for the first seed of each fold, by system; cached as alignment.json.
+
+    Empty if the experiment has no `tsne` or the corpus cannot be read.
+    """
+    measured: dict[str, list[dict[str, Any]]] = {}
+    for cell in experiment.list_cells() if experiment.tsne else ():
+        seeds = cell.variant.seeds if cell.variant else experiment.seeds
+        stage_dir = experiment.find_stage_folder(cell)
+        if cell.seed != seeds[0] or read_results(stage_dir) is None:
+            continue
+        cached = stage_dir / "alignment.json"
+        if not cached.is_file():
+            try:
+                write_json(cached, measure_model(*prepare_scored(experiment, cell)))
+            except InputError as error:
+                print(f"no alignment: {error}")
+                return {}
+        measured.setdefault(cell.variant.key if cell.variant else "stage1", []).append(read_json(cached))
+    return measured
+
+
+def prepare_scored(experiment: Experiment, cell: Cell) -> tuple[Any, Dataset, UtterancePreparer, int]:
+    """The model of a finished cell, the utterances that the experiment scores, their preparer and the batch size."""
+    args = parse_stage(experiment, cell)
+    rows = split_rows(args.data, read_rows_alone(args.data))[experiment.scored_on]
     stage_dir = experiment.find_stage_folder(cell)
     model, feature_extractor = load_model(str(stage_dir), option="")
     model.to(PartialState().device)
     preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples, model.config.longest_seconds)
-    return embed_utterances(model, test, preparer, args.trainer.eval_batch_size)
+    return model, rows, preparer, args.trainer.eval_batch_size
 
 
 def measure_timeline(experiment: Experiment) -> dict[int, dict[str, Any]]:

@@ -12,6 +12,7 @@ import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ class FeatureCache:
         return torch.from_numpy(np.array(np.load(path, mmap_mode="r")))
 
     def write(self, path: Path, features: torch.Tensor) -> None:
-        unfinished = path.with_name(f"{path.stem}.{PartialState().process_index}.unfinished")
+        unfinished = path.with_name(f"{path.stem}.{uuid4().hex}.unfinished")  # other runs may write the same entry
         with writing(path), unfinished.open("wb") as file:
             np.save(file, features.cpu().numpy())
         unfinished.replace(path)
@@ -73,7 +74,8 @@ def hash_frozen_part(model: SERAlignForAudioClassification) -> str:
     """SHA-256 of all that the output of the frozen part depends on, except the utterance."""
     config = model.config
     settings = {name: value for name, value in config.encoder_config.to_dict().items() if name not in NO_SETTINGS}
-    fixed = (config.freeze_encoder_layers, config.average_frames, config.layer_mix, config.log_mel_layer_norm)
+    averaging = (config.average_frames, config.averaging_layer)
+    fixed = (config.freeze_encoder_layers, *averaging, config.layer_mix, config.log_mel_layer_norm)
     how = (*fixed, sorted(settings.items()))
     digest = hashlib.sha256(repr(how).encode())
     for name, weight in sorted(model.collect_fixed_weights().items()):
@@ -107,7 +109,7 @@ def find_cache_folder(args: Arguments) -> Path:
 def remove_cache(folder: Path) -> None:
     """Delete the cached files, and the folder if nothing else is in it."""
     for path in folder.glob("*.features.*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
@@ -119,7 +121,7 @@ def _explain_no_cache(
         return "they are trained"
     if args.data.mix_probability > 0:
         return "--mix_probability creates new audio every time"
-    if args.trainer.num_epochs < 2 * variants:
+    if args.data.feature_cache_dir is None and args.trainer.num_epochs < 2 * variants:
         return f"{args.trainer.num_epochs:g} epochs are too few for {variants} variants of each utterance"
     existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     free = shutil.disk_usage(existing).free

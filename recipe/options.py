@@ -238,7 +238,7 @@ class DataArguments:
     feature_cache_dir: str | None = option(
         None,
         "permanent feature cache, for runs that share recordings and encoder; none uses OUTPUT_DIR/features and "
-        "deletes it after the run",
+        "deletes it after the run, and the runs of an experiment share one until they are finished",
         is_path=True,
         may_change=True,
         formerly="features_dir",

@@ -71,7 +71,9 @@ def build_config(stage: int, args: Arguments, first: Arguments | None = None) ->
     else:
         source, config = str(find_stage1_folder(args)), SERAlignConfig.from_pretrained(check_stage1_folder(args))
     check_same_encoder(config, args.model.encoder_config, source)
-    return SERAlignConfig(encoder_config=config.encoder_config, **select_fields(stage, args))
+    second = SERAlignConfig(encoder_config=config.encoder_config, **select_fields(stage, args))
+    check_same_averaging(config, second, source)
+    return second
 
 
 def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioClassification:
@@ -186,14 +188,15 @@ def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str
         folder,
         freeze_feature_encoder=args.model.freeze_feature_encoder,
         freeze_encoder_layers=args.model.freeze_encoder_layers,
+        average_after=args.model.average_after,
         output_loading_info=True,
     )
     if info["missing_keys"]:
         raise InputError(f"{folder} lacks {len(info['missing_keys'])} weights of its model: copy it or train it again")
     check_same_encoder(first.config, args.model.encoder_config, str(folder))
-    model = SERAlignForAudioClassification(
-        SERAlignConfig(encoder_config=first.config.encoder_config, **model_fields), encoder=first.encoder
-    )
+    config = SERAlignConfig(encoder_config=first.config.encoder_config, **model_fields)
+    check_same_averaging(SERAlignConfig.from_pretrained(folder), config, str(folder))
+    model = SERAlignForAudioClassification(config, encoder=first.encoder)
     if model.layer_mix is not None and first.layer_mix is not None:
         model.layer_mix.load_state_dict(first.layer_mix.state_dict())
     known = list(first.config.id2label.values())
@@ -228,6 +231,16 @@ def check_same_encoder(stage1: SERAlignConfig, given: dict[str, Any], source: st
                 f"stage 2 keeps the encoder of {source}, where {name} is {kept!r}, not {value!r}: "
                 "remove that setting, or train stage 1 again"
             )
+
+
+def check_same_averaging(stage1: SERAlignConfig, stage2: SERAlignConfig, source: str) -> None:
+    """Raise InputError if stage 2 averages frames in another layer, whose successors were trained at another rate."""
+    both_average = stage1.average_frames > 1 and stage2.average_frames > 1
+    if both_average and stage1.averaging_layer != stage2.averaging_layer:
+        raise InputError(
+            f"stage 2 averages frames after layer {stage2.averaging_layer} of the encoder, but {source} was trained "
+            f"with averages after layer {stage1.averaging_layer}: set --average_after {stage1.averaging_layer}"
+        )
 
 
 def make_feature_extractor(

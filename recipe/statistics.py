@@ -3,6 +3,7 @@
 Utterances of one speaker are not independent, so speakers are resampled, not utterances. SciPy computes the statistics.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,21 @@ def difference_interval(
         return scores[0] - scores[1]
 
     return _bootstrap(difference, len(first), seed)
+
+
+def mean_interval(values: Sequence[Sequence[float]], seed: int = 0) -> tuple[float, float] | None:
+    """The interval of the mean of all values; None with fewer than two speakers.
+
+    Args:
+        values: of the utterances of each speaker.
+    """
+    totals = np.array([(np.sum(of_one), len(of_one)) for of_one in values])
+
+    def mean(speakers: np.ndarray, axis: int) -> np.ndarray:
+        drawn = totals[speakers].sum(axis=-2)
+        return drawn[..., 0] / drawn[..., 1]
+
+    return _bootstrap(mean, len(totals), seed)
 
 
 def _bootstrap(statistic: Any, num_speakers: int, seed: int) -> tuple[float, float] | None:

@@ -32,7 +32,10 @@ logits of PyTorch and the exported file, and of the probabilities in 32 and in 1
 - **All layers.** `layer_mix: weighted` learns a softmax-weighted sum of the input of the first layer and the outputs of
   all layers; `normalized` normalises each of them first.
 - **Frozen layers.** `freeze_encoder_layers: 4` freezes the convolutions and the first four layers. They have no dropout
-  and no SpecAugment, and their output is computed once (`--cache_features`).
+  and no SpecAugment, and their output is computed once (`--cache_features`). The runs of an experiment share it.
+- **Fixed in stage 2.** `stage2: {freeze_encoder_layers: 4, average_after: 2}` also freezes the layers that stage 1 has
+  trained; with `average_frames`, `average_after` is the number of layers that stage 1 froze, so that all layers see the
+  frame rate on which they were trained.
 - **LoRA.** `lora_rank: 8` trains LoRA adapters in place of the encoder's own weights, in the layers that are not frozen
   (`pip install -r requirements-lora.txt`). They are merged when the model is saved, so that it needs no peft.
   `lora_targets` names the linear layers.

@@ -111,6 +111,28 @@ def test_averaged_frames_are_the_means_of_neighbours_alone_and_in_a_batch(encode
 
 
 @EVERY_ENCODER
+@torch.no_grad()
+def test_more_frozen_layers_do_not_change_frames_that_are_averaged_after_the_same_layer(encoder):
+    """As in stage 2, which may freeze the layers that stage 1 has trained."""
+    fields = {"average_frames": 2, "layer_mix": "normalized"}
+    first = tiny_model(encoder, freeze_encoder_layers=1, **fields)
+    second = tiny_model(encoder, freeze_encoder_layers=2, average_after=1, **fields)
+    inputs = utterances(first, [0.31, 1.4, 0.05])
+    together = batch(first, inputs, padding=7.0)
+    for expected, found in zip(first.encode(**together), second.encode(**together)):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    extracted = second.extract_features(inputs[1][None])
+    assert extracted.shape[2] == 3 * first.config.encoder_config.hidden_size == second.config.extracted_size
+    expected = first.encode(**{first.main_input_name: inputs[1][None]})[0]
+    torch.testing.assert_close(second.encode(extracted_features=extracted)[0], expected, atol=1e-6, rtol=0)
+
+
+def test_frames_are_averaged_in_the_frozen_part():
+    with pytest.raises(ValueError, match="average_after=2, but only 1 layers are frozen: freeze the layers before"):
+        tiny_model("whisper", freeze_encoder_layers=1, average_frames=2, average_after=2)
+
+
+@EVERY_ENCODER
 def test_frozen_layers_get_no_gradient_and_have_no_dropout(encoder):
     model = tiny_model(encoder, freeze_encoder_layers=1, layer_mix="weighted").train()
     layers = model.config.family.list_layers(model.encoder)

@@ -77,3 +77,14 @@ def test_stage_2_cannot_reshape_the_encoder(stage1):
         second_model(stage1[0], "--encoder_config", '{"hidden_size": 64}')
     shape = TINY_ENCODERS["wav2vec2-group"]["conv_dim"]
     second_model(stage1[0], "--encoder_config", f'{{"hidden_size": 32, "conv_dim": {shape}}}')
+
+
+def test_stage_2_averages_frames_where_stage_1_did(tmp_path):
+    first = tiny_model("whisper", pooling="attentive", average_frames=2, freeze_encoder_layers=1)
+    first.save_pretrained(tmp_path)
+    frozen = ["--average_frames", "2", "--freeze_encoder_layers", "2"]
+    with pytest.raises(InputError, match="stage 2 averages frames after layer 2 .* after layer 1: set --average_after 1"):
+        second_model(tmp_path, *frozen)
+    model = second_model(tmp_path, *frozen, "--average_after", "1").eval()
+    frames = torch.randn(1, 80, first.config.encoder_config.num_mel_bins)
+    torch.testing.assert_close(model.encode(input_features=frames)[0], first.encode(input_features=frames)[0])
