@@ -158,6 +158,11 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
                 f"freeze_encoder_layers={self.freeze_encoder_layers}, but the encoder has {num_layers} layers: give at "
                 f"most {num_layers}"
             )
+        if self.averaging_layer > self.freeze_encoder_layers:
+            raise ValueError(
+                f"average_after={self.average_after}, but only {self.freeze_encoder_layers} layers are frozen: freeze "
+                "the layers before the averaging with freeze_encoder_layers, or average earlier"
+            )
         if getattr(self.encoder_config, "add_adapter", False):
             raise ValueError("encoder_config.add_adapter=True would downsample the frames again: set it to False")
 
@@ -175,6 +180,11 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     def frame_seconds(self) -> float:
         """Seconds from one frame to the next."""
         return self.family.compute_frame_seconds(self.encoder_config) * self.average_frames
+
+    @property
+    def averaging_layer(self) -> int:
+        """Number of layers before the one whose input is averaged over `average_frames` frames."""
+        return self.freeze_encoder_layers if self.average_after is None else self.average_after
 
     @property
     def receptive_field(self) -> int:

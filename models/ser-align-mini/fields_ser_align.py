@@ -232,6 +232,13 @@ class SERAlignFields:
         "ours",
         minimum=1,
     )
+    average_after: int | None = option(
+        None,
+        "layer of the encoder after which --average_frames averages, one of those that are frozen; none means the last "
+        "of them; needed if stage 2 freezes more layers than stage 1",
+        "ours",
+        minimum=0,
+    )
     layer_mix: Literal["last", "weighted", "normalized"] = option(
         "last",
         "frames of the encoder: output of the last layer, or a learned softmax-weighted sum of the outputs of all "

@@ -302,12 +302,14 @@ class SERAlignForAudioClassification(PreTrainedModel):
             The input of the first layer and the output of each fixed one, (batch, frames, hidden), at the rate of the
             frames that the model outputs, and their mask.
         """
-        family, size = self.config.family, self.config.average_frames
+        family, config = self.config.family, self.config
         known = mask if is_padded else None
         hidden = family.embed(self.encoder, features, known)
-        states = family.run_layers(self.encoder, hidden, known, last=self.config.freeze_encoder_layers)
-        averaged = [average_neighbours(state, mask, size) for state in (hidden, *states)]
-        return [state for state, _ in averaged], averaged[0][1]
+        states = family.run_layers(self.encoder, hidden, known, last=config.averaging_layer)
+        averaged = [average_neighbours(state, mask, config.average_frames) for state in (hidden, *states)]
+        states, mask = [state for state, _ in averaged], averaged[0][1]
+        known, last = mask if is_padded else None, config.freeze_encoder_layers
+        return [*states, *family.run_layers(self.encoder, states[-1], known, config.averaging_layer, last)], mask
 
     def _run_trained_layers(self, states: list[Tensor], mask: Tensor | None) -> Tensor:
         """Run the layers after the fixed ones and combine their outputs to frames, (batch, frames, hidden)."""
