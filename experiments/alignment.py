@@ -134,9 +134,7 @@ class ScatterSums:
         return between / within if within > 1e-12 * self.squares else None
 
 
-def build_alignment_table(
-    systems: list[System], measured: dict[str, list[dict[str, Any]]]
-) -> list[dict[str, Any]]:
+def build_alignment_table(systems: list[System], measured: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """One row for each measured system: means over utterances with intervals over speakers, and mean ratios.
 
     Args:

@@ -9,8 +9,8 @@ import numpy as np
 
 from core.escaping import markdown_text
 from experiments import figures
-from experiments.alignment import build_alignment_table
 from experiments.across import arrange_matrices, build_corpus_table
+from experiments.alignment import build_alignment_table
 from experiments.cells import Experiment
 from experiments.systems import System, read_systems
 from experiments.tables import (

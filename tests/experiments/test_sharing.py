@@ -58,7 +58,7 @@ def test_variants_of_a_frozen_encoder_compute_its_output_once(experiment, tmp_pa
     folders = [experiment.find_stage_folder(cell) for cell in (stage1, concat)]
     first, second = (load_file(folder / "model.safetensors") for folder in folders)
     pretrained = load_file(tmp_path / "encoder" / "model.safetensors")
-    for name, weight in pretrained.items():
+    for name in pretrained:
         if not name.startswith("layer_norm"):
             assert torch.equal(second[f"encoder.{name}"], first[f"encoder.{name}"]), name
     assert not torch.equal(first["encoder.layers.1.fc1.weight"], pretrained["layers.1.fc1.weight"])

@@ -83,7 +83,7 @@ def test_stage_2_averages_frames_where_stage_1_did(tmp_path):
     first = tiny_model("whisper", pooling="attentive", average_frames=2, freeze_encoder_layers=1)
     first.save_pretrained(tmp_path)
     frozen = ["--average_frames", "2", "--freeze_encoder_layers", "2"]
-    with pytest.raises(InputError, match="stage 2 averages frames after layer 2 .* after layer 1: set --average_after 1"):
+    with pytest.raises(InputError, match=r"frames after layer 2 .* after layer 1: set --average_after 1"):
         second_model(tmp_path, *frozen)
     model = second_model(tmp_path, *frozen, "--average_after", "1").eval()
     frames = torch.randn(1, 80, first.config.encoder_config.num_mel_bins)
