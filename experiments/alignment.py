@@ -127,8 +127,8 @@ class ScatterSums:
 
     def compute_ratio(self) -> float | None:
         """The ratio; None if the vectors of each class are equal."""
+        explained = sum(float(total @ total) / self.counts[label] for label, total in self.sums.items())
         mean = np.sum(list(self.sums.values()), axis=0) / sum(self.counts.values())
-        mean = sum(self.sums.values()) / sum(self.counts.values())  # type: ignore[operator]
         between = explained - sum(self.counts.values()) * float(mean @ mean)
         within = self.squares - explained
         return between / within if within > 1e-12 * self.squares else None
