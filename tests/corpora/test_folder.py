@@ -285,7 +285,7 @@ def test_a_label_with_a_line_break_is_refused_and_one_of_several_code_points_is_
         write_wav(tmp_path / f"{name}.wav")
     csv = tmp_path / "list.csv"
     csv.write_text('path,label\na.wav,"an\ngry"\nb.wav,happy\nc.wav,sad\n')
-    with pytest.raises(InputError, match=r"has the label 'an\\ngry' with a line break or control character: remove it"):
+    with pytest.raises(InputError, match=r"has the label 'an\\ngry' with a line break: remove it"):
         load_csv(csv, tmp_path)
     csv.write_text(
         "path,label\na.wav,\U0001f469\u200d\U0001f680\nb.wav,\u0645\u06cc\u200c\u0634\u0627\u062f\nc.wav,sad\n",
