@@ -188,7 +188,7 @@ def time_run(run: Callable[[], None], is_gpu: bool) -> float:
 # -------------------------------------------------------------------------------------------- training
 
 
-def build_reference(config: PreTrainedConfig) -> nn.Module:
+def build_reference(config: Any) -> Any:
     torch.manual_seed(0)
     if config.model_type == "whisper":
         return WhisperForAudioClassification(config)
@@ -208,7 +208,7 @@ def build_ours(config: PreTrainedConfig, attention: str | None = None) -> SERAli
 
 def make_reference_batches(config: PreTrainedConfig, waveforms: list[np.ndarray], setting: Setting) -> list[Batch]:
     """Random batches: waveforms padded to their longest and without a mask, or log-mel frames padded to 30 s."""
-    extractor = Wav2Vec2FeatureExtractor() if config.model_type == "wav2vec2" else WhisperFeatureExtractor()
+    extractor: Any = Wav2Vec2FeatureExtractor() if config.model_type == "wav2vec2" else WhisperFeatureExtractor()
     padding = {"padding": True} if config.model_type == "wav2vec2" else {}
     order = np.random.default_rng(0).permutation(len(waveforms))
     batches = []
@@ -223,7 +223,8 @@ def make_reference_batches(config: PreTrainedConfig, waveforms: list[np.ndarray]
 
 def make_our_batches(config: PreTrainedConfig, waveforms: list[np.ndarray], setting: Setting) -> list[Batch]:
     """Bucket batches of the cached output of the convolutions, or of log-mel frames for Whisper."""
-    model = build_ours(config).to(setting.device)
+    model = build_ours(config)
+    model.to(setting.device)  # type: ignore[arg-type]
     extractor = model.config.build_feature_extractor()
     name = "extracted_features" if config.model_type == "wav2vec2" else model.main_input_name
     utterances = []
@@ -250,9 +251,7 @@ def pin(batches: list[Batch], setting: Setting) -> list[Batch]:
     return [{name: values.pin_memory() for name, values in batch.items()} for batch in batches]
 
 
-def start_training(
-    build: Callable[[], nn.Module], batches: list[Batch], dtype: str, setting: Setting
-) -> Callable[[], None]:
+def start_training(build: Callable[[], Any], batches: list[Batch], dtype: str, setting: Setting) -> Callable[[], None]:
     model = build().to(setting.device).train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
@@ -277,7 +276,7 @@ def load_reference(
     config: PreTrainedConfig, waveforms: list[np.ndarray], dtype: str, setting: Setting
 ) -> Callable[[], None]:
     model = build_reference(config).to(getattr(torch, dtype)).eval()
-    extractor = Wav2Vec2FeatureExtractor() if config.model_type == "wav2vec2" else WhisperFeatureExtractor()
+    extractor: Any = Wav2Vec2FeatureExtractor() if config.model_type == "wav2vec2" else WhisperFeatureExtractor()
     recognize = pipeline(
         "audio-classification", model=model, feature_extractor=extractor, device=setting.device, top_k=None
     )
