@@ -7,7 +7,7 @@ An experiment is a YAML file:
     folds: [1, 2, 3, 4, 5, 6]                 # or a list per corpus: {ravdess: [1, 2], cremad: [1]}; likewise for seeds
     seeds: [0]
     baseline: self_attention                  # the variant that the others are compared with
-    tsne: [cls, cls_eal_fual]                 # optional: variants to include in the t-SNE figure
+    tsne: [cls, cls_eal_fual]                 # optional: variants in the t-SNE figure; measures alignment, too
     variants:
       self_attention:
         name: self-attention pooling

@@ -135,7 +135,12 @@ def test_the_report_adds_up_to_the_predictions(experiment):
     assert set(genders.values()) == {"female", "male"}
     gap = float(fairness["proposed"]["female"]) - float(fairness["proposed"]["male"])
     assert float(fairness["proposed"]["gap"]) == pytest.approx(gap)
+    aligned = {row["system"]: row for row in csv.DictReader((report / "alignment.csv").open(encoding="utf-8"))}
+    assert list(aligned) == ["stage 1: attentive pooling", "self-attention", "proposed"]
+    assert [row["cls_cosine"] != "" for row in aligned.values()] == [False, False, True]
+    assert all(row["folds"] == "2" and 0 <= float(row["agreement_low"]) <= 1 for row in aligned.values())
     text = (report / "report.md").read_text(encoding="utf-8")
+    assert "## Alignment" in text
     assert f"| proposed | 75.3 | - | {100 * np.mean(scores):.1f} ± " in text
     assert "6 of 6 runs are finished." in text and "| another | 50.0 | - | ten folds | someone 2020 |" in text
     for name in ("scores", "confusion-plain", "confusion-proposed", "reliability", "speakers", "tsne"):
