@@ -4,6 +4,7 @@ from collections.abc import Container
 from typing import Any
 
 import yaml
+from yaml import YAMLError
 
 MERGE, NULL = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null"
 
@@ -31,7 +32,7 @@ def _refuse_repeats(node: yaml.Node | None) -> None:
             if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
                 if key.value in seen:
                     line = key.start_mark.line + 1
-                    raise yaml.YAMLError(f"line {line}: {key.value} is there twice: remove one of them")
+                    raise YAMLError(f"line {line}: {key.value} is there twice: remove one of them")
                 seen.add(key.value)
             _refuse_repeats(value)
 
