@@ -187,7 +187,7 @@ def compute_embeddings(experiment: Experiment) -> dict[str, dict[str, np.ndarray
     They are computed once, which needs the corpus, and cached as embeddings.npz. Empty if a cell is not finished or
     the corpus cannot be read.
     """
-    embeddings = {}
+    embeddings, rows = {}, None
     for variant in (variant for variant in experiment.variants if variant.key in experiment.tsne):
         cell = Cell(experiment.folds[0], variant.seeds[0], variant)
         stage_dir = experiment.find_stage_folder(cell)
@@ -196,7 +196,8 @@ def compute_embeddings(experiment: Experiment) -> dict[str, dict[str, np.ndarray
             return {}
         if not cached.is_file():
             try:
-                arrays = embed_utterances(*prepare_scored(experiment, cell))
+                rows = rows or read_rows_alone(parse_stage(experiment, cell).data)
+                arrays = embed_utterances(*prepare_scored(experiment, cell, rows))
             except InputError as error:
                 print(f"no t-SNE figure: {error}")
                 return {}
@@ -213,6 +214,7 @@ def compute_alignment(experiment: Experiment) -> dict[str, list[dict[str, Any]]]
     Empty if the experiment has no `tsne` or the corpus cannot be read.
     """
     measured: dict[str, list[dict[str, Any]]] = {}
+    rows = None
     for cell in experiment.list_cells() if experiment.tsne else ():
         seeds = cell.variant.seeds if cell.variant else experiment.seeds
         stage_dir = experiment.find_stage_folder(cell)
@@ -221,7 +223,8 @@ def compute_alignment(experiment: Experiment) -> dict[str, list[dict[str, Any]]]
         cached = stage_dir / "alignment.json"
         if not cached.is_file():
             try:
-                write_json(cached, measure_model(*prepare_scored(experiment, cell)))
+                rows = rows or read_rows_alone(parse_stage(experiment, cell).data)
+                write_json(cached, measure_model(*prepare_scored(experiment, cell, rows)))
             except InputError as error:
                 print(f"no alignment: {error}")
                 return {}
@@ -229,15 +232,19 @@ def compute_alignment(experiment: Experiment) -> dict[str, list[dict[str, Any]]]
     return measured
 
 
-def prepare_scored(experiment: Experiment, cell: Cell) -> tuple[Any, Dataset, UtterancePreparer, int]:
-    """The model of a finished cell, the utterances that the experiment scores, their preparer and the batch size."""
+def prepare_scored(experiment: Experiment, cell: Cell, rows: Dataset) -> tuple[Any, Dataset, UtterancePreparer, int]:
+    """The model of a finished cell, the rows that the experiment scores, their preparer and the batch size.
+
+    Args:
+        rows: of the corpus, which all cells share: to read them is to decode every file.
+    """
     args = parse_stage(experiment, cell)
-    rows = split_rows(args.data, read_rows_alone(args.data))[experiment.scored_on]
+    scored = split_rows(args.data, rows)[experiment.scored_on]
     stage_dir = experiment.find_stage_folder(cell)
     model, feature_extractor = load_model(str(stage_dir), option="")
     model.to(PartialState().device)
     preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples, model.config.longest_seconds)
-    return model, rows, preparer, args.trainer.eval_batch_size
+    return model, scored, preparer, args.trainer.eval_batch_size
 
 
 def measure_timeline(experiment: Experiment) -> dict[int, dict[str, Any]]:

@@ -305,18 +305,15 @@ def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[
 
 def describe_corpora(split: DatasetDict) -> dict[str, Any]:
     """Of each of several corpora, the speakers, hours and utterances of each class in each set."""
-    return {
-        corpus: {
-            name: {
+    corpora: dict[str, Any] = {}
+    for name, part in split.items():
+        for corpus, rows in select_corpora(part).items():
+            corpora.setdefault(corpus, {})[name] = {
                 "speakers": len(set(rows["speaker"])),
                 "hours": sum(rows["duration"]) / 3600,
                 "class_counts": count_classes(rows),
             }
-            for name, part in split.items()
-            if (rows := select_corpora(part).get(corpus)) is not None
-        }
-        for corpus in sorted({name for part in split.values() for name in list_corpora(part)})
-    }
+    return dict(sorted(corpora.items()))
 
 
 def describe_model(stage: int, model: SERAlignForAudioClassification) -> dict[str, Any]:

@@ -278,11 +278,12 @@ class SERAlignForAudioClassification(PreTrainedModel):
         is_extracted = extracted_features is not None
         inputs = select_input(self.config, input_values, input_features, extracted_features).to(self.dtype)
         lengths = count_lengths(self.config, inputs, attention_mask, is_extracted)
-        mask = make_length_mask(lengths, inputs.shape[1])
+        num_frames, longest = lengths, inputs.shape[1]
         if not is_extracted:
-            family, encoder_config = self.config.family, self.config.encoder_config
-            longest = family.count_frames(encoder_config, inputs.shape[1])
-            mask = make_length_mask(family.count_frames(encoder_config, lengths), longest)
+            num_frames, longest = (
+                self.config.family.count_frames(self.config.encoder_config, length) for length in (lengths, longest)
+            )
+        mask = make_length_mask(num_frames, longest)
         is_padded = attention_mask is not None
         if is_extracted and self.config.freeze_encoder_layers > 0:
             states = list(inputs.split(self.config.encoder_config.hidden_size, dim=-1))
