@@ -75,7 +75,7 @@ def hash_frozen_part(model: SERAlignForAudioClassification) -> str:
     config = model.config
     settings = {name: value for name, value in config.encoder_config.to_dict().items() if name not in NO_SETTINGS}
     averaging = (config.average_frames, config.averaging_layer)
-    fixed = (config.freeze_encoder_layers, *averaging, config.layer_mix, config.log_mel_layer_norm)
+    fixed = (config.freeze_encoder_layers, *averaging, config.extracts_all_layers, config.log_mel_layer_norm)
     how = (*fixed, sorted(settings.items()))
     digest = hashlib.sha256(repr(how).encode())
     for name, weight in sorted(model.collect_fixed_weights().items()):
