@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 FORMER_TEMPERATURE = "temperature"  # name of calibration_temperature in earlier releases
 LABEL_NAMES = ("num_labels", "id2label", "label2id")
 # What was fitted on the labels of a trained model, so that it says nothing of other ones.
-FITTED_ON_LABELS = ("calibration_temperature", FORMER_TEMPERATURE, "class_weights")
+FITTED_ON_LABELS = ("calibration_temperature", FORMER_TEMPERATURE, "class_weights", "statistics_layers")
 
 
 class SERAlignConfig(PreTrainedConfig, SERAlignFields):
@@ -163,6 +163,11 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
                 f"average_after={self.average_after}, but only {self.freeze_encoder_layers} layers are frozen: freeze "
                 "the layers before the averaging with freeze_encoder_layers, or average earlier"
             )
+        if self.statistics_layers > self.freeze_encoder_layers:
+            raise ValueError(
+                f"statistics_layers={self.statistics_layers}, but only {self.freeze_encoder_layers} layers are frozen: "
+                "freeze as many with freeze_encoder_layers, since the statistics are fitted once"
+            )
         if getattr(self.encoder_config, "add_adapter", False):
             raise ValueError("encoder_config.add_adapter=True would downsample the frames again: set it to False")
 
@@ -212,8 +217,13 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         """Number of features of a frame in the output of `extract_features`."""
         if self.freeze_encoder_layers == 0:
             return self.family.get_channels(self.encoder_config)
-        num_states = self.freeze_encoder_layers + 1 if self.layer_mix != "last" else 1
+        num_states = self.freeze_encoder_layers + 1 if self.extracts_all_layers else 1
         return num_states * self.encoder_config.hidden_size
+
+    @property
+    def extracts_all_layers(self) -> bool:
+        """Whether `extract_features` also returns the input of the first layer and the output of each fixed one."""
+        return self.layer_mix != "last" or self.statistics_layers > 0
 
     def build_feature_extractor(self, trim_db: float | None = None) -> SequenceFeatureExtractor:
         """Build a feature extractor that fits the encoder, trims as [`trim`] does and returns the attention mask."""

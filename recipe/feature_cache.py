@@ -9,6 +9,8 @@ entries.
 
 import contextlib
 import hashlib
+import os
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,7 @@ def hash_frozen_part(model: SERAlignForAudioClassification) -> str:
     config = model.config
     settings = {name: value for name, value in config.encoder_config.to_dict().items() if name not in NO_SETTINGS}
     averaging = (config.average_frames, config.averaging_layer)
-    fixed = (config.freeze_encoder_layers, *averaging, config.layer_mix, config.log_mel_layer_norm)
+    fixed = (config.freeze_encoder_layers, *averaging, config.extracts_all_layers, config.log_mel_layer_norm)
     how = (*fixed, sorted(settings.items()))
     digest = hashlib.sha256(repr(how).encode())
     for name, weight in sorted(model.collect_fixed_weights().items()):
@@ -145,11 +147,13 @@ def fill_cache(model: SERAlignForAudioClassification, preparers: dict[str, Any],
     ]
     missing = [job for job in work if not job[0].locate_features(*job[1:]).is_file()]
     share = missing[state.process_index :: state.num_processes]
+    random.Random(os.getpid()).shuffle(share)  # so that runs which fill the same folder at once share the work
     home = model.device
     model.to(state.device)  # type: ignore[arg-type]
     for preparer, excerpt, variant in tqdm(share, desc="frozen part", leave=False, disable=not state.is_main_process):
-        inputs = preparer.extract(preparer.read_waveform(excerpt, variant))[None].to(state.device)
-        features = model.extract_features(inputs)[0]
-        preparer.feature_cache.write(preparer.locate_features(excerpt, variant), features)
+        path = preparer.locate_features(excerpt, variant)
+        if not path.is_file():
+            inputs = preparer.extract(preparer.read_waveform(excerpt, variant))[None].to(state.device)
+            preparer.feature_cache.write(path, model.extract_features(inputs)[0])
     model.to(home)  # type: ignore[arg-type]
     state.wait_for_everyone()

@@ -93,9 +93,9 @@ class UtterancePreparer:
                 raise InputError(f"{excerpt}: its model input is not finite; export the file again or remove it")
         return {self.input_name: inputs, "labels": labels, "id": columns["id"]}
 
-    def prepare(self, recording: str | Path | Excerpt) -> Tensor:
-        """Turn one file or excerpt, in a randomly drawn variant, into the model's input."""
-        variant = self.augmentation.draw()
+    def prepare(self, recording: str | Path | Excerpt, variant: Variant | None = None) -> Tensor:
+        """Turn one file or excerpt into the model's input; a variant is drawn if none is given."""
+        variant = variant or self.augmentation.draw()
         if self.feature_cache is not None:
             return self.feature_cache.read(self.locate_features(recording, variant))
         key = (self._extraction, as_excerpt(recording), variant, self.max_samples)

@@ -10,6 +10,7 @@ import datasets
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
+from torch import Tensor
 from transformers import PrinterCallback, ProgressCallback, SequenceFeatureExtractor, set_seed
 from transformers.utils import logging
 
@@ -37,6 +38,7 @@ from recipe.results import class_lines, describe_unseen, library_versions, score
 from recipe.scoring import never_predicted, predict, score_file
 from recipe.stage_folder import describe_run, open_stage_folder, read_finished, remove_checkpoints
 from recipe.stages import build_model, find_source, find_stage1_folder, find_stage_folder, make_feature_extractor
+from recipe.statistics_classifier import fit_statistics_classifier
 from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history, find_weights
 from recipe.training_arguments import build_training_arguments
 
@@ -126,8 +128,11 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
         open_stage_folder(stage_dir, record, args.trainer.overwrite)
     if preparers.training.feature_cache is not None:
         fill_cache(model, {**dict.fromkeys(split, preparers.evaluation), "train": preparers.training}, split)
+    statistics = None
+    if model.statistics_classifier is not None:  # before training, which sums up to nothing while its weights are zero
+        statistics = fit_statistics_classifier(model, split["train"], preparers.training, args.trainer.eval_batch_size)
     training = train(trainer, stage_dir / CHECKPOINTS)
-    scores = score_checkpoints(stage_dir, feature_extractor, preparers.evaluation, args, split)
+    scores = score_checkpoints(stage_dir, feature_extractor, preparers.evaluation, args, split, statistics)
     if state.is_main_process:
         results = describe_data(args, split, num_broken) | describe_model(stage, model) | training | {"scores": scores}
         finish_stage(stage_dir, results, trainer, args)
@@ -241,12 +246,19 @@ def score_checkpoints(
     preparer: UtterancePreparer,
     args: Arguments,
     split: DatasetDict,
+    statistics: dict[str, Tensor] | None,
 ) -> dict[str, Any]:
-    """Save the best weights in the stage folder and the last ones in `last`; return the scores of both."""
+    """Save the best weights in the stage folder and the last ones in `last`; return the scores of both.
+
+    Args:
+        statistics: weights of the statistics classifier, if the model has one.
+    """
     last = checkpoints_in(stage_dir / CHECKPOINTS)[-1]
     scores = {}
     for name, checkpoint, directory in (("best", best_until(last), stage_dir), ("last", last, stage_dir / "last")):
         model = load_merged(find_weights(checkpoint), args.model)
+        if statistics is not None:
+            model.statistics_classifier.load_state_dict(statistics)
         scores[name] = save_and_score(model, feature_extractor, preparer, directory, args, split)
     return scores
 

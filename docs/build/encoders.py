@@ -31,6 +31,10 @@ logits of PyTorch and the exported file, and of the probabilities in 32 and in 1
   `do_stable_layer_norm`).
 - **All layers.** `layer_mix: weighted` learns a softmax-weighted sum of the input of the first layer and the outputs of
   all layers; `normalized` normalises each of them first.
+- **Statistics of frozen layers.** `statistics_layers: 2` fits a logistic regression to the mean and standard
+  deviation over time of the first two layers, which are frozen, and adds its logits to those of the pooling. It is
+  fitted before training, which it does not change. With few training speakers its errors differ from those of a
+  trained encoder, so that the sum is right more often than either ([results](RESULTS.md)).
 - **Frozen layers.** `freeze_encoder_layers: 4` freezes the convolutions and the first four layers. They have no dropout
   and no SpecAugment, and their output is computed once (`--cache_features`). The runs of an experiment share it.
 - **Fixed in stage 2.** `stage2: {freeze_encoder_layers: 4, average_after: 2}` also freezes the layers that stage 1 has

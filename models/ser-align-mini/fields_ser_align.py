@@ -245,6 +245,14 @@ class SERAlignFields:
         "layers (SUPERB), as they are or each normalised first",
         "ours",
     )
+    statistics_layers: int = option(
+        0,
+        "number of the encoder's first layers, all frozen, whose mean and standard deviation over time are also "
+        "classified, by a logistic regression that is fitted before training and added to the logits after it; 0 is "
+        "off",
+        "ours",
+        minimum=0,
+    )
     log_mel_layer_norm: bool = option(
         True,
         "layer norm on each log-mel frame of wav2vec2-bert, as in its pretrained checkpoints; false keeps frame levels",

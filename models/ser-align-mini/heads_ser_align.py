@@ -184,4 +184,33 @@ class CLSPooling(nn.Module):
         return (cls_output * frames).sum(dim=-1)
 
 
+class StatisticsClassifier(nn.Module):
+    """Logits from the mean and standard deviation over time of the first layers' outputs, which are frozen.
+
+    Few speakers overfit an encoder sooner than a linear classifier, and their errors differ, so the sum of both logits
+    is right more often than either. The weights are zero until a logistic regression replaces them, so that they do not
+    change how the rest is trained.
+    """
+
+    def __init__(self, config: SERAlignConfig):
+        super().__init__()
+        self.num_layers = config.statistics_layers
+        features = 2 * self.num_layers * config.encoder_config.hidden_size
+        self.weight = nn.Parameter(torch.zeros(config.num_labels, features), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(config.num_labels), requires_grad=False)
+
+    def describe(self, states: list[Tensor], frame_mask: Tensor) -> Tensor:
+        """The statistics of layers 1 to n, whose outputs follow the input of layer 1: (batch, features), float32."""
+        frames = torch.cat(states[1 : self.num_layers + 1], dim=-1).float()
+        valid = frame_mask.unsqueeze(-1).to(frames.dtype)
+        count = valid.sum(dim=1)
+        mean = (frames * valid).sum(dim=1) / count
+        variance = ((frames - mean.unsqueeze(1)).square() * valid).sum(dim=1) / count
+        return torch.cat([mean, variance.sqrt()], dim=-1)
+
+    def forward(self, states: list[Tensor], frame_mask: Tensor) -> Tensor:
+        statistics = self.describe(states, frame_mask)
+        return F.linear(statistics, self.weight.float(), self.bias.float()).to(states[0].dtype)
+
+
 POOLINGS = {"attentive": AttentivePooling, "self_attention": SelfAttentionPooling, "cls": CLSPooling}

@@ -23,7 +23,7 @@ try:
     from .configuration_ser_align import SERAlignConfig
     from .encoders_ser_align import load_encoder, read_pretrained_config
     from .exact_ser_align import average_neighbours, make_length_mask, zero_padding
-    from .heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled
+    from .heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled, StatisticsClassifier
     from .inputs_ser_align import count_lengths, select_input
     from .losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
 except ImportError:
@@ -33,7 +33,7 @@ except ImportError:
     from configuration_ser_align import SERAlignConfig
     from encoders_ser_align import load_encoder, read_pretrained_config
     from exact_ser_align import average_neighbours, make_length_mask, zero_padding
-    from heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled
+    from heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled, StatisticsClassifier
     from inputs_ser_align import count_lengths, select_input
     from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
 
@@ -105,6 +105,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         # Only FUAL trains a separate frame classifier, and FUAL needs the CLS output.
         separate = config.pooling == "cls" and config.frame_classifier == "separate"
         self.frame_classifier = nn.Linear(hidden_size, config.num_labels) if separate else None
+        self.statistics_classifier = StatisticsClassifier(config) if config.statistics_layers > 0 else None
         # One class serves AutoModel and AutoModelForAudioClassification; registration can set only one of them.
         auto_map = getattr(config, "auto_map", None) or {}
         config.auto_map = {**auto_map, "AutoModel": "modeling_ser_align.SERAlignForAudioClassification"}
@@ -178,6 +179,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
                 parameter.requires_grad_(parameter.requires_grad and id(parameter) in trained)
         elif self.config.freeze_feature_encoder:
             self.freeze_feature_encoder()
+        if self.statistics_classifier is not None:  # fitted, not trained
+            self.statistics_classifier.requires_grad_(False)
         self.train(self.training)
 
     def freeze_feature_encoder(self) -> None:
@@ -221,8 +224,9 @@ class SERAlignForAudioClassification(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, CLSPooling):
             init.normal_(module.cls_token, mean=0.0, std=self.config.cls_init_std)
-        elif isinstance(module, LayerMix):
-            init.zeros_(module.weights)
+        elif isinstance(module, LayerMix | StatisticsClassifier):
+            for weight in module.parameters():
+                init.zeros_(weight)
 
     @can_return_tuple
     def forward(
@@ -250,9 +254,12 @@ class SERAlignForAudioClassification(PreTrainedModel):
                 distributions; or `config.output_hidden_states` or `config.output_attentions` is set.
         """
         refuse_hidden_outputs(self.config)
-        frames, frame_mask = self.encode(input_values, attention_mask, input_features, extracted_features)
+        states, frames, frame_mask = self._encode(input_values, attention_mask, input_features, extracted_features)
         pooled = self.pooling(frames, frame_mask)
-        logits = self.classifier(pooled.embedding) / self.config.calibration_temperature
+        logits = self.classifier(pooled.embedding)
+        if self.statistics_classifier is not None:
+            logits = logits + self.statistics_classifier(states, frame_mask)
+        logits = logits / self.config.calibration_temperature
         frame_logits = (self.frame_classifier or self.classifier)(pooled.frames) / self.config.calibration_temperature
         losses = {} if labels is None else self._losses(pooled, logits, frame_logits, frame_mask, labels)
         return SERAlignOutput(
@@ -275,6 +282,28 @@ class SERAlignForAudioClassification(PreTrainedModel):
 
         Takes the same inputs as the model. Unlike `model.encoder(...)`, it is exact in a padded batch.
         """
+        return self._encode(input_values, attention_mask, input_features, extracted_features)[1:]
+
+    def compute_statistics(self, **inputs: Tensor) -> Tensor:
+        """Compute the input of the statistics classifier, (batch, features), from the same inputs as the model."""
+        assert self.statistics_classifier is not None
+        states, mask, _ = self._encode_fixed(**inputs)
+        return self.statistics_classifier.describe(states, mask)
+
+    def _encode(self, *inputs: Tensor | None) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Returns the input of the first layer and the output of each fixed one; frames; and the mask of them all."""
+        states, mask, is_padded = self._encode_fixed(*inputs)
+        frames = self._run_trained_layers(states, mask if is_padded else None)
+        return states, zero_padding(frames, mask), mask
+
+    def _encode_fixed(
+        self,
+        input_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        input_features: Tensor | None = None,
+        extracted_features: Tensor | None = None,
+    ) -> tuple[list[Tensor], Tensor, bool]:
+        """Run the fixed layers, or none with `extracted_features`. Also returns the mask and whether it is needed."""
         is_extracted = extracted_features is not None
         inputs = select_input(self.config, input_values, input_features, extracted_features).to(self.dtype)
         lengths = count_lengths(self.config, inputs, attention_mask, is_extracted)
@@ -286,12 +315,9 @@ class SERAlignForAudioClassification(PreTrainedModel):
         mask = make_length_mask(num_frames, longest)
         is_padded = attention_mask is not None
         if is_extracted and self.config.freeze_encoder_layers > 0:
-            states = list(inputs.split(self.config.encoder_config.hidden_size, dim=-1))
-        else:
-            features = inputs if is_extracted else self._convolve(inputs, lengths if is_padded else None)
-            states, mask = self._run_fixed_layers(features, mask, is_padded)
-        frames = self._run_trained_layers(states, mask if is_padded else None)
-        return zero_padding(frames, mask), mask
+            return list(inputs.split(self.config.encoder_config.hidden_size, dim=-1)), mask, is_padded
+        features = inputs if is_extracted else self._convolve(inputs, lengths if is_padded else None)
+        return *self._run_fixed_layers(features, mask, is_padded), is_padded
 
     def _convolve(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         return self.config.family.convolve(self.encoder, inputs, lengths)
@@ -325,14 +351,15 @@ class SERAlignForAudioClassification(PreTrainedModel):
         """Run the fixed part of the encoder on one utterance: (1, length, ...) to (1, frames, features).
 
         This is the convolutional feature encoder or, with `freeze_encoder_layers`, also the fixed layers; with
-        `layer_mix` the outputs of all of them are concatenated. The output does not change, so training can cache it.
+        `layer_mix` or `statistics_layers` the outputs of all of them are concatenated. The output does not change, so
+        training can cache it.
         """
         features = self._convolve(inputs.to(self.dtype), None)
         if self.config.freeze_encoder_layers == 0:
             return features
         mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
         states, _ = self._run_fixed_layers(features, mask, is_padded=False)
-        return torch.cat(states if self.layer_mix is not None else states[-1:], dim=-1)
+        return torch.cat(states if self.config.extracts_all_layers else states[-1:], dim=-1)
 
     def _losses(
         self, pooled: Pooled, logits: Tensor, frame_logits: Tensor, frame_mask: Tensor, labels: Tensor

@@ -103,7 +103,7 @@ TINY_RUN = [
 
 WHISPER_RUN = [
     *("--encoder_config", json.dumps({**TINY_ENCODERS["whisper"], "encoder_layers": 3, "max_source_positions": 1500})),
-    *("--freeze_encoder_layers", "2", "--layer_mix", "weighted"),
+    *("--freeze_encoder_layers", "2", "--layer_mix", "weighted", "--statistics_layers", "1"),
 ]
 
 
