@@ -183,13 +183,13 @@ WEIGHTS = {"kl_weight": 0.4, "focal_weight": 0.6, "center_weight": 0.2}
 def train_one_update(folder, size, **weights):
     """The change of the classifier and the centres in one update of eight utterances, in batches of this size."""
     model = tiny_model("wav2vec2-layer", class_weights=[0.2, 1.0, 5.0], **weights)
-    before = [p.detach().clone() for p in (model.classifier.weight, model.pooling.cls_token)]
+    watched = (model.classifier.weight, model.pooling.layers[0].value.weight)
+    before = [weight.detach().clone() for weight in watched]
     steps = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size, "max_steps": 1}
     trainer = make_trainer(folder, model, optim="sgd", max_grad_norm=0.0, **steps)
     trainer.pooling_learning_rate = 1.0
     trainer.train()
-    after = (model.classifier.weight, model.pooling.cls_token)
-    changes = [new.detach() - old for new, old in zip(after, before)]
+    changes = [new.detach() - old for new, old in zip(watched, before)]
     return changes if model.objective.centers is None else [*changes, model.objective.centers.detach()]
 
 
