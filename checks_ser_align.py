@@ -107,7 +107,7 @@ def refuse_other_shapes(info: dict[str, Any]) -> None:
         return
     name, stored, expected = mismatched[0]
     advice = "its config.json or its weights are those of another model; download both again"
-    if all("classifier." in key for key, *_ in mismatched):
+    if all("classifier." in key or key.endswith("objective.centers") for key, *_ in mismatched):
         advice = "pass ignore_mismatched_sizes=True to start with a new classifier"
     raise ValueError(
         f"{len(mismatched)} weights do not fit the configuration, among them {name}, which has the shape "

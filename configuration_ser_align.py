@@ -57,8 +57,8 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         calibration_temperature: divides the utterance and frame logits, so that their softmax is calibrated (Guo et
             al. 2017); train.py fits it on validation data. Ours; 1 leaves the logits unchanged. Earlier releases
             called it `temperature`; their configurations still load.
-        class_weights: weight of each class in the cross-entropy, in the order of id2label; train.py computes them from
-            `--class_weights`. Ours; None weights all alike.
+        class_weights: weight of each class in the cross-entropy, KL and the focal loss, in the order of id2label;
+            train.py computes them from `--class_weights`. Ours; None weights all alike.
         bandwidth: bandwidth in Hz of the speech that the model was trained on, measured by train.py; the pipeline warns
             if a recording has clearly less. Ours; None means unknown, as in earlier releases, and is taken as 8000.
 
@@ -83,7 +83,10 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         1.0, "temperature that divides all logits; fitted on validation data", "ours", above=0
     )
     class_weights: list[float] | None = option(
-        None, "weight of each class in the cross-entropy, in the order of id2label", "ours", above=0
+        None,
+        "weight of each class in the cross-entropy, KL and the focal loss, in the order of id2label",
+        "ours",
+        above=0,
     )
     bandwidth: float | None = option(
         None, "bandwidth in Hz of the speech that the model was trained on", "ours", above=0, maximum=SAMPLING_RATE / 2
@@ -137,7 +140,8 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
 
     def _validate_combinations(self) -> None:
         hidden_size = self.encoder_config.hidden_size
-        if self.pooling != "attentive" and hidden_size % self.pooling_num_heads:
+        has_heads = self.pooling in ("self_attention", "cls", "flam")
+        if has_heads and hidden_size % self.pooling_num_heads:
             raise ValueError(
                 f"pooling_num_heads={self.pooling_num_heads} does not divide the encoder's hidden size {hidden_size}"
             )
@@ -152,6 +156,13 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             )
         if self.pooling == "cls" and self.frame_classifier == "separate" and self.fual_weight == 0:
             raise ValueError("frame_classifier='separate' is trained only by FUAL: set fual_weight above 0")
+        if self.ce_weight == self.kl_weight == self.focal_weight == 0:
+            raise ValueError("no loss trains the classifier: set ce_weight, kl_weight or focal_weight above 0")
+        if self.ce_weight == 0 and self.label_smoothing > 0:
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing:g} smooths the labels of the cross-entropy, which ce_weight=0 "
+                "disables: set label_smoothing=0"
+            )
         num_layers = self.encoder_config.num_hidden_layers
         if self.freeze_encoder_layers > num_layers:
             raise ValueError(

@@ -131,12 +131,11 @@ class SERAlignFields:
     our additions. EAL and FUAL need the CLS output, so they require pooling="cls".
     """
 
-    pooling: Literal["attentive", "self_attention", "cls"] = option(
+    pooling: Literal["attentive", "self_attention", "cls", "mean", "max", "flam"] = option(
         "cls",
-        "pooling of stage 2: cls, or self_attention, the paper's baseline without CLS; stage 1 always uses "
-        "attentive pooling",
+        "pooling of stage 2: cls; self_attention, the paper's baseline without CLS; attentive, as in stage 1; mean or "
+        "max over frames; or flam, self-attention with a residual and one learned score vector (Wang et al. 2025)",
         "paper",
-        choices=("self_attention", "cls"),
     )
     pooling_num_heads: int = option(4, "number of attention heads in the pooling encoder", "paper", minimum=1)
     pooling_num_layers: int = option(1, "number of layers in the pooling encoder", "paper", minimum=1)
@@ -190,6 +189,9 @@ class SERAlignFields:
     frame_classifier: Literal["shared", "separate"] = option(
         "shared", "classifier for the frames: shared with the utterance, or a separate one", "ours"
     )
+    ce_weight: float = option(
+        1.0, "weight of the cross-entropy; 0 disables it, if KL or the focal loss replaces it", "paper", minimum=0
+    )
     eal_margin: float = option(
         0.8,
         "cosine margin of the EAL loss (the best of 0.4, 0.6 and 0.8 in the paper)",
@@ -213,6 +215,41 @@ class SERAlignFields:
     )
     fual_gradient: Literal["both", "frames", "utterance"] = option(
         "both", "side of the FUAL loss that receives its gradient; the other one is detached", "ours"
+    )
+    kl_weight: float = option(
+        0.0,
+        "weight of KL(label || prediction), which has the gradient of the cross-entropy (Wang et al. 2025); 0 disables "
+        "it",
+        "ours",
+        minimum=0,
+    )
+    focal_weight: float = option(0.0, "weight of the focal loss (Lin et al. 2017); 0 disables it", "ours", minimum=0)
+    focal_gamma: float = option(
+        2.0, "exponent of the focal loss; the larger it is, the less confident answers count", "ours", minimum=0
+    )
+    center_weight: float = option(
+        0.0,
+        "weight of the center loss, which pulls a projection of each utterance to a learned centre of its class (Wen "
+        "et al. 2016); 0 disables it",
+        "ours",
+        minimum=0,
+    )
+    center_size: int = option(
+        64, "number of dimensions of the projection in the center loss (64 in Wang et al. 2025)", "ours", minimum=1
+    )
+    contrastive_weight: float = option(
+        0.0,
+        "weight of the supervised contrastive loss (Khosla et al. 2020) after context broadcasting; it compares the "
+        "utterances of one batch on one process, so accumulated batches are not one large batch; 0 disables it",
+        "ours",
+        minimum=0,
+    )
+    contrastive_temperature: float = option(0.1, "temperature of the supervised contrastive loss", "ours", above=0)
+    contrastive_samples: Literal["utterances", "frames"] = option(
+        "utterances",
+        "what the contrastive loss compares: the mean direction of the frames of each utterance, or every frame, whose "
+        "cost grows with the square of the frames in a batch",
+        "ours",
     )
     label_smoothing: float = option(
         0.0, "label smoothing of the cross-entropy; 0 disables it", "ours", minimum=0, maximum=1

@@ -19,23 +19,23 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
 try:
-    from .checks_ser_align import check_labels, name_damaged_weights, refuse_hidden_outputs, refuse_other_shapes
+    from .checks_ser_align import name_damaged_weights, refuse_hidden_outputs, refuse_other_shapes
     from .configuration_ser_align import SERAlignConfig
     from .encoders_ser_align import load_encoder, read_pretrained_config
     from .exact_ser_align import average_neighbours, make_length_mask, zero_padding
-    from .heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled, StatisticsClassifier
+    from .heads_ser_align import POOLINGS, CLSPooling, LayerMix, StatisticsClassifier
     from .inputs_ser_align import count_lengths, select_input
-    from .losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
+    from .objective_ser_align import Objective
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
-    from checks_ser_align import check_labels, name_damaged_weights, refuse_hidden_outputs, refuse_other_shapes
+    from checks_ser_align import name_damaged_weights, refuse_hidden_outputs, refuse_other_shapes
     from configuration_ser_align import SERAlignConfig
     from encoders_ser_align import load_encoder, read_pretrained_config
     from exact_ser_align import average_neighbours, make_length_mask, zero_padding
-    from heads_ser_align import POOLINGS, CLSPooling, LayerMix, Pooled, StatisticsClassifier
+    from heads_ser_align import POOLINGS, CLSPooling, LayerMix, StatisticsClassifier
     from inputs_ser_align import count_lengths, select_input
-    from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss, weighted_cross_entropy
+    from objective_ser_align import Objective
 
 
 @dataclass
@@ -43,15 +43,15 @@ class SERAlignOutput(ModelOutput):
     """Output of [`SERAlignForAudioClassification`]. B utterances, T frames, D hidden size, C classes.
 
     Args:
-        loss: scalar, CE + eal_weight * EAL + fual_weight * FUAL; None without labels.
+        loss: scalar, the sum of the losses below, each times its weight in the configuration; None without labels.
         logits: (B, C), utterance scores before the softmax.
         frame_logits: (B, T, C), frame scores before the softmax; meaningless where `frame_mask` is False.
         frame_weights: (B, T), pooling weights, which sum to 1 over the frames of an utterance; 0 at padding.
         frame_mask: (B, T), True for frames of the utterance, which are `config.frame_seconds` apart.
         embedding: (B, D), or (B, 2D) with `cls_in_embedding="concat"`: the input of the classifier.
-        ce_loss: scalar, cross-entropy; None without labels.
-        eal_loss: scalar, emotional attention loss before weighting; None if disabled.
-        fual_loss: scalar, frame-to-utterance alignment loss before weighting; None if disabled.
+        ce_loss, eal_loss, fual_loss, kl_loss, focal_loss, center_loss, contrastive_loss: scalars before weighting:
+            cross-entropy, emotional attention, frame-to-utterance alignment, KL to the label, focal, center and
+            supervised contrastive loss; None if disabled, and without labels.
     """
 
     loss: Tensor | None = None
@@ -63,6 +63,10 @@ class SERAlignOutput(ModelOutput):
     ce_loss: Tensor | None = None
     eal_loss: Tensor | None = None
     fual_loss: Tensor | None = None
+    kl_loss: Tensor | None = None
+    focal_loss: Tensor | None = None
+    center_loss: Tensor | None = None
+    contrastive_loss: Tensor | None = None
 
 
 class SERAlignForAudioClassification(PreTrainedModel):
@@ -106,6 +110,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         separate = config.pooling == "cls" and config.frame_classifier == "separate"
         self.frame_classifier = nn.Linear(hidden_size, config.num_labels) if separate else None
         self.statistics_classifier = StatisticsClassifier(config) if config.statistics_layers > 0 else None
+        self.objective = Objective(config, embedding_size)
         # One class serves AutoModel and AutoModelForAudioClassification; registration can set only one of them.
         auto_map = getattr(config, "auto_map", None) or {}
         config.auto_map = {**auto_map, "AutoModel": "modeling_ser_align.SERAlignForAudioClassification"}
@@ -227,6 +232,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         elif isinstance(module, LayerMix | StatisticsClassifier):
             for weight in module.parameters():
                 init.zeros_(weight)
+        elif isinstance(module, Objective) and module.centers is not None:
+            init.normal_(module.centers, mean=0.0, std=1.0)
 
     @can_return_tuple
     def forward(
@@ -261,7 +268,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
             logits = logits + self.statistics_classifier(states, frame_mask)
         logits = logits / self.config.calibration_temperature
         frame_logits = (self.frame_classifier or self.classifier)(pooled.frames) / self.config.calibration_temperature
-        losses = {} if labels is None else self._losses(pooled, logits, frame_logits, frame_mask, labels)
+        losses = {} if labels is None else self.objective(pooled, logits, frame_logits, frame_mask, labels)
         return SERAlignOutput(
             logits=logits,
             frame_logits=frame_logits,
@@ -360,24 +367,6 @@ class SERAlignForAudioClassification(PreTrainedModel):
         mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
         states, _ = self._run_fixed_layers(features, mask, is_padded=False)
         return torch.cat(states if self.config.extracts_all_layers else states[-1:], dim=-1)
-
-    def _losses(
-        self, pooled: Pooled, logits: Tensor, frame_logits: Tensor, frame_mask: Tensor, labels: Tensor
-    ) -> dict[str, Tensor]:
-        """Compute the enabled losses, and `loss`, their weighted sum."""
-        config, labels = self.config, check_labels(labels, *logits.shape)
-        ce = weighted_cross_entropy(logits, labels, config.class_weights, config.label_smoothing)
-        weighted = {"ce_loss": (1.0, ce)}
-        if pooled.cls_output is not None and config.eal_weight > 0:
-            eal = emotional_attention_loss(pooled.cls_output, pooled.frames, frame_mask, config.eal_margin)
-            weighted["eal_loss"] = (config.eal_weight, eal)
-        if pooled.cls_output is not None and config.fual_weight > 0:
-            fual = frame_to_utterance_alignment_loss(
-                logits, frame_logits, pooled.log_frame_weights, config.fual_direction, config.fual_gradient
-            )
-            weighted["fual_loss"] = (config.fual_weight, fual)
-        total: Tensor = sum(weight * loss for weight, loss in weighted.values())  # type: ignore[assignment]
-        return {"loss": total, **{name: loss for name, (_, loss) in weighted.items()}}
 
 
 def rebuild(

@@ -172,6 +172,7 @@ def ours(
         ema_decay=0.0,
         pooling_learning_rate=1e-4,
         classifier_learning_rate=1e-4,
+        center_learning_rate=5e-3,
     )
 
 

@@ -10,7 +10,7 @@ from core.json_files import read_json, read_lines
 from experiments.cells import Cell, Experiment
 from recipe.joining import order_labels
 from recipe.records import RECORDED, first_difference
-from recipe.results import read_results
+from recipe.results import find_pooling, read_results
 from recipe.statistics import compute_scores, speaker_confusions
 
 # Runs of one system may differ in these.
@@ -79,7 +79,9 @@ def read_systems(experiment: Experiment) -> list[System]:
     if any(run.labels != runs[0].labels for run in runs):
         labels = order_labels(label for run in runs for label in run.labels)
         runs = [replace(run, labels=labels) for run in runs]
-    stage1 = System("stage1", "stage 1: attentive pooling", {}, [run for run in runs if run.cell.variant is None])
+    first = [run for run in runs if run.cell.variant is None]
+    pooling = find_pooling(first[0].results) if first else ""
+    stage1 = System("stage1", f"stage 1: {pooling.replace('_', '-')} pooling", {}, first)
     variants = [
         System(variant.key, variant.name, variant.paper, [run for run in runs if run.cell.variant == variant])
         for variant in experiment.variants

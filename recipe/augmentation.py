@@ -16,8 +16,6 @@ from core.errors import InputError
 from core.librosa_loading import load_librosa
 from recipe.options import DataArguments
 
-MIX_SNRS = (-5.0, 10.0)
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -48,6 +46,7 @@ class Augmentation:
     pitch_steps: Sequence[float] = (0.0,)
     noise_snrs: Sequence[float] = ()
     mix_probability: float = 0.0
+    mix: str = "whole"
 
     def __post_init__(self) -> None:
         if self.mix_probability > 1:
@@ -68,44 +67,8 @@ UNCHANGED = Augmentation()
 
 
 def build_augmentation(data: DataArguments) -> Augmentation:
-    return Augmentation(data.speed_factors, data.pitch_steps, data.noise_snrs, data.mix_probability)
+    return Augmentation(data.speed_factors, data.pitch_steps, data.noise_snrs, data.mix_probability, data.mix)
 
 
 def choose(choices: Sequence[Any]) -> Any:
     return choices[int(torch.randint(len(choices), ()))]
-
-
-def mix(first: np.ndarray, second: np.ndarray, snr: float, offset: float) -> tuple[np.ndarray, float]:
-    """Overlay a second utterance on the first and keep its length; energy-adaptive mixing after Wang et al. 2025.
-
-    Args:
-        first, second: (samples,).
-        snr: level of the first above the second, in dB.
-        offset: position of the shorter one within the longer one, from 0 to 1.
-
-    Returns:
-        the mixture, (samples,), and the weight of the second label: the second utterance's share of the energy,
-        counted only where it overlaps the first. The formula is our reading of arXiv 2512.04551.
-    """
-    if not second.any():
-        return first, 0.0
-    start = int(offset * abs(len(first) - len(second)))
-    gain = np.sqrt(np.mean(np.square(first)) / np.mean(np.square(second))) * 10 ** (-snr / 20)
-    second = np.float32(gain) * second
-    if len(second) >= len(first):
-        return first + second[start : start + len(first)], _label_share(snr, coverage=1.0)
-    both = first.copy()
-    both[start : start + len(second)] += second
-    return both, _label_share(snr, coverage=len(second) / len(first))
-
-
-def _label_share(snr: float, coverage: float) -> float:
-    energy = coverage * 10 ** (-snr / 10)
-    return energy / (1 + energy)
-
-
-def draw_mix() -> tuple[float, float]:
-    """Draw a signal-to-noise ratio within `MIX_SNRS`, in dB, and an offset from 0 to 1."""
-    low, high = MIX_SNRS
-    position, offset = torch.rand(2).tolist()
-    return low + (high - low) * position, offset

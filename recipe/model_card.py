@@ -13,8 +13,8 @@ from core.json_files import read_lines
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
 from recipe.entries import is_joint, list_entries
-from recipe.options import FREE_TO_CHANGE, Arguments, DataArguments
-from recipe.results import checkpoint_name, describe_fold
+from recipe.options import FREE_TO_CHANGE, Arguments, DataArguments, ModelArguments
+from recipe.results import checkpoint_name, describe_fold, find_pooling
 from recipe.scoring import group_by_corpus
 from recipe.statistics import ENOUGH_SPEAKERS, METRICS, score_genders, speaker_confusions, speaker_interval
 
@@ -49,6 +49,8 @@ def write_model_card(
         template_path=str(TEMPLATE),
         title=f"SER-Align on {results['corpus']}, stage {results['stage']}",
         stage=results["stage"],
+        pooling=find_pooling(results),
+        losses=_list_losses(args.model),
         labels=[markdown_text(label) for label in labels],
         frame_ms=f"{1000 * results['frame_seconds']:g}",
         arguments=args.without_paths(),
@@ -92,6 +94,19 @@ def list_licenses(data: DataArguments) -> dict[str, str]:
     if not is_joint(data):
         return {data.corpus: LICENSES[data.corpus]}
     return {entry.name: LICENSES[entry.data.corpus] for entry in list_entries(data) if entry.use != "test"}
+
+
+def _list_losses(model: ModelArguments) -> list[str]:
+    """The losses and their weights, besides EAL and FUAL; empty for the cross-entropy alone with weight 1."""
+    weights = {
+        "cross-entropy": model.ce_weight,
+        "KL to the label": model.kl_weight,
+        "focal": model.focal_weight,
+        "center": model.center_weight,
+        "supervised contrastive": model.contrastive_weight,
+    }
+    losses = [f"{weight:g} × {name}" for name, weight in weights.items() if weight > 0]
+    return [] if losses == ["1 × cross-entropy"] else losses
 
 
 def _data_sentence(data: DataArguments) -> str:

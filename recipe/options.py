@@ -1,4 +1,5 @@
-"""The options of a run. Each is declared once, here or in fields_ser_align.py, with its default, range and meaning.
+"""The options of a run. Each is declared once, here, in trainer_options.py or in fields_ser_align.py, with its default,
+range and meaning.
 
 Imports nothing heavy, so that `python train.py --help` is instant.
 """
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fields_ser_align import SERAlignFields, option, split_hint
+from recipe.trainer_options import TrainerArguments
 
 
 @dataclass(kw_only=True)
@@ -20,10 +22,16 @@ class ModelArguments(SERAlignFields):
         "pretrained speech encoder: a Hub name or a folder; none trains the encoder of --encoder_config from scratch",
         "paper",
     )
+    stage1_pooling: Literal["attentive", "self_attention", "cls", "mean", "max", "flam"] = option(
+        "attentive",
+        "pooling of stage 1, as in --pooling; with --stage 1, that of a system that is trained in one stage",
+        "paper",
+    )
     class_weights: dict[str, float] | Literal["balanced"] | None = option(
         None,
-        "weights of the classes in the cross-entropy: balanced (in inverse proportion to the training utterances of "
-        'each class), or JSON, {"angry": 2, "sad": 1.5}, where a class that is not listed has 1; none weights none',
+        "weights of the classes in the cross-entropy, KL and the focal loss: balanced (in inverse proportion to the "
+        "training utterances of each class), or JSON, "
+        '{"angry": 2, "sad": 1.5}, where a class that is not listed has 1; none weights none',
         "ours",
         above=0,
         choices=("balanced",),
@@ -202,11 +210,19 @@ class DataArguments:
     )
     mix_probability: float = option(
         0.0,
-        "probability of mixing a training utterance with another one in its batch, at an SNR of -5 to 10 dB; labels "
-        "are mixed in proportion to energy and overlap (Wang et al. 2025)",
+        "probability of mixing a training utterance with another one in its batch, with labels mixed in proportion; "
+        "every epoch then computes the frozen part of the encoder anew",
         "ours",
         minimum=0,
         maximum=1,
+    )
+    mix: Literal["whole", "energy", "length"] = option(
+        "whole",
+        "how --mix_probability mixes: whole overlays all of the other utterance at an SNR of -5 to 10 dB, with labels "
+        "by energy and overlap; energy (energy-adaptive mixup, Wang et al. 2025) overlays a segment of at most half "
+        "the utterance at such an SNR, with labels by energy; length overlays such a segment as it is, with labels by "
+        "length",
+        "ours",
     )
     max_duration: float | None = option(
         None,
@@ -242,96 +258,6 @@ class DataArguments:
         is_path=True,
         may_change=True,
         formerly="features_dir",
-    )
-
-
-@dataclass(kw_only=True)
-class TrainerArguments:
-    """trainer: optimisation, run and output"""
-
-    output_dir: str = option(
-        "outputs/demo", "folder in which stage1 and stage2 are written", is_path=True, may_change=True, both_stages=True
-    )
-    stage: Literal["1", "2", "both"] = option(
-        "both", "stage to train, or both in turn", may_change=True, both_stages=True, per_cell=True
-    )
-    init_from: str | None = option(
-        None,
-        "folder of the stage-1 model that stage 2 starts from; none means OUTPUT_DIR/stage1",
-        is_path=True,
-        may_change=True,
-        both_stages=True,
-        per_cell=True,
-    )
-    init_classifier: Literal["new", "stage1"] = option(
-        "new", "initial classifier of stage 2: a new one, or the one from stage 1", "ours"
-    )
-    num_epochs: float = option(10.0, "number of passes over the training set", "ours", minimum=0.01)
-    max_steps: int = option(-1, "number of updates to train for; -1 trains for --num_epochs", minimum=-1)
-    batch_size: int = option(16, "utterances per batch, over all processes", "ours", minimum=1)
-    eval_batch_size: int = option(
-        32, "utterances per evaluation batch; it does not affect scores", minimum=1, may_change=True
-    )
-    gradient_accumulation_steps: int = option(1, "batches accumulated per update", "ours", minimum=1)
-    learning_rate: float = option(2e-5, "learning rate of the encoder", "ours", minimum=0)
-    pooling_learning_rate: float = option(1e-4, "learning rate of the pooling module", "ours", minimum=0)
-    classifier_learning_rate: float = option(1e-4, "learning rate of the classifier", "ours", minimum=0)
-    weight_decay: float = option(
-        0.01, "AdamW weight decay, except for biases, norms and the CLS vector", "ours", minimum=0
-    )
-    warmup_ratio: float = option(0.1, "share of updates used for learning rate warm-up", "ours", minimum=0, below=1)
-    lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"] = option(
-        "linear", "learning rate schedule after warm-up", "ours"
-    )
-    max_grad_norm: float = option(1.0, "maximum gradient norm; larger gradients are clipped to it", "ours", minimum=0)
-    ema_decay: float = option(
-        0.0,
-        "decay of an exponential moving average (EMA) of the weights, which is then evaluated and saved; 0.998 "
-        "averages over about 500 updates, 0 disables it",
-        "ours",
-        minimum=0,
-        below=1,
-        formerly="averaging",
-    )
-    seed: int = option(
-        0, "random seed for weight initialisation, batch order, dropout and SpecAugment", minimum=0, per_cell=True
-    )
-    bf16: bool = option(False, "train in bfloat16 mixed precision", "ours")
-    activation_checkpointing: bool = option(
-        False, "recompute activations in the backward pass, which saves memory but is slower"
-    )
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = option(
-        None, "attention implementation of the encoder; none uses sdpa if the encoder supports it", may_change=True
-    )
-    num_workers: int = option(0, "audio-loading processes per training process", minimum=0, may_change=True)
-    use_cpu: bool = option(False, "train on the CPU even if there is a GPU", may_change=True, both_stages=True)
-    logging_steps: int = option(10, "number of updates between logged training losses", minimum=1, may_change=True)
-    tensorboard: bool = option(False, "write TensorBoard logs to the stage folder", may_change=True)
-    watch_test: bool = option(
-        False,
-        "also score the test set after each epoch, to report how much selecting checkpoints on it would inflate "
-        "scores; checkpoints are never selected on it",
-        may_change=True,
-    )
-    training_arguments: dict = option(
-        {},
-        'further transformers.TrainingArguments, as JSON: {"report_to": "wandb", "optim": "adafactor", "fp16": true}',
-    )
-    overwrite: bool = option(
-        False, "train from scratch and replace what is in the stage folders", may_change=True, per_cell=True
-    )
-    push_to_hub: str | None = option(
-        None,
-        "Hub repository to push the last trained stage to, such as user/ser-align; a new repository is private",
-        may_change=True,
-        both_stages=True,
-        per_cell=True,
-    )
-    hub_public: bool = option(
-        False,
-        "make the repository of --push_to_hub public if it is new; an existing one keeps its visibility",
-        may_change=True,
-        both_stages=True,
     )
 
 

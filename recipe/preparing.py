@@ -15,9 +15,10 @@ from transformers import SequenceFeatureExtractor
 from core.audio import SAMPLING_RATE, Excerpt, as_excerpt, read_audio
 from core.errors import InputError
 from quality_ser_align import RecordingQuality
-from recipe.augmentation import UNCHANGED, Augmentation, Variant, draw_mix, mix
+from recipe.augmentation import UNCHANGED, Augmentation, Variant
 from recipe.corpora.rows import read_excerpts
 from recipe.feature_cache import FeatureCache
+from recipe.mixing import mix
 
 MEASURED = 100  # utterances that the bandwidth is measured on
 
@@ -138,7 +139,7 @@ class UtterancePreparer:
         for index, waveform in enumerate(waveforms):
             other, share = int(torch.randint(len(waveforms), ())), 0.0
             if float(torch.rand(())) < self.augmentation.mix_probability:
-                waveform, share = mix(waveform, waveforms[other], *draw_mix())
+                waveform, share = mix(self.augmentation.mix, waveform, waveforms[other])
             inputs.append(self.extract(waveform))
             mixed_labels.append(torch.lerp(distributions[index], distributions[other], share))
         return inputs, mixed_labels

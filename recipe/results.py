@@ -75,6 +75,12 @@ def describe_unseen(results: dict[str, Any]) -> str:
     return "unseen speakers"
 
 
+def find_pooling(results: dict[str, Any]) -> str:
+    """The pooling of a finished stage."""
+    arguments = results["arguments"]
+    return arguments.get("stage1_pooling", "attentive") if results["stage"] == 1 else arguments["pooling"]
+
+
 def checkpoint_name(results: dict[str, Any], name: str) -> str:
     return f"{name} (epoch {results['epochs'][name]:.3g})"
 

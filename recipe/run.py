@@ -202,6 +202,7 @@ def make_trainer(
         ema_decay=args.trainer.ema_decay,
         pooling_learning_rate=args.trainer.pooling_learning_rate,
         classifier_learning_rate=args.trainer.classifier_learning_rate,
+        center_learning_rate=args.trainer.center_learning_rate,
     )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)

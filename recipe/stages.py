@@ -77,7 +77,7 @@ def build_config(stage: int, args: Arguments, first: Arguments | None = None) ->
 
 
 def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioClassification:
-    """Stage 1: encoder and attentive pooling. Stage 2: the encoder of stage 1 with a new pooling and classifier.
+    """Stage 1: encoder and attentive pooling, or `stage1_pooling`. Stage 2: that encoder, a new pooling and classifier.
 
     Raises:
         InputError: a configuration value is out of range, or an encoder or stage-1 folder cannot be loaded.
@@ -120,7 +120,7 @@ def select_fields(stage: int, args: Arguments) -> dict[str, Any]:
     """The SERAlignConfig fields of one stage that are set by options."""
     chosen = {field.name: getattr(args.model, field.name) for field in fields(SERAlignFields)}
     if stage == 1:
-        chosen["pooling"] = "attentive"
+        chosen["pooling"] = args.model.stage1_pooling
     return chosen
 
 

@@ -25,6 +25,8 @@ from recipe.checkpoints import delete_older, folder_at, mark_complete
 from recipe.scoring import load_metric
 
 AVERAGED = "averaged"  # subfolder of a checkpoint
+CENTERS = "objective.centers"
+NOT_DECAYED = {"pooling.cls_token", "layer_mix.weights", CENTERS}
 
 
 class SERAlignTrainer(Trainer):
@@ -41,9 +43,10 @@ class SERAlignTrainer(Trainer):
             `AVERAGED` in each checkpoint; 0 disables it.
         pooling_learning_rate, classifier_learning_rate: learning rates of the new modules; `args.learning_rate` is
             that of the encoder. The paper uses separate rates for the three.
+        center_learning_rate: learning rate of the class centres of the center loss.
         kwargs: passed on to `transformers.Trainer`.
 
-    Besides `loss`, logs each loss term (`ce_loss`, `eal_loss`, `fual_loss`), averaged over all batches, accumulation
+    Besides `loss`, logs each loss term (`ce_loss`, `eal_loss`, ...), averaged over all batches, accumulation
     steps and processes since the last log, and the learning rate of each module (`learning_rate/encoder`, ...).
 
     Raises:
@@ -64,6 +67,7 @@ class SERAlignTrainer(Trainer):
         ema_decay: float,
         pooling_learning_rate: float,
         classifier_learning_rate: float,
+        center_learning_rate: float,
         **kwargs: Any,
     ):
         super().__init__(compute_metrics=self.compute_scores, **kwargs)
@@ -75,6 +79,7 @@ class SERAlignTrainer(Trainer):
         self.bucket_batches = bucket_batches
         self.pooling_learning_rate = pooling_learning_rate
         self.classifier_learning_rate = classifier_learning_rate
+        self.center_learning_rate = center_learning_rate
         self.averaged = None
         if ema_decay > 0:
             model = self.accelerator.unwrap_model(self.model)
@@ -103,13 +108,16 @@ class SERAlignTrainer(Trainer):
             "pooling": self.pooling_learning_rate,
             "classifier": self.classifier_learning_rate,
             "frame_classifier": self.classifier_learning_rate,
+            "objective": self.classifier_learning_rate,
+            "centers": self.center_learning_rate,
         }
-        decayed = set(self.get_decay_parameter_names(model)) - {"pooling.cls_token", "layer_mix.weights"}
+        decayed = set(self.get_decay_parameter_names(model)) - NOT_DECAYED
         groups: dict[tuple[str, float], list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 decay = self.args.weight_decay if name in decayed else 0.0
-                groups.setdefault((name.split(".")[0], decay), []).append(parameter)
+                part = "centers" if name == CENTERS else name.split(".")[0]
+                groups.setdefault((part, decay), []).append(parameter)
         return [
             {"part": part, "params": params, "lr": rates[part], "weight_decay": decay}
             for (part, decay), params in groups.items()

@@ -74,6 +74,11 @@ def build_training_arguments(stage_dir: Path, args: Arguments) -> TrainingArgume
             f"--batch_size {run.batch_size} is not a multiple of the number of processes, {processes}: "
             f"give {processes * max(1, run.batch_size // processes)}"
         )
+    if args.model.contrastive_weight > 0 and run.batch_size == processes:
+        raise InputError(
+            f"--contrastive_weight compares the utterances of a batch, and --batch_size {run.batch_size} gives each "
+            "process one: give at least twice as many, or --contrastive_weight 0"
+        )
     given = check_training_arguments(run.training_arguments)
     if run.tensorboard and "report_to" in given:
         raise InputError(

@@ -85,4 +85,5 @@ def make_trainer(tmp_path, model=None, ema_decay=0.0, **arguments):
         ema_decay=ema_decay,
         pooling_learning_rate=3e-3,
         classifier_learning_rate=4e-3,
+        center_learning_rate=5e-3,
     )

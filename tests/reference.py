@@ -70,8 +70,8 @@ def layer_norm(x, weights, name, eps=1e-5):
     return normed * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 
-def transformer_layer(x, weights, name, num_heads):
-    """Post-norm encoder layer of Vaswani et al. 2017 with ReLU; x (tokens, D), all of them valid."""
+def attend(x, weights, name, num_heads):
+    """Multi-head self-attention; x (tokens, D), all of them valid."""
     query, key, value = (linear(x, weights, f"{name}.{part}") for part in ("query", "key", "value"))
     size = x.shape[1] // num_heads
     heads = []
@@ -79,7 +79,12 @@ def transformer_layer(x, weights, name, num_heads):
         part = slice(head * size, (head + 1) * size)
         attention = softmax(query[:, part] @ key[:, part].T / np.sqrt(size))
         heads.append(attention @ value[:, part])
-    x = layer_norm(x + linear(np.concatenate(heads, -1), weights, f"{name}.output"), weights, f"{name}.attention_norm")
+    return linear(np.concatenate(heads, -1), weights, f"{name}.output")
+
+
+def transformer_layer(x, weights, name, num_heads):
+    """Post-norm encoder layer of Vaswani et al. 2017 with ReLU; x (tokens, D), all of them valid."""
+    x = layer_norm(x + attend(x, weights, name, num_heads), weights, f"{name}.attention_norm")
     inner = np.maximum(linear(x, weights, f"{name}.feed_forward.0"), 0)
     return layer_norm(x + linear(inner, weights, f"{name}.feed_forward.3"), weights, f"{name}.feed_forward_norm")
 
@@ -91,3 +96,55 @@ def cls_head(frames, weights, num_heads):
     cls_output, frames = tokens[0], tokens[1:]
     a = softmax(frames @ cls_output / np.sqrt(len(cls_output)))
     return cls_output, frames, a, linear(a @ frames, weights, "classifier"), linear(frames, weights, "classifier")
+
+
+def distributions(labels, num_classes):
+    """Class indices or distributions as rows of a matrix."""
+    return np.array([np.eye(num_classes)[label] if np.ndim(label) == 0 else np.array(label) for label in labels])
+
+
+def soft_label_divergence(logits, labels, weights):
+    """KL(label || prediction); a label's weight is the mean of the class weights under it."""
+    each = []
+    for row, target in zip(logits, distributions(labels, logits.shape[-1])):
+        p = softmax(row)
+        kl = sum(y * np.log(y / p[k]) for k, y in enumerate(target) if y > 0)
+        each.append(kl * sum(y * w for y, w in zip(target, weights)))
+    return np.mean(each)
+
+
+def focal(logits, labels, gamma, weights):
+    each = []
+    for row, target in zip(logits, distributions(labels, logits.shape[-1])):
+        p = softmax(row)
+        each.append(sum(-w * y * (1 - p[k]) ** gamma * np.log(p[k]) for k, (y, w) in enumerate(zip(target, weights))))
+    return np.mean(each)
+
+
+def center(projections, centers, labels):
+    each = []
+    for z, target in zip(projections, distributions(labels, len(centers))):
+        each.append(sum(y * np.sum((z - c) ** 2) / 2 for y, c in zip(target, centers)))
+    return np.mean(each)
+
+
+def contrastive(frames, lengths, labels, temperature, samples, num_classes):
+    """Supervised contrastive loss after context broadcasting, over pairs of samples."""
+    vectors, targets, shares = [], [], []
+    for f, n, target in zip(frames, lengths, distributions(labels, num_classes)):
+        f = (f[:n] + f[:n].mean(axis=0)) / 2
+        f = f / np.linalg.norm(f, axis=1, keepdims=True)
+        if samples == "utterances":
+            f = f.mean(axis=0, keepdims=True)
+            f = f / np.linalg.norm(f)
+        vectors += list(f)
+        targets += [target] * len(f)
+        shares += [1 / len(f) / len(lengths)] * len(f)
+    total = 0
+    for i, (z, target) in enumerate(zip(vectors, targets)):
+        others = [j for j in range(len(vectors)) if j != i]
+        alike = np.array([target @ targets[j] for j in others])
+        similarity = np.array([z @ vectors[j] / temperature for j in others])
+        if len(others) > 0 and alike.sum() > 0:
+            total -= shares[i] * alike @ np.log(softmax(similarity)) / max(1, alike.sum())
+    return total

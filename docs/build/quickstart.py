@@ -9,7 +9,7 @@ import numpy as np
 
 from core.errors import InputError
 from docs.build.blocks import run_snippet
-from recipe.results import describe_fold, describe_unseen, read_results, score_lines
+from recipe.results import describe_fold, describe_unseen, find_pooling, read_results, score_lines
 
 matplotlib.use("Agg")
 # Two Okabe-Ito colours; line styles distinguish the curves in black and white.
@@ -26,10 +26,6 @@ def read_stages(folder: Path) -> list[dict[str, Any]]:
     if len(stages) < 2:
         raise InputError(f"{folder} does not contain both stages: give the output folder of the quickstart")
     return stages
-
-
-def find_pooling(results: dict[str, Any]) -> str:
-    return "attentive" if results["stage"] == 1 else results["arguments"]["pooling"]
 
 
 def describe_quickstart(stages: list[dict[str, Any]]) -> str:

@@ -86,28 +86,43 @@ class AttentivePooling(nn.Module):
         return Pooled(weighted_sum(log_weights, frames), frames, log_weights, None)
 
 
-class SelfAttentionLayer(GradientCheckpointingLayer):
-    """One Transformer encoder layer (Vaswani et al. 2017), with layer norm after or before each block."""
+class MeanPooling(nn.Module):
+    """The mean of the frames."""
+
+    def __init__(self, config: SERAlignConfig):
+        super().__init__()
+
+    def forward(self, frames: Tensor, frame_mask: Tensor) -> Pooled:
+        log_weights = masked_log_softmax(frames.new_zeros(frames.shape[:2]), frame_mask)
+        return Pooled(weighted_sum(log_weights, frames), frames, log_weights, None)
+
+
+class MaxPooling(nn.Module):
+    """The largest value of each dimension; a frame's weight is the share of dimensions in which it is the largest."""
+
+    def __init__(self, config: SERAlignConfig):
+        super().__init__()
+
+    def forward(self, frames: Tensor, frame_mask: Tensor) -> Pooled:
+        lowest = torch.finfo(frames.dtype).min
+        embedding, largest = frames.masked_fill(~frame_mask.unsqueeze(-1), lowest).max(dim=1)
+        positions = torch.arange(frames.shape[1], device=frames.device)
+        weights = (largest.unsqueeze(1) == positions.unsqueeze(-1)).float().mean(dim=-1)
+        return Pooled(embedding, frames, weights.log(), None)
+
+
+class SelfAttention(GradientCheckpointingLayer):
+    """Multi-head self-attention over the frames, added to them."""
 
     def __init__(self, config: SERAlignConfig):
         super().__init__()
         hidden_size = config.encoder_config.hidden_size
-        intermediate_size = config.pooling_intermediate_size or 4 * hidden_size
         self.num_heads = config.pooling_num_heads
-        self.pre_norm = config.pooling_norm == "pre"
         self.dropout = config.pooling_dropout
         self.query = nn.Linear(hidden_size, hidden_size)
         self.key = nn.Linear(hidden_size, hidden_size)
         self.value = nn.Linear(hidden_size, hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
-        self.attention_norm = nn.LayerNorm(hidden_size)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(hidden_size, intermediate_size),
-            nn.ReLU() if config.pooling_activation == "relu" else nn.GELU(),
-            nn.Dropout(config.pooling_dropout),
-            nn.Linear(intermediate_size, hidden_size),
-        )
-        self.feed_forward_norm = nn.LayerNorm(hidden_size)
 
     def attend(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         query, key, value = (
@@ -124,14 +139,35 @@ class SelfAttentionLayer(GradientCheckpointingLayer):
         return self.output(attended.transpose(1, 2).flatten(-2))
 
     def forward(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        return tokens + self._drop(self.attend(tokens, token_mask))
+
+    def _drop(self, hidden: Tensor) -> Tensor:
+        return F.dropout(hidden, self.dropout, self.training)
+
+
+class SelfAttentionLayer(SelfAttention):
+    """One Transformer encoder layer (Vaswani et al. 2017), with layer norm after or before each block."""
+
+    def __init__(self, config: SERAlignConfig):
+        super().__init__(config)
+        hidden_size = config.encoder_config.hidden_size
+        intermediate_size = config.pooling_intermediate_size or 4 * hidden_size
+        self.pre_norm = config.pooling_norm == "pre"
+        self.attention_norm = nn.LayerNorm(hidden_size)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(hidden_size, intermediate_size),
+            nn.ReLU() if config.pooling_activation == "relu" else nn.GELU(),
+            nn.Dropout(config.pooling_dropout),
+            nn.Linear(intermediate_size, hidden_size),
+        )
+        self.feed_forward_norm = nn.LayerNorm(hidden_size)
+
+    def forward(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         if self.pre_norm:
             tokens = tokens + self._drop(self.attend(self.attention_norm(tokens), token_mask))
             return tokens + self._drop(self.feed_forward(self.feed_forward_norm(tokens)))
         tokens = self.attention_norm(tokens + self._drop(self.attend(tokens, token_mask)))
         return self.feed_forward_norm(tokens + self._drop(self.feed_forward(tokens)))
-
-    def _drop(self, hidden: Tensor) -> Tensor:
-        return F.dropout(hidden, self.dropout, self.training)
 
 
 class SelfAttentionPooling(nn.Module):
@@ -184,6 +220,23 @@ class CLSPooling(nn.Module):
         return (cls_output * frames).sum(dim=-1)
 
 
+class FLAMPooling(nn.Module):
+    """Frame-level attention (Wang et al., arXiv 2512.04551): H = attention(F) + F, weights softmax_t(w^T h_t).
+
+    Norms and a feed-forward layer are not part of it, as far as is known.
+    """
+
+    def __init__(self, config: SERAlignConfig):
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.scorer = nn.Linear(config.encoder_config.hidden_size, 1, bias=False)
+
+    def forward(self, frames: Tensor, frame_mask: Tensor) -> Pooled:
+        frames = self.attention(frames, frame_mask)
+        log_weights = masked_log_softmax(self.scorer(frames).squeeze(-1), frame_mask)
+        return Pooled(weighted_sum(log_weights, frames), frames, log_weights, None)
+
+
 class StatisticsClassifier(nn.Module):
     """Logits from the mean and standard deviation over time of the first layers' outputs, which are frozen.
 
@@ -213,4 +266,11 @@ class StatisticsClassifier(nn.Module):
         return F.linear(statistics, self.weight.float(), self.bias.float()).to(states[0].dtype)
 
 
-POOLINGS = {"attentive": AttentivePooling, "self_attention": SelfAttentionPooling, "cls": CLSPooling}
+POOLINGS = {
+    "attentive": AttentivePooling,
+    "self_attention": SelfAttentionPooling,
+    "cls": CLSPooling,
+    "mean": MeanPooling,
+    "max": MaxPooling,
+    "flam": FLAMPooling,
+}

@@ -31,6 +31,9 @@ def test_a_wrong_choice_lists_the_valid_ones(name):
         ({"pooling_num_layers": True}, "pooling_num_layers=True is not a whole number"),
         ({"pooling_num_heads": 5}, "pooling_num_heads=5 does not divide the encoder's hidden size 768"),
         ({"frame_classifier": "separate", "fual_weight": 0}, "is trained only by FUAL"),
+        ({"ce_weight": 0}, "no loss trains the classifier: set ce_weight, kl_weight or focal_weight above 0"),
+        ({"ce_weight": 0, "kl_weight": 1, "label_smoothing": 0.1}, "label_smoothing=0.1 smooths the labels of the"),
+        ({"pooling": "flam", "pooling_num_heads": 5}, "pooling_num_heads=5 does not divide the encoder's hidden size"),
         ({"id2label": {1: "sad", 2: "angry"}}, r"id2label has the indices \[1, 2\]; they must be 0 to 1"),
         ({"cls_in_embedding": "concat"}, "set frame_classifier='separate'"),
         ({"freeze_feature_encoder": "yes"}, "freeze_feature_encoder='yes' is not true or false"),
@@ -60,8 +63,8 @@ def test_a_misspelt_field_names_the_nearest(given, nearest):
 
 def test_a_wrong_override_while_loading_is_refused(tmp_path):
     tiny_model().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="pooling='max' is not one of attentive, self_attention, cls"):
-        SERAlignForAudioClassification.from_pretrained(tmp_path, pooling="max")
+    with pytest.raises(ValueError, match="pooling='sum' is not one of attentive, self_attention, cls, mean, max, flam"):
+        SERAlignForAudioClassification.from_pretrained(tmp_path, pooling="sum")
 
 
 def test_labels_round_trip_as_words(tmp_path):

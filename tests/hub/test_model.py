@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import reference
 import torch
 from conftest import TINY_ENCODERS, batch, tiny_model, utterances
 from transformers import AutoModel
@@ -12,7 +13,8 @@ from configuration_ser_align import SERAlignConfig
 from encoders_ser_align import FAMILIES
 from modeling_ser_align import SERAlignForAudioClassification
 
-POOLINGS = ("attentive", "self_attention", "cls")
+POOLINGS = ("attentive", "self_attention", "cls", "mean", "max", "flam")
+ALL_LOSSES = {"kl_weight": 0.3, "focal_weight": 0.4, "center_weight": 0.2, "contrastive_weight": 0.6}
 TOLERANCE = 1e-4
 
 
@@ -60,6 +62,49 @@ def test_every_encoder_trains_saves_loads_and_is_exact_in_a_batch(encoder, tmp_p
         torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, atol=1e-6, rtol=0)
     assert_batch_invariant(model)
     assert_batch_invariant(loaded)
+
+
+@pytest.mark.parametrize("encoder", TINY_ENCODERS)
+def test_every_encoder_trains_with_every_pooling_and_all_losses_and_is_exact_in_a_batch(encoder):
+    whole = tiny_model(encoder)
+    inputs = utterances(whole, [0.31, 1.4, 0.05])
+    for pooling in POOLINGS:
+        settings = {"encoder_config": whole.config.encoder_config, "pooling": pooling, "num_labels": 3, **ALL_LOSSES}
+        model = SERAlignForAudioClassification(SERAlignConfig(**settings), encoder=whole.encoder).eval()
+        output = model(**batch(model, inputs), labels=torch.tensor([2, 0, 2]))
+        output.loss.backward()
+        untrained = {name for name, p in model.named_parameters() if not name.startswith("encoder.") and p.grad is None}
+        assert not untrained and torch.isfinite(output.loss)
+        with torch.no_grad():
+            for row, one in enumerate(inputs):
+                alone = model(**{model.main_input_name: one[None]})
+                assert largest_difference(alone, output, row) < 1e-5, pooling
+
+
+def test_mean_max_and_flam_pooling_agree_with_numpy():
+    rng = np.random.default_rng(0)
+    frames, length = rng.normal(size=(6, 32)), 4
+    inputs = torch.tensor(frames, dtype=torch.float32)[None], torch.arange(6)[None] < length
+    valid = frames[:length]
+    pooled = tiny_model(pooling="mean").pooling(*inputs)
+    np.testing.assert_allclose(pooled.embedding[0], valid.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(pooled.log_frame_weights[0].exp(), [0.25] * 4 + [0, 0], atol=1e-6)
+    pooled = tiny_model(pooling="max").pooling(*inputs)
+    np.testing.assert_allclose(pooled.embedding[0], valid.max(axis=0), atol=1e-6)
+    shares = [(valid.argmax(axis=0) == t).mean() for t in range(length)]
+    np.testing.assert_allclose(pooled.log_frame_weights[0].exp(), [*shares, 0, 0], atol=1e-6)
+    model = tiny_model(pooling="flam", pooling_num_heads=16)
+    with torch.no_grad():
+        model.pooling.scorer.weight.mul_(30)  # far from even weights
+    weights = {name: value.double().numpy() for name, value in model.pooling.state_dict().items()}
+    attended = valid + reference.attend(valid, weights, "attention", num_heads=16)
+    expected = reference.softmax(attended @ weights["scorer.weight"][0])
+    with torch.no_grad():
+        pooled = model.pooling(*inputs)
+    np.testing.assert_allclose(pooled.frames[0, :length], attended, atol=1e-5)
+    np.testing.assert_allclose(pooled.log_frame_weights[0].exp(), [*expected, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(pooled.embedding[0], expected @ attended, atol=1e-5)
+    assert expected.max() > 0.4
 
 
 @pytest.mark.parametrize("encoder", ["wav2vec2-group", "data2vec-audio", "wav2vec2-conformer-layer"])

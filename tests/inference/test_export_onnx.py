@@ -132,6 +132,15 @@ def test_a_padded_batch_gives_the_scores_of_pytorch_for_each_utterance_alone(exp
         assert not found["frame_weights"][index, frames:].any()
 
 
+@pytest.mark.parametrize("pooling", ["attentive", "self_attention", "mean", "max", "flam"])
+def test_every_other_pooling_is_exported_and_what_only_training_needs_is_not(pooling, tmp_path):
+    model = tiny_model("wav2vec2-layer", pooling=pooling, center_weight=0.1)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+    assert onnx_export.export(model, extractor, tmp_path / "tiny.onnx") <= 1e-5
+    names = {weight.name for weight in onnx.load(tmp_path / "tiny.onnx").graph.initializer}
+    assert any("classifier" in name for name in names) and not any("objective" in name for name in names)
+
+
 @pytest.mark.slow
 def test_real_speech_gets_the_scores_of_pytorch(mini, corpora):
     rows = load_corpus("ravdess", str(corpora / "ravdess"))

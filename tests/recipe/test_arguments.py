@@ -74,7 +74,7 @@ def test_the_encoder_configuration_is_merged_key_by_key(config):
         ("speed_factors: [1.0, 0]", "speed_factors: [1.0, 0] is not valid; give numbers of at least 0.1"),
         ("speed_factors: 0.9", "speed_factors: 0.9 is not valid; give numbers"),
         ("bf16: maybe", "bf16: 'maybe' is not valid; give true or false"),
-        ("pooling: max", "pooling: 'max' is not valid; give one of self_attention, cls"),
+        ("pooling: sum", "pooling: 'sum' is not valid; give one of attentive, self_attention, cls, mean, max, flam"),
         ("encoder_config: 3", "encoder_config: 3 is not valid; give name: value pairs"),
         ("stage2:\n  fold: 2", "'fold' applies to both stages; move it out of stage2"),
         ("init_from: x", "--init_from x initialises stage 2, so it requires --stage 2"),
@@ -138,10 +138,9 @@ def test_the_options_of_the_model_are_the_fields_of_its_configuration():
     assert own.items() <= {f.name: f.default for f in fields(ModelArguments)}.items()
     for field in fields(SERAlignFields):
         for word in find_choices(field):
-            if (field.name, word) != ("pooling", "attentive"):  # that of stage 1, so no choice for stage 2
-                assert getattr(parse(f"--{field.name}", word)[2].model, field.name) == word
-    with pytest.raises(InputError, match="give one of self_attention, cls"):
-        parse("--pooling", "attentive")
+            assert getattr(parse(f"--{field.name}", word)[2].model, field.name) == word
+    poolings = find_choices(next(field for field in fields(ModelArguments) if field.name == "stage1_pooling"))
+    assert poolings == find_choices(next(field for field in fields(SERAlignFields) if field.name == "pooling"))
 
 
 def test_facts_of_options():

@@ -166,3 +166,22 @@ def output_of(command, directory):
     run = subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-3000:]
     return run.stdout
+
+
+@pytest.mark.parametrize(
+    ("stage", "pooling", "words"),
+    [
+        (1, "attentive", "Stage 1 trains a speech encoder with attentive pooling: the classifier sees the sum of"),
+        (1, "flam", "Stage 1 trains a speech encoder with FLAM pooling: self-attention over the frames"),
+        (2, "max", "the speech encoder of stage 1: the classifier sees the largest value of each dimension"),
+        (2, "cls", "stage 2 of two. Stage 2 starts from the speech encoder of stage 1. A learned CLS vector attends"),
+    ],
+)
+def test_it_describes_the_pooling_of_its_stage_and_the_losses(stage_dir, stage, pooling, words):
+    results = read_json(stage_dir / "results.json")
+    results |= {"stage": stage, "arguments": {**results["arguments"], "pooling": pooling, "stage1_pooling": pooling}}
+    (stage_dir / "results.json").write_text(json.dumps(results))
+    card = " ".join(rendered(stage_dir, "--focal_weight", "0.5").text.split())
+    assert words in card and "The training loss is 1 × cross-entropy + 0.5 × focal." in card
+    assert "The training loss" not in rendered(stage_dir).text
+    assert ("It implements *Frame and Utterance" in card) == (pooling in ("attentive", "cls"))

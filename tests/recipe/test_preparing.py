@@ -86,14 +86,15 @@ def test_variants_are_drawn_from_the_generator_that_a_resumed_run_restores(tmp_p
     assert [len(preparer.prepare(path)) for _ in range(20)] == first and len(set(first)) == 3
 
 
+@pytest.mark.parametrize("how", ["whole", "energy", "length"])
 @pytest.mark.parametrize("cache", [AudioCache(), None])
-def test_a_mixed_batch_has_label_distributions_and_the_same_draws_again(tmp_path, cache):
+def test_a_mixed_batch_has_label_distributions_and_the_same_draws_again(tmp_path, cache, how):
     paths = [write_wav(tmp_path / f"{index}.wav", seconds=0.3 + 0.1 * index) for index in range(8)]
     columns = {"audio": [{"path": str(path)} for path in paths], "label": [index % 3 for index in range(8)]}
     columns["id"] = [path.stem for path in paths]
     extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
     preparer = UtterancePreparer(
-        extractor, 400, augmentation=Augmentation(mix_probability=0.5), num_labels=3, cache=cache
+        extractor, 400, augmentation=Augmentation(mix_probability=0.5, mix=how), num_labels=3, cache=cache
     )
     torch.manual_seed(3)
     batch = preparer(columns)

@@ -1,5 +1,6 @@
 """What each stage starts from."""
 
+import json
 import math
 
 import pytest
@@ -37,6 +38,14 @@ def test_stage_2_takes_the_encoder_and_starts_pooling_and_classifier_anew(stage1
     assert model.config.pooling == "cls" and not torch.equal(model.classifier.weight, first.classifier.weight)
     assert not any(p.requires_grad for p in model.encoder.feature_extractor.parameters())
     assert all(p.requires_grad for name, p in model.named_parameters() if "feature_extractor" not in name)
+
+
+def test_stage_1_can_have_another_pooling(stage1):
+    shape = ["--encoder", "none", "--encoder_config", json.dumps(TINY_ENCODERS["wav2vec2-group"])]
+    for pooling in ([], ["--stage1_pooling", "flam"]):
+        model = build_model(1, parse_arguments([*shape, "--pooling", "cls", *pooling], "")[1], Rows)
+        assert model.config.pooling == (pooling[1] if pooling else "attentive")
+    assert second_model(stage1[0], "--stage1_pooling", "flam", "--pooling", "max").config.pooling == "max"
 
 
 def test_stage_2_can_keep_the_classifier_and_train_the_feature_encoder(stage1):

@@ -10,8 +10,9 @@ from making import make_trainer
 from transformers import TrainerCallback
 
 from core.errors import InputError
-from losses_ser_align import LOSS_NAMES
 from recipe.batching import Collator
+
+PAPER = ("ce_loss", "eal_loss", "fual_loss")
 
 
 class Recorder(TrainerCallback):
@@ -62,6 +63,16 @@ def test_encoder_pooling_and_classifier_have_their_own_learning_rates(tmp_path):
     assert found["classifier.weight"] == (4e-3, 0.1) and found["classifier.bias"] == (4e-3, 0.0)
 
 
+def test_class_centres_have_their_own_learning_rate_and_no_weight_decay(tmp_path):
+    model = tiny_model("wav2vec2-layer", center_weight=0.1)
+    trainer = make_trainer(tmp_path, model, weight_decay=0.1)
+    trainer.create_optimizer()
+    groups = {id(p): group for group in trainer.optimizer.param_groups for p in group["params"]}
+    centers, projection = groups[id(model.objective.centers)], groups[id(model.objective.projection.weight)]
+    assert (centers["part"], centers["lr"], centers["weight_decay"]) == ("centers", 5e-3, 0.0)
+    assert (projection["part"], projection["lr"], projection["weight_decay"]) == ("objective", 4e-3, 0.1)
+
+
 def expected_logs(trainer, accumulation):
     """What each update must log: the mean over its batches, from the model called directly."""
     order = list(trainer._get_train_sampler())
@@ -72,7 +83,7 @@ def expected_logs(trainer, accumulation):
     logs = []
     for start in range(0, 2 * accumulation, accumulation):
         group = outputs[start : start + accumulation]
-        logs.append({n: sum(o[n].item() for o in group) / accumulation for n in ("loss", *LOSS_NAMES)})
+        logs.append({n: sum(o[n].item() for o in group) / accumulation for n in ("loss", *PAPER)})
     return logs
 
 
@@ -164,6 +175,48 @@ def test_answers_that_are_not_numbers_choose_no_checkpoint(tmp_path):
         trainer.model.classifier.bias.fill_(math.nan)
     with pytest.raises(InputError, match="logits on validation utterances are not finite"):
         trainer.evaluate(trainer.train_dataset)
+
+
+WEIGHTS = {"kl_weight": 0.4, "focal_weight": 0.6, "center_weight": 0.2}
+
+
+def train_one_update(folder, size, **weights):
+    """The change of the classifier and the centres in one update of eight utterances, in batches of this size."""
+    model = tiny_model("wav2vec2-layer", class_weights=[0.2, 1.0, 5.0], **weights)
+    watched = (model.classifier.weight, model.pooling.layers[0].value.weight)
+    before = [weight.detach().clone() for weight in watched]
+    steps = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size, "max_steps": 1}
+    trainer = make_trainer(folder, model, optim="sgd", max_grad_norm=0.0, **steps)
+    trainer.pooling_learning_rate = 1.0
+    trainer.train()
+    changes = [new.detach() - old for new, old in zip(watched, before)]
+    return changes if model.objective.centers is None else [*changes, model.objective.centers.detach()]
+
+
+def test_accumulated_batches_are_one_large_batch_for_every_loss_but_the_contrastive_one(tmp_path):
+    whole, accumulated = (train_one_update(tmp_path / str(size), size, **WEIGHTS) for size in (8, 2))
+    for one, other in zip(whole, accumulated, strict=True):
+        assert one.abs().max() > 1e-5
+        np.testing.assert_allclose(one, other, atol=2e-6)
+    whole, accumulated = (train_one_update(tmp_path / f"c{size}", size, contrastive_weight=1.0) for size in (8, 2))
+    assert (whole[1] - accumulated[1]).abs().max() > 1e-4  # utterances are compared within a batch of 2 only
+
+
+def test_the_contrastive_loss_of_accumulated_batches_is_the_mean_of_theirs(tmp_path):
+    model = tiny_model("wav2vec2-layer", contrastive_weight=0.5, eal_weight=0.3, fual_weight=0.7)
+    trainer = make_trainer(
+        tmp_path, model, per_device_train_batch_size=4, gradient_accumulation_steps=2, max_steps=1, learning_rate=0.0
+    )
+    trainer.pooling_learning_rate = trainer.classifier_learning_rate = 0.0
+    order, collate = list(trainer._get_train_sampler()), Collator("input_values")
+    with torch.no_grad():
+        losses = [
+            model(**collate([trainer.train_dataset[i] for i in order[start : start + 4]])).contrastive_loss.item()
+            for start in (0, 4)
+        ]
+    trainer.train()
+    line = next(line for line in trainer.state.log_history if "loss" in line)
+    assert min(losses) > 0 and line["contrastive_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_class_weights_give_the_same_update_from_one_batch_and_from_accumulated_ones(tmp_path):

@@ -114,3 +114,9 @@ def test_files_of_this_machine_are_published_by_name_alone(tmp_path):
     given = {"deepspeed": str(tmp_path / "ds.json"), "optim": "sgd"}
     arguments = parse_arguments(["--training_arguments", json.dumps(given)], "")[1]
     assert arguments.without_paths()["training_arguments"] == {"deepspeed": "ds.json", "optim": "sgd"}
+
+
+def test_a_contrastive_loss_needs_batches_to_compare_in(tmp_path):
+    with pytest.raises(InputError, match="--contrastive_weight compares the utterances of a batch, and --batch_size 1"):
+        build(tmp_path, {}, "--contrastive_weight", "0.1", "--batch_size", "1")
+    build(tmp_path, {}, "--contrastive_weight", "0.1", "--batch_size", "2")

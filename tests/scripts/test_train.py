@@ -77,7 +77,8 @@ def test_a_finished_run_is_not_trained_again_and_never_mixed_with_another(short_
 
 def test_a_killed_run_goes_on_to_exactly_the_same_weights(demo, tmp_path):
     argv = [*SHORT, "--data_dir", demo, "--stage", 1, "--max_steps", -1, "--num_epochs", 3]
-    argv += ["--ema_decay", 0.9, "--mix_probability", 0.3]
+    argv += ["--ema_decay", 0.9, "--mix_probability", 0.3, "--mix", "energy", "--stage1_pooling", "flam"]
+    argv += ["--center_weight", 0.01, "--contrastive_weight", 0.1, "--focal_weight", 0.5]
     train(*argv, "--output_dir", tmp_path / "whole")
 
     killed = subprocess.Popen(
@@ -107,6 +108,7 @@ def test_a_killed_run_goes_on_to_exactly_the_same_weights(demo, tmp_path):
     for name in ("model.safetensors", "last/model.safetensors"):
         whole, again = (load_file(tmp_path / run / "stage1" / name) for run in ("whole", "killed"))
         assert all(torch.equal(whole[key], again[key]) for key in whole), name
+        assert "objective.centers" in whole and "pooling.attention.query.weight" in whole
 
 
 def test_two_processes_train_log_and_score_as_one(demo, tmp_path):
@@ -114,7 +116,7 @@ def test_two_processes_train_log_and_score_as_one(demo, tmp_path):
     # Each process would draw its own dropout, SpecAugment and speeds.
     still = {"conformer_conv_dropout": 0.0, "hidden_dropout": 0.0, "mask_time_prob": 0.0}
     argv = [*SHORT, "--data_dir", demo, "--encoder_config", json.dumps(still), "--speed_factors", "1.0"]
-    argv += ["--gradient_accumulation_steps", 2]
+    argv += ["--gradient_accumulation_steps", 2, "--center_weight", 0.01, "--kl_weight", 0.3, "--focal_weight", 0.5]
     train(*argv, "--output_dir", tmp_path / "one")
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29613"]
     train(*argv, "--output_dir", tmp_path / "two", launcher=torchrun)
@@ -126,8 +128,8 @@ def test_two_processes_train_log_and_score_as_one(demo, tmp_path):
             expected, found = ({name: line[name] for name in same} for line in (expected, found))
             assert found == pytest.approx(expected, rel=1e-5, abs=1e-6), stage
             if "loss" in expected:
-                parts = {f"learning_rate/{part}" for part in ("encoder", "pooling", "classifier")}
-                assert same >= {"grad_norm", "ce_loss", *parts}
+                parts = {f"learning_rate/{part}" for part in ("encoder", "pooling", "classifier", "centers")}
+                assert same >= {"grad_norm", "ce_loss", "kl_loss", "focal_loss", "center_loss", *parts}
         expected, found = lines_of(one / "predictions.jsonl"), lines_of(two / "predictions.jsonl")
         assert [line["id"] for line in expected] == [line["id"] for line in found]
         difference = [
