@@ -102,13 +102,13 @@ def choose_parts(
         parts = _published_parts(rows, fold)
     else:
         held_out = _fold(rows, corpus, fold, num_folds, seed, protocol)
-        rest = set(rows["speaker"]) - held_out.test - (held_out.validation or set())
+        rest = set(rows["speaker"][:]) - held_out.test - (held_out.validation or set())
         parts = {"train": _select(rows, "speaker", rest), "test": _select(rows, "speaker", held_out.test)}
         if held_out.validation is not None:
             parts["validation"] = _select(rows, "speaker", held_out.validation)
     if len(parts.get("validation", [])) == 0:
         # A speaker of a given split may be in two sets, which `check_split` refuses.
-        tested = set(parts["test"]["speaker"]) - set(parts["train"]["speaker"])
+        tested = set(parts["test"]["speaker"][:]) - set(parts["train"]["speaker"][:])
         candidates = [speaker for speaker in _list_speakers(rows, corpus) if speaker not in tested]
         parts |= _hold_out(parts["train"], candidates, num_validation_speakers, seed)
     return parts
@@ -127,13 +127,13 @@ def hold_out_validation(rows: Dataset, corpus: str, number: int | None, seed: in
         raise InputError(f"the split column of {corpus} has no 'train' rows")
     if len(parts["validation"]):
         return parts
-    return _hold_out(parts["train"], sorted(set(parts["train"]["speaker"])), number, seed)
+    return _hold_out(parts["train"], sorted(set(parts["train"]["speaker"][:])), number, seed)
 
 
 def _hold_out(train: Dataset, candidates: list[str], number: int | None, seed: int) -> dict[str, Dataset]:
     """Draw validation speakers from the training speakers."""
     validation = _validation_speakers(train, candidates, number, seed)
-    rest = set(train["speaker"]) - validation
+    rest = set(train["speaker"][:]) - validation
     return {"train": _select(train, "speaker", rest), "validation": _select(train, "speaker", validation)}
 
 
@@ -155,8 +155,8 @@ def check_split(split: DatasetDict) -> None:
         InputError: a check fails; the message names the speaker, utterance, file or class.
     """
     keys: dict[str, dict[str, set[str]]] = {
-        "speaker": {name: set(part["speaker"]) for name, part in split.items()},
-        "utterance": {name: set(part["id"]) for name, part in split.items()},
+        "speaker": {name: set(part["speaker"][:]) for name, part in split.items()},
+        "utterance": {name: set(part["id"][:]) for name, part in split.items()},
     }
     for what, parts in keys.items():
         for first, second in combinations(parts, 2):
@@ -169,20 +169,20 @@ def check_split(split: DatasetDict) -> None:
     _refuse_shared_audio(split)
     label = split["train"].features["label"]
     for part in split.values():
-        for utterance, index in zip(part["id"], part["label"]):
+        for utterance, index in zip(part["id"][:], part["label"][:]):
             if index is None or not 0 <= index < len(label.names):
                 raise InputError(
                     f"utterance {utterance!r} has label {index}, which is not one of the {len(label.names)} classes "
                     f"({', '.join(label.names)}, counted from 0): correct the label, or remove the utterance"
                 )
-    present = set(split["train"]["label"])
+    present = set(split["train"]["label"][:])
     for index, word in enumerate(label.names):
         if index not in present:
             raise InputError(
                 f"no training utterance is labelled {word!r}: add some, or choose another fold or split seed"
             )
         for name in set(split) - {"train"}:
-            if index not in split[name]["label"]:
+            if index not in split[name]["label"][:]:
                 print(f"warning: no {name} utterance is labelled {word!r}; UA ignores this class", file=sys.stderr)
 
 
@@ -214,11 +214,11 @@ def _share_audio(one: Excerpt, other: Excerpt) -> bool:
 
 
 def _select(rows: Dataset, column: str, values: set[str]) -> Dataset:
-    return rows.select([index for index, value in enumerate(rows[column]) if value in values])
+    return rows.select([index for index, value in enumerate(rows[column][:]) if value in values])
 
 
 def _by_duration(rows: Dataset) -> Dataset:
-    return rows.select(np.argsort(rows["duration"], kind="stable"))
+    return rows.select(np.argsort(rows["duration"][:], kind="stable"))
 
 
 def _fold(rows: Dataset, corpus: str, number: int, num_folds: int, seed: int, protocol: str) -> Fold:
@@ -227,7 +227,7 @@ def _fold(rows: Dataset, corpus: str, number: int, num_folds: int, seed: int, pr
     if not 1 <= number <= len(folds):
         raise InputError(f"--fold {number} is not one of the {len(folds)} folds of {corpus}: give 1 to {len(folds)}")
     fold = folds[number - 1]
-    speakers, held_out = set(rows["speaker"]), fold.test | (fold.validation or set())
+    speakers, held_out = set(rows["speaker"][:]), fold.test | (fold.validation or set())
     validation = f" and validates on {', '.join(sorted(fold.validation))}" if fold.validation else ""
     description = f"fold {number} of {corpus} tests speakers {', '.join(sorted(fold.test))}{validation}"
     missing = sorted(held_out - speakers)
@@ -251,7 +251,7 @@ def _folds(rows: Dataset, corpus: str, num_folds: int, seed: int, protocol: str)
     speakers = _list_speakers(rows, corpus)
     if protocol == "leave_one_speaker_out":
         return [Fold({speaker}) for speaker in speakers]
-    missing = sorted(set(speakers) - set(rows["speaker"]))
+    missing = sorted(set(speakers) - set(rows["speaker"][:]))
     if missing:
         warn(
             f"the folds are drawn from {len(speakers) - len(missing)} of the {len(speakers)} speakers of {corpus}, so "
@@ -262,7 +262,7 @@ def _folds(rows: Dataset, corpus: str, num_folds: int, seed: int, protocol: str)
 
 def _list_speakers(rows: Dataset, corpus: str) -> list[str]:
     """The speakers of the whole corpus, where they are known, even if rows of some are missing; sorted."""
-    there, published = set(rows["speaker"]), set(SPEAKERS.get(corpus, ()))
+    there, published = set(rows["speaker"][:]), set(SPEAKERS.get(corpus, ()))
     return sorted(published if there <= published else there)
 
 
@@ -272,7 +272,7 @@ def _session_folds(rows: Dataset, corpus: str) -> list[Fold]:
     The paper states this.
     """
     sessions: dict[str, dict[str, str]] = {}
-    for session, speaker, gender in zip(rows["session"], rows["speaker"], rows["gender"]):
+    for session, speaker, gender in zip(rows["session"][:], rows["speaker"][:], rows["gender"][:]):
         sessions.setdefault(session, {})[speaker] = gender
     if "" in sessions:
         raise InputError(
@@ -289,11 +289,11 @@ def _session_folds(rows: Dataset, corpus: str) -> list[Fold]:
 
 
 def _speaker_folds(rows: Dataset, num_folds: int, seed: int) -> list[Fold]:
-    number = len(set(rows["speaker"]))
+    number = len(set(rows["speaker"][:]))
     if not 2 <= num_folds <= number:
         raise InputError(f"--num_folds {num_folds} is not between 2 and the number of speakers, {number}")
     speakers = rows["speaker"][:]
-    balanced = [f"{label} {gender}" for label, gender in zip(rows["label"], rows["gender"])]
+    balanced = [f"{label} {gender}" for label, gender in zip(rows["label"][:], rows["gender"][:])]
     folding = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():  # check_split reports a class that is too rare to be in every fold
         warnings.simplefilter("ignore", UserWarning)
@@ -310,7 +310,7 @@ def _validation_speakers(train: Dataset, candidates: list[str], number: int | No
     Args:
         candidates: the training speakers of the whole corpus, so that a missing speaker does not change the others.
     """
-    gender_of = dict(zip(train["speaker"], train["gender"]))
+    gender_of = dict(zip(train["speaker"][:], train["gender"][:]))
     speakers = sorted(gender_of)
     if len(speakers) < 2:
         raise InputError(

@@ -280,7 +280,7 @@ def _refuse_repeats(rows: Dataset, source: str) -> None:
     """Raise InputError for a recording that is there twice, under one label or two."""
     names = rows.features["label"].names
     first: dict[tuple, int] = {}
-    for index, (place, label) in enumerate(zip(read_excerpts(rows[:]), rows["label"])):
+    for index, (place, label) in enumerate(zip(read_excerpts(rows[:]), rows["label"][:])):
         key = (os.path.realpath(place.path), place.start, place.end)
         if key in first:
             other = names[rows["label"][first[key]]]

@@ -212,8 +212,8 @@ def speakers_known(speakers: Iterable[str]) -> bool:
 
 def count_speakers(rows: Dataset) -> str:
     """Describe the speakers, as in ` of 2 speakers (anna, ben)`; some or all of them may be unknown."""
-    known = {speaker for speaker in rows["speaker"] if speakers_known([speaker])}
-    unknown = len(set(rows["speaker"])) - len(known)
+    known = {speaker for speaker in rows["speaker"][:] if speakers_known([speaker])}
+    unknown = len(set(rows["speaker"][:])) - len(known)
     names = f" ({printable(', '.join(sorted(known)))})" if len(known) <= MOST_NAMED else ""
     counted = f" of {len(known):3} speaker{'' if len(known) == 1 else 's'}{names}" if known else ""
     return counted + (f", {unknown} of unknown speakers" if known and unknown else "")
@@ -221,5 +221,5 @@ def count_speakers(rows: Dataset) -> str:
 
 def count_classes(rows: Dataset) -> dict[str, int]:
     """Count the utterances of each class, in the order of the labels."""
-    counts = Counter(rows["label"])
+    counts = Counter(rows["label"][:])
     return {name: counts[index] for index, name in enumerate(rows.features["label"].names)}
