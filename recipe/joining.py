@@ -23,7 +23,7 @@ def join_rows(corpora: dict[str, Dataset]) -> Dataset:
     """Join the rows of corpora, given by name, with the column `corpus` and the labels of all.
 
     Raises:
-        InputError: two labels differ in case alone.
+        InputError: two labels only differ in case, spaces, quotes or the way a number is written.
     """
     refuse_similar([label for rows in corpora.values() for label in rows.features["label"].names])
     labels = order_labels(label for rows in corpora.values() for label in rows.features["label"].names)

@@ -7,7 +7,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
 from core.errors import InputError
-from recipe.corpora.rows import count_classes, find_similar, normalize
+from recipe.corpora.rows import SPELLING, count_classes, find_similar, normalize
 
 
 def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
@@ -28,13 +28,13 @@ def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, 
 
 
 def refuse_similar(labels: list[str]) -> None:
-    """Raise InputError if two labels differ in case or spaces alone."""
+    """Raise InputError if two labels only differ in `SPELLING`."""
     similar = find_similar(labels)
     if similar:
         merged = json.dumps(dict.fromkeys(similar, similar[-1]), ensure_ascii=False)
         raise InputError(
-            f"the labels {' and '.join(map(repr, similar))} differ only in case or spaces: rename them, or merge them "
-            f"with label_map, such as {merged[:-1]}, ...}}"
+            f"the labels {' and '.join(map(repr, similar))} differ only in {SPELLING}: rename them, or merge them with "
+            f"label_map, such as {merged[:-1]}, ...}}"
         )
 
 

@@ -3,19 +3,17 @@
 import random
 import sys
 import warnings
-from itertools import chain, combinations, product, zip_longest
-from pathlib import Path
+from itertools import chain, combinations, zip_longest
 from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset, DatasetDict
 from sklearn.model_selection import StratifiedGroupKFold
 
-from core.audio import Excerpt
 from core.errors import InputError, warn
 from recipe.corpora import SPEAKERS
 from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
-from recipe.corpora.rows import read_excerpts
+from recipe.repeats import refuse_shared_audio
 
 # Test actors of each RAVDESS fold, as EmoBox defines them (Ma et al. 2024).
 RAVDESS_TEST_ACTORS = (
@@ -39,42 +37,8 @@ class Fold(NamedTuple):
 IEMOCAP_FOLDS = [Fold({f"{session}F"}, {f"{session}M"}) for session in "12345"]
 
 
-def make_split(
-    rows: Dataset,
-    corpus: str,
-    fold: int = 1,
-    num_folds: int = 5,
-    num_validation_speakers: int | None = None,
-    seed: int = 0,
-    protocol: str = "published",
-) -> DatasetDict:
-    """Split the rows of a corpus into training, validation and test sets.
-
-    If the rows have a `split` column, it defines the only fold.
-
-    Args:
-        rows: rows of one corpus.
-        fold: the fold to test on, counted from 1.
-        num_validation_speakers: number of training speakers held out for validation; None means about a fifth. They
-            are drawn with `seed`, alternating between women and men where the gender is known.
-        protocol: `published` uses six folds for RAVDESS, five for CREMA-D, leave_one_session_out for IEMOCAP, and
-            speaker_folds for all other corpora. `speaker_folds` draws `num_folds` folds of speakers with `seed`,
-            balanced by class and gender. `leave_one_speaker_out` and `leave_one_session_out` have one fold per speaker
-            or session. If a session has one woman and one man, the man is the validation speaker and the woman the
-            test speaker, as in the paper. On an incomplete corpus, the fold of a number stays what it is.
-
-    Returns:
-        `train`, `validation` and `test`, each sorted by duration.
-
-    Raises:
-        InputError: the fold is out of range, there are too few speakers, or a speaker is in two sets.
-    """
-    parts = choose_parts(rows, corpus, fold, num_folds, num_validation_speakers, seed, protocol)
-    return finish_split(parts)
-
-
 def finish_split(parts: dict[str, Dataset]) -> DatasetDict:
-    """Sort each set by duration, and check them with `check_split`."""
+    """Sort each set by duration, and check them with `check_split`. Raises InputError."""
     split = DatasetDict({name: _by_duration(parts[name]) for name in ("train", "validation", "test")})
     check_split(split)
     return split
@@ -89,7 +53,20 @@ def choose_parts(
     seed: int,
     protocol: str,
 ) -> dict[str, Dataset]:
-    """Choose the sets of a split, as `make_split` does, without checking their labels and speakers.
+    """Choose training, validation and test sets, without checking their labels and speakers; `finish_split` does.
+
+    If the rows have a `split` column, it defines the only fold.
+
+    Args:
+        rows: rows of one corpus.
+        fold: the fold to test on, counted from 1.
+        num_validation_speakers: number of training speakers held out for validation; None means about a fifth. They
+            are drawn with `seed`, alternating between women and men where the gender is known.
+        protocol: `published` uses six folds for RAVDESS, five for CREMA-D, leave_one_session_out for IEMOCAP, and
+            speaker_folds for all other corpora. `speaker_folds` draws `num_folds` folds of speakers with `seed`,
+            balanced by class and gender. `leave_one_speaker_out` and `leave_one_session_out` have one fold per speaker
+            or session. If a session has one woman and one man, the man is the validation speaker and the woman the
+            test speaker, as in the paper. On an incomplete corpus, the fold of a number stays what it is.
 
     Raises:
         InputError: the fold is out of range, or there are too few speakers.
@@ -148,11 +125,11 @@ def _published_parts(rows: Dataset, fold: int) -> dict[str, Dataset]:
 
 
 def check_split(split: DatasetDict) -> None:
-    """Check that no speaker, utterance or file is in two sets, that labels are valid, and that every class has
+    """Check that no speaker, utterance or recording is in two sets, that labels are valid, and that every class has
     training utterances.
 
     Raises:
-        InputError: a check fails; the message names the speaker, utterance, file or class.
+        InputError: a check fails; the message names the speaker, utterance, recording or class.
     """
     keys: dict[str, dict[str, set[str]]] = {
         "speaker": {name: set(part["speaker"][:]) for name, part in split.items()},
@@ -166,7 +143,7 @@ def check_split(split: DatasetDict) -> None:
                     f"{what} {shared[0]!r} is in both {first} and {second} ({len(shared)} in total): scores on "
                     "training data are meaningless; keep it in only one of them"
                 )
-    _refuse_shared_audio(split)
+    refuse_shared_audio(split)
     label = split["train"].features["label"]
     for part in split.values():
         for utterance, index in zip(part["id"][:], part["label"][:]):
@@ -184,33 +161,6 @@ def check_split(split: DatasetDict) -> None:
         for name in set(split) - {"train"}:
             if index not in split[name]["label"][:]:
                 print(f"warning: no {name} utterance is labelled {word!r}; UA ignores this class", file=sys.stderr)
-
-
-def _refuse_shared_audio(split: DatasetDict) -> None:
-    """Raise InputError if two sets share a file, or excerpts that share half of the shorter one.
-
-    Two speakers of a conversation may overlap a little.
-    """
-    places: dict[str, dict[str, list[Excerpt]]] = {}
-    for name, part in split.items():
-        for excerpt in read_excerpts(part[:]):
-            places.setdefault(str(Path(excerpt.path).resolve()), {}).setdefault(name, []).append(excerpt)
-    for path, parts in places.items():
-        for first, second in combinations(parts, 2):
-            shared = next((pair for pair in product(parts[first], parts[second]) if _share_audio(*pair)), None)
-            if shared:
-                times = "" if all(one.is_whole for one in shared) else f", as {shared[0]} and {shared[1]}"
-                raise InputError(
-                    f"file {path!r} is in both {first} and {second}{times}: scores on training data are meaningless; "
-                    "keep it in only one of them"
-                )
-
-
-def _share_audio(one: Excerpt, other: Excerpt) -> bool:
-    if one.end is None or other.end is None:  # a whole file
-        return True
-    shared = min(one.end, other.end) - max(one.start, other.start)
-    return shared > 0 and shared >= 0.5 * min(one.end - one.start, other.end - other.start)
 
 
 def _select(rows: Dataset, column: str, values: set[str]) -> Dataset:
@@ -315,7 +265,7 @@ def _validation_speakers(train: Dataset, candidates: list[str], number: int | No
     if len(speakers) < 2:
         raise InputError(
             f"{speakers[0]} is the only training speaker left, so none can be held out for validation: add speakers, "
-            "or use this corpus only as --test_corpus"
+            "use this corpus only as --test_corpus, or give it use: train or test in --corpora"
         )
     if number is None:
         number = max(1, round(len(speakers) / 5))
