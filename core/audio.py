@@ -124,7 +124,7 @@ def scan_audio(recording: str | Path | Excerpt) -> Scan:
         digest.update(str(samples.rate).encode())
         for block in mix_down(samples.blocks):
             if len(block):
-                digest.update(np.ascontiguousarray(block, dtype=np.float32))
+                digest.update(block.astype(np.float32, copy=False).tobytes())
                 ranges.append((block.min(), block.max()))
     if not ranges:
         raise InputError(f"{describe_recording(str(recording))} {EMPTY}")
