@@ -3,6 +3,7 @@
 Decoding, resampling and trimming use the model's own code, so that training and inference get the same audio.
 """
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from decoding_ser_align import (
     FFMPEG_SUFFIXES,
     SOUNDFILE_SUFFIXES,
     VIDEO_SUFFIXES,
+    Samples,
     describe_recording,
     encode_path,
     read_header,
@@ -30,9 +32,9 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "Excerpt",
     "as_excerpt",
-    "measure_peak",
     "read_audio",
     "read_duration",
+    "scan_audio",
 ]
 
 AUDIO_SUFFIXES = (*SOUNDFILE_SUFFIXES, *FFMPEG_SUFFIXES)
@@ -94,47 +96,59 @@ def read_audio(recording: str | Path | Excerpt, trim_db: float | None = None) ->
         InputError: the file is missing, empty, damaged or not audio, or contains values that are not finite.
     """
     with _name_refusals():
-        blocks, rate = _read_samples(recording)
-        parts = list(resample(mix_down(blocks), rate))
+        samples = _read_samples(recording)
+        parts = list(resample(mix_down(samples.blocks), samples.rate))
     if not any(map(len, parts)):
         raise InputError(f"{describe_recording(str(recording))} {EMPTY}")
     _, waveform = trim(np.concatenate(parts), trim_db)
     return np.ascontiguousarray(waveform)
 
 
-def measure_peak(recording: str | Path | Excerpt) -> float:
-    """Decode a file or an excerpt, at its own rate, and return half the range of its mono mix: 0 for a constant.
+class Scan(NamedTuple):
+    """What decoding a file or an excerpt once has shown."""
+
+    peak: float  # half the range of the mono mix: 0 for a constant
+    digest: str  # of the mono mix: copies have the same, whatever their names and lossless formats
+    lost: float  # share of the samples that the header promises and the file does not hold; 0 for an excerpt
+
+
+def scan_audio(recording: str | Path | Excerpt) -> Scan:
+    """Decode a file or an excerpt, at its own rate.
 
     Raises:
         InputError: as in `read_audio`.
     """
+    digest, ranges = hashlib.blake2b(digest_size=16), []
     with _name_refusals():
-        blocks, _ = _read_samples(recording)
-        ranges = [(block.min(), block.max()) for block in mix_down(blocks) if len(block)]
+        samples = _read_samples(recording)
+        digest.update(str(samples.rate).encode())
+        for block in mix_down(samples.blocks):
+            if len(block):
+                digest.update(block.astype(np.float32, copy=False).tobytes())
+                ranges.append((block.min(), block.max()))
     if not ranges:
         raise InputError(f"{describe_recording(str(recording))} {EMPTY}")
     lowest, highest = zip(*ranges)
-    return float(max(highest) - min(lowest)) / 2
+    return Scan(float(max(highest) - min(lowest)) / 2, digest.hexdigest(), samples.lost)
 
 
-def _read_samples(recording: str | Path | Excerpt) -> tuple[Iterator[np.ndarray], int]:
-    """Read (samples, channels) blocks and their rate. Raises ValueError.
+def _read_samples(recording: str | Path | Excerpt) -> Samples:
+    """Read a file or an excerpt at its own rate. Raises ValueError.
 
     An excerpt is read from its start, so that a long file is not decoded for each of its utterances.
     """
     excerpt = as_excerpt(recording)
     header = None if excerpt.is_whole else read_header(excerpt.path)
     if header is None:
-        blocks, rate, *_ = read_samples(excerpt.path)
-        return (blocks if excerpt.is_whole else _select(blocks, *_find_range(excerpt, rate))), rate
+        whole = read_samples(excerpt.path)
+        return whole if excerpt.is_whole else whole._replace(blocks=_select(whole, excerpt), lost=0.0)
     num_samples, rate = header
     first, last = (min(end, num_samples) for end in _find_range(excerpt, rate))
     try:
         samples, _ = soundfile.read(encode_path(excerpt.path), last - first, first, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{describe_recording(str(excerpt))} is damaged ({error}); export it again") from None
-    blocks, rate, *_ = read_samples({"array": samples.mean(axis=1), "sampling_rate": rate})
-    return blocks, rate
+    return read_samples({"array": samples.mean(axis=1), "sampling_rate": rate})
 
 
 def _find_range(excerpt: Excerpt, rate: int) -> tuple[int, int]:
@@ -142,10 +156,11 @@ def _find_range(excerpt: Excerpt, rate: int) -> tuple[int, int]:
     return round(excerpt.start * rate), sys.maxsize if excerpt.end is None else round(excerpt.end * rate)
 
 
-def _select(blocks: Iterator[np.ndarray], first: int, last: int) -> Iterator[np.ndarray]:
-    """The samples from `first` to `last` of (samples, channels) blocks."""
+def _select(whole: Samples, excerpt: Excerpt) -> Iterator[np.ndarray]:
+    """The (samples, channels) blocks of an excerpt of a file."""
+    first, last = _find_range(excerpt, whole.rate)
     start = 0
-    for block in blocks:
+    for block in whole.blocks:
         yield block[max(0, first - start) : max(0, last - start)]
         start += len(block)
 

@@ -40,9 +40,9 @@ def measure_fold(stage_dir: Path, rows: Dataset, trim_db: float | None, settings
     recognize.feature_extractor.trim_db = trim_db  # type: ignore[union-attr]
     errors: dict[str, Any] = {}
     drops: dict[str, Any] = {}
-    for speaker in sorted(set(rows["speaker"])):
+    for speaker in sorted(set(rows["speaker"][:])):
         own = rows.filter(lambda name, speaker=speaker: name == speaker, input_columns="speaker")
-        utterances = [(read_audio(excerpt), label) for excerpt, label in zip(read_excerpts(own[:]), own["label"])]
+        utterances = [(read_audio(excerpt), label) for excerpt, label in zip(read_excerpts(own[:]), own["label"][:])]
         rng = np.random.default_rng(0)
         errors[speaker] = {
             condition: _sum_errors(

@@ -6,6 +6,7 @@ Imports nothing heavy, so that `python train.py --help` is instant.
 import argparse
 import difflib
 import json
+import re
 import shutil
 import typing
 from dataclasses import MISSING, Field, fields
@@ -237,6 +238,8 @@ def _convert_file(values: dict[str, Any], path: str | None) -> dict[str, Any]:
 
 
 def _suggest(name: str, prefix: str = "") -> str:
+    if re.fullmatch(r"stage[ _-]?[0-9]+", name.lower()):
+        return f": there are two stages, {' and '.join(STAGE_SECTIONS)}"
     if name in FORMER_NAMES:
         return f" any more; it is now called {prefix}{FORMER_NAMES[name]}"
     nearest = difflib.get_close_matches(name, [*OPTIONS, "config", *STAGE_SECTIONS], n=1)

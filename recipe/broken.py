@@ -1,50 +1,91 @@
-"""Broken audio files: every file of a corpus is read once before training, and unusable ones are dropped."""
+"""The audio of a corpus is read once before training: unusable files are dropped, and what is odd is said."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
 
 from accelerate import PartialState
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from core.audio import Excerpt, measure_peak
+from core.audio import Excerpt, as_excerpt, scan_audio
 from core.errors import InputError, warn
 from decoding_ser_align import describe_recording, measure_lost_share
 from recipe.corpora.rows import read_excerpts
+from recipe.repeats import DIGEST, warn_of_two_labels
 from speech_ser_align import SILENCE_DB
 
 MOST_NAMED = 10
 
 
-def find_broken_files(rows: Dataset, first: int = 0, step: int = 1) -> dict[int, str]:
-    """Find files that cannot be used: unreadable, damaged, not finite, empty or silent.
+class Check(NamedTuple):
+    """What reading the audio of a row has shown."""
+
+    broken: str | None = None  # in one line, why it cannot be used
+    is_cut: bool = False  # its file holds less audio than its header promises
+    digest: str = ""
+
+
+def check_audio(rows: Dataset, first: int = 0, step: int = 1) -> dict[int, Check]:
+    """Read the audio of rows: which is unreadable, damaged, not finite, empty or silent, and which is cut short.
 
     Args:
         first, step: rows to read, as in a slice, so that several processes can share the work.
 
     Returns:
-        the reason for each broken file, by the index of its row.
+        what was found, by the index of the row.
     """
     indices = range(first, len(rows), step)
     excerpts = read_excerpts(rows[first::step])
     hidden = None if first == 0 else True  # one bar for all processes, and none without a terminal
     progress = tqdm(zip(indices, excerpts), "reading audio", len(excerpts), leave=False, disable=hidden)
-    return {index: reason for index, excerpt in progress if (reason := explain_broken(excerpt)) is not None}
+    measure_lost = cache(measure_lost_share)  # of a file with many excerpts
+    return {index: check_recording(excerpt, measure_lost) for index, excerpt in progress}
 
 
-def explain_broken(recording: str | Excerpt) -> str | None:
-    """Explain in one line why a file or excerpt cannot be used; None if it can."""
+def check_recording(recording: str | Excerpt, measure_lost: Callable[[str], float] = measure_lost_share) -> Check:
+    """Read a file or an excerpt once."""
+    excerpt = as_excerpt(recording)
     try:
-        peak = measure_peak(recording)
+        scan = scan_audio(excerpt)
+        lost = scan.lost if excerpt.is_whole else measure_lost(excerpt.path)
     except InputError as error:
-        return str(error)
-    if peak < 10 ** (SILENCE_DB / 20):
-        return f"{describe_recording(str(recording))} is silent; remove it or record it again"
-    return None
+        return Check(str(error))
+    if scan.peak < 10 ** (SILENCE_DB / 20):
+        return Check(f"{describe_recording(str(excerpt))} is silent; remove it or record it again")
+    return Check(None, lost > 0, scan.digest)
+
+
+def keep_usable(rows: Dataset, checks: dict[int, Check], most: float) -> tuple[Dataset, int]:
+    """Drop rows with broken audio, and say on standard error what is odd about the others.
+
+    Args:
+        checks: of all rows, as returned by `check_audio`.
+        most: largest share of the rows that may be broken.
+
+    Returns:
+        the other rows, with a digest of their audio as a column, and the number of rows dropped.
+
+    Raises:
+        InputError: a larger share of the files is broken, or all of them are.
+    """
+    broken = {index: check.broken for index, check in checks.items() if check.broken is not None}
+    digests = [checks[index].digest for index in range(len(rows))]
+    kept = drop_broken(rows.add_column(DIGEST, digests), broken, most)
+    if PartialState().is_main_process:
+        excerpts = enumerate(read_excerpts(rows[:]))
+        reason = explain_cut({excerpt.path: checks[i].is_cut for i, excerpt in excerpts if i not in broken})
+        if reason is not None:
+            warn(reason)
+        warn_of_two_labels(kept)
+    return kept, len(broken)
 
 
 def drop_broken(rows: Dataset, broken: dict[int, str], most: float) -> Dataset:
     """Drop the rows of broken files and list the files on standard error.
 
     Args:
-        broken: as returned by `find_broken_files`.
+        broken: the reason for each of them, by the index of its row.
         most: largest share of the rows that may be broken.
 
     Raises:
@@ -67,20 +108,12 @@ def drop_broken(rows: Dataset, broken: dict[int, str], most: float) -> Dataset:
     return rows.select([index for index in range(len(rows)) if index not in broken])
 
 
-def warn_of_cut_files(rows: Dataset) -> None:
-    """Say on standard error if files of the corpus are cut short; they stay in it."""
-    if PartialState().is_main_process:
-        reason = explain_cut([excerpt.path for excerpt in read_excerpts(rows[:])])
-        if reason is not None:
-            warn(reason)
-
-
-def explain_cut(paths: list[str]) -> str | None:
-    """Count in one line the files that hold less audio than their headers promise; None if there are none."""
-    cut = [path for path in dict.fromkeys(paths) if measure_lost_share(path) > 0]
+def explain_cut(files: dict[str, bool]) -> str | None:
+    """Count in one line the files, by path, that are cut short; None if there are none."""
+    cut = [path for path, is_cut in files.items() if is_cut]
     if not cut:
         return None
     return (
-        f"{len(cut)} of {len(set(paths))} audio files are cut short, for example {describe_recording(cut[0])}: their "
+        f"{len(cut)} of {len(files)} audio files are cut short, for example {describe_recording(cut[0])}: their "
         "headers promise more audio than they hold; copy or download them again"
     )

@@ -71,7 +71,7 @@ def check_stage1_speakers(folder: Path, data: DataArguments, split: DatasetDict)
         return
     known = name_voices(first["speakers"]["train"], first["corpus"], bool(first.get("corpora")))
     for name in ("validation", "test"):
-        heard = sorted(known & name_voices(split[name]["speaker"], data.corpus, is_joint(data)))
+        heard = sorted(known & name_voices(split[name]["speaker"][:], data.corpus, is_joint(data)))
         if heard:
             raise InputError(
                 f"{folder} was trained on speaker {heard[0]!r}, who is now in the {name} set ({len(heard)} such "
@@ -94,7 +94,7 @@ def check_durations(split: DatasetDict, shortest: int, longest: float | None = N
 
     Warns if utterances are longer than the encoder takes, in seconds: they are cut to their middle.
     """
-    too_long = sum(seconds > longest for part in split.values() for seconds in part["duration"]) if longest else 0
+    too_long = sum(seconds > longest for part in split.values() for seconds in part["duration"][:]) if longest else 0
     if too_long and PartialState().is_main_process:
         warn(f"the encoder takes at most {longest:g} s: only the middle of {too_long} longer utterances is used")
     for part in split.values():

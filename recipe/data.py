@@ -5,7 +5,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset, DatasetDict
 
 from core.errors import InputError
-from recipe.broken import drop_broken, find_broken_files, warn_of_cut_files
+from recipe.broken import check_audio, keep_usable
 from recipe.corpora import load_corpus
 from recipe.entries import is_joint, list_entries
 from recipe.joining import choose_joint_parts, join_rows
@@ -24,18 +24,14 @@ def read_rows(args: Arguments) -> tuple[Dataset, int]:
     with state.main_process_first():
         rows = read_selected_rows(args.data)
     _choose_parts(args.data, rows)  # reject an impossible fold before any audio is read
-    broken = dict(gather_object(list(find_broken_files(rows, state.process_index, state.num_processes).items())))
-    rows = drop_broken(rows, broken, args.data.max_broken_share)
-    warn_of_cut_files(rows)
-    return rows, len(broken)
+    checks = dict(gather_object(list(check_audio(rows, state.process_index, state.num_processes).items())))
+    return keep_usable(rows, checks, args.data.max_broken_share)
 
 
 def read_rows_alone(data: DataArguments) -> Dataset:
     """Read the training and test utterances in this process only."""
     rows = read_selected_rows(data)
-    rows = drop_broken(rows, find_broken_files(rows), data.max_broken_share)
-    warn_of_cut_files(rows)
-    return rows
+    return keep_usable(rows, check_audio(rows), data.max_broken_share)[0]
 
 
 def read_selected_rows(data: DataArguments) -> Dataset:
@@ -57,7 +53,7 @@ def _read_corpus(data: DataArguments) -> Dataset:
 
 
 def split_rows(data: DataArguments, rows: Dataset) -> DatasetDict:
-    """Split the rows of `read_rows`, and check that no speaker is in two sets."""
+    """Split the rows of `read_rows`, and check that no speaker or recording is in two sets."""
     return finish_split(_choose_parts(data, rows))
 
 

@@ -77,6 +77,8 @@ def check_corpora(data: DataArguments) -> None:
         if name not in names:
             raise InputError(f"--data_dirs: {name!r} is not one of the corpora {', '.join(names)}")
     entries = list_entries(data)
+    if len(entries) == 1:
+        raise InputError(f"--corpora has one entry: list several, or set --corpus {entries[0].data.corpus} instead")
     for part in ("train", "test"):
         if not any(entry.use == "all" or part in entry.use for entry in entries):
             raise InputError(f"--corpora has no corpus to {part}: give one use: {part} or all")

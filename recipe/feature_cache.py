@@ -92,7 +92,7 @@ def plan_cache(model: SERAlignForAudioClassification, args: Arguments, split: Da
         return None
     folder = find_cache_folder(args)
     variants = len(build_augmentation(args.data).variants())
-    seconds = sum((variants if name == "train" else 1) * sum(part["duration"]) for name, part in split.items())
+    seconds = sum((variants if name == "train" else 1) * sum(part["duration"][:]) for name, part in split.items())
     needed = int(seconds / config.extracted_frame_seconds) * config.extracted_size * 4
     layers = f" and {config.freeze_encoder_layers} layers" if config.freeze_encoder_layers > 0 else ""
     reason = _explain_no_cache(model, args, variants, needed, folder)

@@ -23,7 +23,7 @@ def join_rows(corpora: dict[str, Dataset]) -> Dataset:
     """Join the rows of corpora, given by name, with the column `corpus` and the labels of all.
 
     Raises:
-        InputError: two labels differ in case alone.
+        InputError: two labels only differ in case, spaces, quotes or the way a number is written.
     """
     refuse_similar([label for rows in corpora.values() for label in rows.features["label"].names])
     labels = order_labels(label for rows in corpora.values() for label in rows.features["label"].names)
@@ -79,7 +79,7 @@ def select_corpora(rows: Dataset) -> dict[str, Dataset]:
 def _select_corpus(rows: Dataset, name: str) -> Dataset:
     """The rows of one corpus, with the split column only if it has one."""
     rows = select_corpora(rows)[name]
-    if "split" in rows.column_names and all(part is None for part in rows["split"]):
+    if "split" in rows.column_names and all(part is None for part in rows["split"][:]):
         rows = rows.remove_columns("split")
     return rows
 
@@ -100,8 +100,8 @@ def _choose_entry_parts(rows: Dataset, entry: Entry) -> dict[str, Dataset]:
 def _add_corpus(rows: Dataset, name: str) -> Dataset:
     """Rows whose ids and speakers name the corpus, since two corpora may use the same; without their split column."""
     named = {
-        "id": [f"{name}/{utterance}" for utterance in rows["id"]],
-        "speaker": [_name_speaker(speaker, name) for speaker in rows["speaker"]],
+        "id": [f"{name}/{utterance}" for utterance in rows["id"][:]],
+        "speaker": [_name_speaker(speaker, name) for speaker in rows["speaker"][:]],
     }
     rest = rows.remove_columns([column for column in ("id", "speaker", "split") if column in rows.column_names])
     return concatenate_datasets(
@@ -118,7 +118,7 @@ def _name_speaker(speaker: str, corpus: str) -> str:
 def _find_labels(*parts: Dataset) -> list[str]:
     """The labels that these rows have, in order."""
     names = parts[0].features["label"].names
-    there = {index for part in parts for index in part["label"]}
+    there = {index for part in parts for index in part["label"][:]}
     return [name for index, name in enumerate(names) if index in there]
 
 

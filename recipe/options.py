@@ -197,16 +197,26 @@ class DataArguments:
         minimum=1,
     )
     speed_factors: list[float] = option(
-        [1.0], "speed factors of training utterances; one is drawn whenever an utterance is read", "ours", minimum=0.1
+        [1.0],
+        "speed factors of training utterances; one is drawn whenever an utterance is read",
+        "ours",
+        minimum=0.1,
+        maximum=10,
     )
     pitch_steps: list[float] = option(
-        [0.0], "pitch shifts of training utterances in semitones; one is drawn whenever an utterance is read", "ours"
+        [0.0],
+        "pitch shifts of training utterances in semitones; one is drawn whenever an utterance is read",
+        "ours",
+        minimum=-24,
+        maximum=24,
     )
     noise_snrs: list[float] = option(
         [],
         "signal-to-noise ratios in dB of white noise added to training utterances; one is drawn whenever an utterance "
         "is read, none adds no noise",
         "ours",
+        minimum=-20,
+        maximum=100,
     )
     mix_probability: float = option(
         0.0,

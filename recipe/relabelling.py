@@ -7,7 +7,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
 from core.errors import InputError
-from recipe.corpora.rows import count_classes, find_similar, normalize
+from recipe.corpora.rows import SPELLING, count_classes, find_similar, normalize
 
 
 def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
@@ -28,13 +28,13 @@ def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, 
 
 
 def refuse_similar(labels: list[str]) -> None:
-    """Raise InputError if two labels differ in case or spaces alone."""
+    """Raise InputError if two labels only differ in `SPELLING`."""
     similar = find_similar(labels)
     if similar:
         merged = json.dumps(dict.fromkeys(similar, similar[-1]), ensure_ascii=False)
         raise InputError(
-            f"the labels {' and '.join(map(repr, similar))} differ only in case or spaces: rename them, or merge them "
-            f"with label_map, such as {merged[:-1]}, ...}}"
+            f"the labels {' and '.join(map(repr, similar))} differ only in {SPELLING}: rename them, or merge them with "
+            f"label_map, such as {merged[:-1]}, ...}}"
         )
 
 
@@ -51,7 +51,7 @@ def keep_only(rows: Dataset, only: dict[str, Any]) -> Dataset:
             )
         wanted = [normalize(str(word)) for word in (value if isinstance(value, list) else [value])]
         names = getattr(rows.features[column], "names", None)
-        values = [names[index] if names else str(index) for index in rows[column]]
+        values = [names[index] if names else str(index) for index in rows[column][:]]
         absent = [word for word in wanted if word not in values]
         if absent:
             there = ", ".join(sorted(set(values))[:20])
@@ -96,12 +96,12 @@ def keep_labels(rows: Dataset, names: list[str]) -> Dataset:
 
 def _relabel(rows: Dataset, index_of: dict[int, int], new: list[str]) -> Dataset:
     """Give each class its new index; rows of other classes are dropped."""
-    kept = rows.select([row for row, label in enumerate(rows["label"]) if label in index_of])
-    columns: dict[str, list[Any]] = {"label": [index_of[label] for label in kept["label"]]}
+    kept = rows.select([row for row, label in enumerate(rows["label"][:]) if label in index_of])
+    columns: dict[str, list[Any]] = {"label": [index_of[label] for label in kept["label"][:]]}
     features: dict[str, Any] = {"label": ClassLabel(names=new)}
     if "label_distribution" in kept.column_names:
         columns["label_distribution"] = [
-            _merge_votes(votes, index_of, len(new)) for votes in kept["label_distribution"]
+            _merge_votes(votes, index_of, len(new)) for votes in kept["label_distribution"][:]
         ]
         features["label_distribution"] = List(Value("float64"))
     replaced = Dataset.from_dict(columns, features=Features(features))

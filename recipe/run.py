@@ -95,7 +95,7 @@ def train_stages(
 
 def split_lines(corpus: str, split: DatasetDict) -> list[str]:
     """Describe the sets of a split, and how much of each is from which corpus if there are several."""
-    minutes = sum(sum(part["duration"]) for part in split.values()) / 60
+    minutes = sum(sum(part["duration"][:]) for part in split.values()) / 60
     lines = [f"{corpus}: {sum(map(len, split.values()))} utterances, {minutes:.1f} minutes"]
     for name, part in split.items():
         lines.append(f"  {name:12}{len(part):5} utterances{count_speakers(part)}")
@@ -308,10 +308,10 @@ def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[
         "corpora": describe_corpora(split),
         "protocol": args.data.protocol,
         "fold": None if args.data.test_corpus or "split" in split["train"].column_names else args.data.fold,
-        "speakers": {name: sorted(set(part["speaker"])) for name, part in split.items()},
+        "speakers": {name: sorted(set(part["speaker"][:])) for name, part in split.items()},
         "class_counts": {name: count_classes(part) for name, part in split.items()},
         "broken_files": num_broken,
-        "hours": {name: sum(part["duration"]) / 3600 for name, part in split.items()},
+        "hours": {name: sum(part["duration"][:]) / 3600 for name, part in split.items()},
         "arguments": args.without_paths(),
     }
 
@@ -322,8 +322,8 @@ def describe_corpora(split: DatasetDict) -> dict[str, Any]:
     for name, part in split.items():
         for corpus, rows in select_corpora(part).items():
             corpora.setdefault(corpus, {})[name] = {
-                "speakers": len(set(rows["speaker"])),
-                "hours": sum(rows["duration"]) / 3600,
+                "speakers": len(set(rows["speaker"][:])),
+                "hours": sum(rows["duration"][:]) / 3600,
                 "class_counts": count_classes(rows),
             }
     return dict(sorted(corpora.items()))

@@ -3,19 +3,17 @@
 import random
 import sys
 import warnings
-from itertools import chain, combinations, product, zip_longest
-from pathlib import Path
+from itertools import chain, combinations, zip_longest
 from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset, DatasetDict
 from sklearn.model_selection import StratifiedGroupKFold
 
-from core.audio import Excerpt
 from core.errors import InputError, warn
 from recipe.corpora import SPEAKERS
 from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
-from recipe.corpora.rows import read_excerpts
+from recipe.repeats import refuse_shared_audio
 
 # Test actors of each RAVDESS fold, as EmoBox defines them (Ma et al. 2024).
 RAVDESS_TEST_ACTORS = (
@@ -39,42 +37,8 @@ class Fold(NamedTuple):
 IEMOCAP_FOLDS = [Fold({f"{session}F"}, {f"{session}M"}) for session in "12345"]
 
 
-def make_split(
-    rows: Dataset,
-    corpus: str,
-    fold: int = 1,
-    num_folds: int = 5,
-    num_validation_speakers: int | None = None,
-    seed: int = 0,
-    protocol: str = "published",
-) -> DatasetDict:
-    """Split the rows of a corpus into training, validation and test sets.
-
-    If the rows have a `split` column, it defines the only fold.
-
-    Args:
-        rows: rows of one corpus.
-        fold: the fold to test on, counted from 1.
-        num_validation_speakers: number of training speakers held out for validation; None means about a fifth. They
-            are drawn with `seed`, alternating between women and men where the gender is known.
-        protocol: `published` uses six folds for RAVDESS, five for CREMA-D, leave_one_session_out for IEMOCAP, and
-            speaker_folds for all other corpora. `speaker_folds` draws `num_folds` folds of speakers with `seed`,
-            balanced by class and gender. `leave_one_speaker_out` and `leave_one_session_out` have one fold per speaker
-            or session. If a session has one woman and one man, the man is the validation speaker and the woman the
-            test speaker, as in the paper. On an incomplete corpus, the fold of a number stays what it is.
-
-    Returns:
-        `train`, `validation` and `test`, each sorted by duration.
-
-    Raises:
-        InputError: the fold is out of range, there are too few speakers, or a speaker is in two sets.
-    """
-    parts = choose_parts(rows, corpus, fold, num_folds, num_validation_speakers, seed, protocol)
-    return finish_split(parts)
-
-
 def finish_split(parts: dict[str, Dataset]) -> DatasetDict:
-    """Sort each set by duration, and check them with `check_split`."""
+    """Sort each set by duration, and check them with `check_split`. Raises InputError."""
     split = DatasetDict({name: _by_duration(parts[name]) for name in ("train", "validation", "test")})
     check_split(split)
     return split
@@ -89,7 +53,20 @@ def choose_parts(
     seed: int,
     protocol: str,
 ) -> dict[str, Dataset]:
-    """Choose the sets of a split, as `make_split` does, without checking their labels and speakers.
+    """Choose training, validation and test sets, without checking their labels and speakers; `finish_split` does.
+
+    If the rows have a `split` column, it defines the only fold.
+
+    Args:
+        rows: rows of one corpus.
+        fold: the fold to test on, counted from 1.
+        num_validation_speakers: number of training speakers held out for validation; None means about a fifth. They
+            are drawn with `seed`, alternating between women and men where the gender is known.
+        protocol: `published` uses six folds for RAVDESS, five for CREMA-D, leave_one_session_out for IEMOCAP, and
+            speaker_folds for all other corpora. `speaker_folds` draws `num_folds` folds of speakers with `seed`,
+            balanced by class and gender. `leave_one_speaker_out` and `leave_one_session_out` have one fold per speaker
+            or session. If a session has one woman and one man, the man is the validation speaker and the woman the
+            test speaker, as in the paper. On an incomplete corpus, the fold of a number stays what it is.
 
     Raises:
         InputError: the fold is out of range, or there are too few speakers.
@@ -102,13 +79,13 @@ def choose_parts(
         parts = _published_parts(rows, fold)
     else:
         held_out = _fold(rows, corpus, fold, num_folds, seed, protocol)
-        rest = set(rows["speaker"]) - held_out.test - (held_out.validation or set())
+        rest = set(rows["speaker"][:]) - held_out.test - (held_out.validation or set())
         parts = {"train": _select(rows, "speaker", rest), "test": _select(rows, "speaker", held_out.test)}
         if held_out.validation is not None:
             parts["validation"] = _select(rows, "speaker", held_out.validation)
     if len(parts.get("validation", [])) == 0:
         # A speaker of a given split may be in two sets, which `check_split` refuses.
-        tested = set(parts["test"]["speaker"]) - set(parts["train"]["speaker"])
+        tested = set(parts["test"]["speaker"][:]) - set(parts["train"]["speaker"][:])
         candidates = [speaker for speaker in _list_speakers(rows, corpus) if speaker not in tested]
         parts |= _hold_out(parts["train"], candidates, num_validation_speakers, seed)
     return parts
@@ -127,13 +104,13 @@ def hold_out_validation(rows: Dataset, corpus: str, number: int | None, seed: in
         raise InputError(f"the split column of {corpus} has no 'train' rows")
     if len(parts["validation"]):
         return parts
-    return _hold_out(parts["train"], sorted(set(parts["train"]["speaker"])), number, seed)
+    return _hold_out(parts["train"], sorted(set(parts["train"]["speaker"][:])), number, seed)
 
 
 def _hold_out(train: Dataset, candidates: list[str], number: int | None, seed: int) -> dict[str, Dataset]:
     """Draw validation speakers from the training speakers."""
     validation = _validation_speakers(train, candidates, number, seed)
-    rest = set(train["speaker"]) - validation
+    rest = set(train["speaker"][:]) - validation
     return {"train": _select(train, "speaker", rest), "validation": _select(train, "speaker", validation)}
 
 
@@ -148,15 +125,15 @@ def _published_parts(rows: Dataset, fold: int) -> dict[str, Dataset]:
 
 
 def check_split(split: DatasetDict) -> None:
-    """Check that no speaker, utterance or file is in two sets, that labels are valid, and that every class has
+    """Check that no speaker, utterance or recording is in two sets, that labels are valid, and that every class has
     training utterances.
 
     Raises:
-        InputError: a check fails; the message names the speaker, utterance, file or class.
+        InputError: a check fails; the message names the speaker, utterance, recording or class.
     """
     keys: dict[str, dict[str, set[str]]] = {
-        "speaker": {name: set(part["speaker"]) for name, part in split.items()},
-        "utterance": {name: set(part["id"]) for name, part in split.items()},
+        "speaker": {name: set(part["speaker"][:]) for name, part in split.items()},
+        "utterance": {name: set(part["id"][:]) for name, part in split.items()},
     }
     for what, parts in keys.items():
         for first, second in combinations(parts, 2):
@@ -166,59 +143,32 @@ def check_split(split: DatasetDict) -> None:
                     f"{what} {shared[0]!r} is in both {first} and {second} ({len(shared)} in total): scores on "
                     "training data are meaningless; keep it in only one of them"
                 )
-    _refuse_shared_audio(split)
+    refuse_shared_audio(split)
     label = split["train"].features["label"]
     for part in split.values():
-        for utterance, index in zip(part["id"], part["label"]):
+        for utterance, index in zip(part["id"][:], part["label"][:]):
             if index is None or not 0 <= index < len(label.names):
                 raise InputError(
                     f"utterance {utterance!r} has label {index}, which is not one of the {len(label.names)} classes "
                     f"({', '.join(label.names)}, counted from 0): correct the label, or remove the utterance"
                 )
-    present = set(split["train"]["label"])
+    present = set(split["train"]["label"][:])
     for index, word in enumerate(label.names):
         if index not in present:
             raise InputError(
                 f"no training utterance is labelled {word!r}: add some, or choose another fold or split seed"
             )
         for name in set(split) - {"train"}:
-            if index not in split[name]["label"]:
+            if index not in split[name]["label"][:]:
                 print(f"warning: no {name} utterance is labelled {word!r}; UA ignores this class", file=sys.stderr)
 
 
-def _refuse_shared_audio(split: DatasetDict) -> None:
-    """Raise InputError if two sets share a file, or excerpts that share half of the shorter one.
-
-    Two speakers of a conversation may overlap a little.
-    """
-    places: dict[str, dict[str, list[Excerpt]]] = {}
-    for name, part in split.items():
-        for excerpt in read_excerpts(part[:]):
-            places.setdefault(str(Path(excerpt.path).resolve()), {}).setdefault(name, []).append(excerpt)
-    for path, parts in places.items():
-        for first, second in combinations(parts, 2):
-            shared = next((pair for pair in product(parts[first], parts[second]) if _share_audio(*pair)), None)
-            if shared:
-                times = "" if all(one.is_whole for one in shared) else f", as {shared[0]} and {shared[1]}"
-                raise InputError(
-                    f"file {path!r} is in both {first} and {second}{times}: scores on training data are meaningless; "
-                    "keep it in only one of them"
-                )
-
-
-def _share_audio(one: Excerpt, other: Excerpt) -> bool:
-    if one.end is None or other.end is None:  # a whole file
-        return True
-    shared = min(one.end, other.end) - max(one.start, other.start)
-    return shared > 0 and shared >= 0.5 * min(one.end - one.start, other.end - other.start)
-
-
 def _select(rows: Dataset, column: str, values: set[str]) -> Dataset:
-    return rows.select([index for index, value in enumerate(rows[column]) if value in values])
+    return rows.select([index for index, value in enumerate(rows[column][:]) if value in values])
 
 
 def _by_duration(rows: Dataset) -> Dataset:
-    return rows.select(np.argsort(rows["duration"], kind="stable"))
+    return rows.select(np.argsort(rows["duration"][:], kind="stable"))
 
 
 def _fold(rows: Dataset, corpus: str, number: int, num_folds: int, seed: int, protocol: str) -> Fold:
@@ -227,7 +177,7 @@ def _fold(rows: Dataset, corpus: str, number: int, num_folds: int, seed: int, pr
     if not 1 <= number <= len(folds):
         raise InputError(f"--fold {number} is not one of the {len(folds)} folds of {corpus}: give 1 to {len(folds)}")
     fold = folds[number - 1]
-    speakers, held_out = set(rows["speaker"]), fold.test | (fold.validation or set())
+    speakers, held_out = set(rows["speaker"][:]), fold.test | (fold.validation or set())
     validation = f" and validates on {', '.join(sorted(fold.validation))}" if fold.validation else ""
     description = f"fold {number} of {corpus} tests speakers {', '.join(sorted(fold.test))}{validation}"
     missing = sorted(held_out - speakers)
@@ -251,7 +201,7 @@ def _folds(rows: Dataset, corpus: str, num_folds: int, seed: int, protocol: str)
     speakers = _list_speakers(rows, corpus)
     if protocol == "leave_one_speaker_out":
         return [Fold({speaker}) for speaker in speakers]
-    missing = sorted(set(speakers) - set(rows["speaker"]))
+    missing = sorted(set(speakers) - set(rows["speaker"][:]))
     if missing:
         warn(
             f"the folds are drawn from {len(speakers) - len(missing)} of the {len(speakers)} speakers of {corpus}, so "
@@ -262,7 +212,7 @@ def _folds(rows: Dataset, corpus: str, num_folds: int, seed: int, protocol: str)
 
 def _list_speakers(rows: Dataset, corpus: str) -> list[str]:
     """The speakers of the whole corpus, where they are known, even if rows of some are missing; sorted."""
-    there, published = set(rows["speaker"]), set(SPEAKERS.get(corpus, ()))
+    there, published = set(rows["speaker"][:]), set(SPEAKERS.get(corpus, ()))
     return sorted(published if there <= published else there)
 
 
@@ -272,7 +222,7 @@ def _session_folds(rows: Dataset, corpus: str) -> list[Fold]:
     The paper states this.
     """
     sessions: dict[str, dict[str, str]] = {}
-    for session, speaker, gender in zip(rows["session"], rows["speaker"], rows["gender"]):
+    for session, speaker, gender in zip(rows["session"][:], rows["speaker"][:], rows["gender"][:]):
         sessions.setdefault(session, {})[speaker] = gender
     if "" in sessions:
         raise InputError(
@@ -289,11 +239,11 @@ def _session_folds(rows: Dataset, corpus: str) -> list[Fold]:
 
 
 def _speaker_folds(rows: Dataset, num_folds: int, seed: int) -> list[Fold]:
-    number = len(set(rows["speaker"]))
+    number = len(set(rows["speaker"][:]))
     if not 2 <= num_folds <= number:
         raise InputError(f"--num_folds {num_folds} is not between 2 and the number of speakers, {number}")
     speakers = rows["speaker"][:]
-    balanced = [f"{label} {gender}" for label, gender in zip(rows["label"], rows["gender"])]
+    balanced = [f"{label} {gender}" for label, gender in zip(rows["label"][:], rows["gender"][:])]
     folding = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():  # check_split reports a class that is too rare to be in every fold
         warnings.simplefilter("ignore", UserWarning)
@@ -310,12 +260,12 @@ def _validation_speakers(train: Dataset, candidates: list[str], number: int | No
     Args:
         candidates: the training speakers of the whole corpus, so that a missing speaker does not change the others.
     """
-    gender_of = dict(zip(train["speaker"], train["gender"]))
+    gender_of = dict(zip(train["speaker"][:], train["gender"][:]))
     speakers = sorted(gender_of)
     if len(speakers) < 2:
         raise InputError(
             f"{speakers[0]} is the only training speaker left, so none can be held out for validation: add speakers, "
-            "or use this corpus only as --test_corpus"
+            "use this corpus only as --test_corpus, or give it use: train or test in --corpora"
         )
     if number is None:
         number = max(1, round(len(speakers) / 5))

@@ -21,7 +21,7 @@ from recipe.stages import find_stage1_folder
 def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, Any]:
     """Record what determines the results of a stage: its options, the rows of its split, and its stage 1."""
     columns = ["id", "label", "speaker", *(name for name in ("start", "end") if name in split["train"].column_names)]
-    rows = [(name, *row) for name, part in split.items() for row in zip(*(part[column] for column in columns))]
+    rows = [(name, *row) for name, part in split.items() for row in zip(*(part[column][:] for column in columns))]
     record = {**args.flat(), "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
     if stage == 2:
         first = find_stage1_folder(args) / "model.safetensors"

@@ -28,7 +28,7 @@ from core.audio import read_audio
 from core.loading import load_pipeline
 from core.shipped import ROOT, SHIPPED_MODEL
 from recipe import run as _training  # noqa: F401 -- before processes are forked, so that each of them starts at once
-from recipe.broken import explain_broken, explain_cut
+from recipe.broken import check_recording, explain_cut
 from studies.reporting import RELIABILITY, write_study
 from studies.stranger_calls import CALLS
 from studies.stranger_corpora import CSV_FILES, FOLDERS, Corpus, list_rows
@@ -98,9 +98,10 @@ class Strangers:
             return RECORDINGS[what].expected == NO_VOICE or self.is_right(what, scores)
 
         def read_and_score() -> list[float]:
-            if reason := explain_broken(str(path)):  # as a run does, before it reads anything else
-                raise ValueError(reason)
-            if reason := explain_cut([str(path)]):
+            check = check_recording(str(path))  # as a run does, before it reads anything else
+            if check.broken:
+                raise ValueError(check.broken)
+            if reason := explain_cut({str(path): check.is_cut}):
                 warnings.warn(reason, stacklevel=1)
             waveform = read_audio(path, self.recognize.trim_db)
             return self.recognize.score_waveforms([waveform])["probabilities"][0].tolist()

@@ -20,7 +20,10 @@ from studies.encoders import TINY, TINY_CONV, TINY_ENCODERS, build_tiny_model  #
 load_librosa()  # also for the tests that import it themselves
 
 CORPORA = "SER_ALIGN_CORPORA"
-LONGEST = ("test_quickstart", "test_experiment_script", "test_train_script")
+LONGEST = (
+    *("test_quickstart", "test_train", "test_experiment", "test_export_onnx", "test_predict", "test_consoles"),
+    *("test_encoder_table", "test_feature_cache", "test_train_on_corpora", "test_publishing", "test_saving"),
+)
 ROOT = Path(__file__).parent.parent
 
 
@@ -54,7 +57,8 @@ def assert_same_encoder(found: torch.nn.Module, expected: torch.nn.Module) -> No
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest files first, so that no process is left working alone at the end."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ from datasets import Audio, ClassLabel, Dataset
 from transformers import TrainingArguments
 
 from recipe.batching import Collator
+from recipe.data import split_rows
+from recipe.options import DataArguments
 from recipe.trainer import SERAlignTrainer
 
 DURATIONS = [0.3, 0.6, 0.4, 0.5, 0.35, 0.45, 0.3, 0.55]
@@ -47,6 +49,12 @@ def labelled_rows(labels, names=NAMES, speakers=None, folder="one", **columns):
 
 def words(dataset):
     return [dataset.features["label"].names[index] for index in dataset["label"]]
+
+
+def make_split(rows, corpus, fold=1, num_folds=5, seed=0, **options):
+    """The split of a run with these options."""
+    data = DataArguments(corpus=corpus, fold=fold, num_folds=num_folds, split_seed=seed, **options)
+    return split_rows(data, rows)
 
 
 def speakers_of(split):

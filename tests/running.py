@@ -13,18 +13,21 @@ from pathlib import Path
 
 from conftest import ROOT
 
-# A few updates of the quickstart's model; learning rates high enough to move.
-SHORT = ["--config", "run_configs/quickstart.yaml", "--num_epochs", "2", "--max_steps", "4", "--logging_steps", "1"]
-SHORT += ["--use_cpu", "--batch_size", "8"]
+# A few updates of the quickstart's model, on any corpus; learning rates high enough to move.
+BRIEF = ["--config", "run_configs/quickstart.yaml", "--num_epochs", "2", "--max_steps", "4", "--logging_steps", "1"]
+BRIEF += ["--use_cpu", "--batch_size", "8"]
+# On a part of the demo corpus: 320 utterances; each fold tests a woman and a man.
+SPEAKERS = [f"speaker_{number:02}" for number in range(1, 11)]
+SHORT = [*BRIEF, "--only", json.dumps({"speaker": SPEAKERS})]
 FILES = {
     *("config.json", "model.safetensors", "preprocessor_config.json", "predictions.jsonl"),
     *("modeling_ser_align.py", "configuration_ser_align.py"),
 }
 
-# To import torch, transformers and datasets takes longer than most runs of these tests: one process does it for all of
-# them, and each run is forked from it.
+# To import torch, transformers, datasets and librosa takes longer than most runs of these tests: one process does it
+# for all of them, and each run is forked from it.
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["experiments.run", "inference.terminal"])
+FORKED.set_forkserver_preload(["experiments.run", "inference.terminal", "tests.preload"])
 
 
 def environment(online=False):
@@ -42,15 +45,14 @@ def run_anew(script, *argv, launcher=(), online=False, expect=0, cwd=ROOT, **var
     return run
 
 
-def run_script(script, *argv, launcher=(), stdin=b"", expect=0):
-    """The same, but faster: without a launcher, forks a process that has already imported the libraries."""
-    if launcher:
-        return run_anew(script, *argv, launcher=launcher, expect=expect)
+def run_script(script, *argv, stdin=b"", expect=0, **variables):
+    """The same, but faster: forks a process that has already imported the libraries."""
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
         for path, content in zip(streams, (stdin, b"", b"")):
             path.write_bytes(content)
-        process = FORKED.Process(target=become, args=(script, list(map(str, argv)), environment(), streams))
+        settings = {**environment(), **variables}
+        process = FORKED.Process(target=become, args=(script, list(map(str, argv)), settings, streams))
         process.start()
         process.join(timeout=600)
         stdout, stderr = (path.read_text(encoding="utf-8") for path in streams[1:])
@@ -58,8 +60,22 @@ def run_script(script, *argv, launcher=(), stdin=b"", expect=0):
     return subprocess.CompletedProcess(argv, process.exitcode, stdout, stderr)
 
 
+def run_together(script, *argv, port):
+    """Two processes of one run, as torchrun starts them; what they print comes one after the other."""
+
+    def run_one(rank):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+        variables = {name: str(value) for name, value in place.items()}
+        return run_script(script, *argv, **variables, MASTER_ADDR="127.0.0.1")
+
+    with ThreadPoolExecutor(2) as at_once:
+        runs = list(at_once.map(run_one, range(2)))
+    stdout, stderr = ("".join(getattr(run, stream) for run in runs) for stream in ("stdout", "stderr"))
+    return subprocess.CompletedProcess(argv, 0, stdout, stderr)
+
+
 def become(script, argv, variables, streams):
-    """Turns a forked process into `python script argv` whose standard streams are these files."""
+    """Turns a forked process into `python script argv`, or `python -m`, whose standard streams are these files."""
     for number, path in enumerate(streams):
         os.dup2(os.open(path, os.O_RDWR), number)
     sys.stdin = os.fdopen(0, encoding="utf-8")  # that of a forked process reads nothing
@@ -67,7 +83,10 @@ def become(script, argv, variables, streams):
     os.environ.update(variables)
     os.chdir(ROOT)
     sys.argv = [script, *argv]
-    runpy.run_path(script, run_name="__main__")
+    if script.endswith(".py"):
+        runpy.run_path(script, run_name="__main__")
+    else:
+        runpy.run_module(script, run_name="__main__", alter_sys=True)
 
 
 def train(*argv, **options):

@@ -11,8 +11,8 @@ TIME_COLUMNS = ("start", "offset", "end", "duration")
 
 # What others call the start and the end; read as unused columns, they would change the excerpts.
 OTHER_NAMES = {
-    **dict.fromkeys(("begin", "onset", "start_time", "starttime"), "start"),
-    **dict.fromkeys(("stop", "end_time", "endtime"), "end"),
+    **dict.fromkeys(("begin", "onset", "start_time", "starttime", "start_s", "start_sec", "xmin"), "start"),
+    **dict.fromkeys(("stop", "end_time", "endtime", "end_s", "end_sec", "xmax"), "end"),
 }
 
 
@@ -45,7 +45,9 @@ def read_times(values: dict[str, str], where: str) -> dict[str, float | None]:
             raise InputError(f"{where}: end={end:g} is not start + duration = {computed:g}: remove one of the columns")
         end = computed if end is None else end
     if end is not None and end <= (start or 0.0):
-        raise InputError(f"{where}: the excerpt ends at {end:g} s, not after its start at {start or 0:g} s")
+        raise InputError(
+            f"{where}: the excerpt ends at {end:g} s, not after its start at {start or 0:g} s: swap or correct them"
+        )
     return {"start": start, "end": end}
 
 

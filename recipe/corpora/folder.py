@@ -25,6 +25,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from core.audio import AUDIO_SUFFIXES
 from core.errors import InputError, warn
 from recipe.corpora.excerpts import TIME_COLUMNS, has_time_columns, name_excerpt, read_times
 from recipe.corpora.rows import (
@@ -172,7 +173,7 @@ def _read_lines(csv_path: str | Path) -> list[tuple[str, dict[str, str]]]:
         raise InputError(f"{csv_path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
     if "\0" in text:
         raise InputError(f"{csv_path} is not text, such as a workbook under another name: export it as CSV")
-    reader = csv.DictReader(StringIO(text, newline=""), restval="", strict=True)
+    reader = csv.DictReader(StringIO(text, newline=""), restval="", strict=True, skipinitialspace=True)
     header = [name.strip().lower() for name in reader.fieldnames or []]
     if len(header) == 1 and re.search(r"[;\t|]", header[0]):
         raise InputError(f"{csv_path} separates its columns with {header[0]!r}: separate them with commas")
@@ -213,6 +214,11 @@ def _check_cells(cells: dict[str, str], splits: dict[str, str], where: str) -> N
     empty = [name for name, value in cells.items() if not value and name != "gender"]
     if empty:
         raise InputError(f"{where}: {empty[0]} is empty; fill it in")
+    if cells["label"].lower().endswith(AUDIO_SUFFIXES) and not cells["path"].lower().endswith(AUDIO_SUFFIXES):
+        raise InputError(
+            f"{where}: the label {cells['label']!r} is the name of an audio file, and the path {cells['path']!r} is "
+            "not: swap the columns path and label"
+        )
     if "split" in cells and cells["split"] not in splits:
         raise InputError(f"{where}: split={cells['split']!r} is not one of train, validation, test")
     if cells.get("gender", "") not in ("", "female", "male"):
@@ -280,7 +286,7 @@ def _refuse_repeats(rows: Dataset, source: str) -> None:
     """Raise InputError for a recording that is there twice, under one label or two."""
     names = rows.features["label"].names
     first: dict[tuple, int] = {}
-    for index, (place, label) in enumerate(zip(read_excerpts(rows[:]), rows["label"])):
+    for index, (place, label) in enumerate(zip(read_excerpts(rows[:]), rows["label"][:])):
         key = (os.path.realpath(place.path), place.start, place.end)
         if key in first:
             other = names[rows["label"][first[key]]]

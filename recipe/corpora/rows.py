@@ -41,6 +41,9 @@ EVALUATION = ("eval", "evaluation")
 MOST_NAMED = 6  # speakers that `count_speakers` lists
 # Annotations may end this many seconds after their file, from rounding.
 ROUNDING = 0.05
+SHORTEST_EXCERPT = 0.05  # seconds: no syllable is shorter
+SPELLING = "case, spaces, quotes or the way a number is written"
+QUOTES = " \t\"'`\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb"
 
 
 def make_rows(rows: list[dict[str, Any]], labels: list[str]) -> Dataset:
@@ -101,19 +104,25 @@ def _natural_key(label: str) -> tuple:
 
 
 def find_similar(names: Iterable[str]) -> list[str]:
-    """Find the first names that differ only in case or spaces, such as `Angry` and `angry`; empty without such."""
-    groups: dict[str, list[str]] = {}
+    """Find the first names that only differ in `SPELLING`, such as `Angry` and `angry`; empty without such."""
+    groups: dict[str | float, list[str]] = {}
     for name in sorted(set(names)):
-        groups.setdefault(" ".join(name.casefold().split()), []).append(name)
+        groups.setdefault(_spell(name), []).append(name)
     return next((group for group in groups.values() if len(group) > 1), [])
+
+
+def _spell(name: str) -> str | float:
+    """A name without what `SPELLING` lists."""
+    plain = " ".join(name.casefold().strip(QUOTES).split())
+    return float(plain) if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?", plain) else plain
 
 
 def _warn_of_similar_speakers(speakers: set[str]) -> None:
     similar = find_similar(speaker for speaker in speakers if speakers_known([speaker]))
     if similar:
         warn(
-            f"the speakers {' and '.join(map(repr, similar))} differ only in case or spaces and count as different "
-            "people: if they are one, give them one name"
+            f"the speakers {' and '.join(map(repr, similar))} differ only in {SPELLING} and count as different people: "
+            "if they are one, give them one name"
         )
 
 
@@ -132,7 +141,7 @@ def _measure(row: dict[str, Any], duration: float) -> dict[str, Any]:
     """The duration of an utterance, and of an excerpt where it ends; `duration` is its file's, NaN if unreadable.
 
     Raises:
-        InputError: the excerpt is not within its file.
+        InputError: the excerpt is not within its file, or shorter than any utterance.
     """
     start, end = row.get("start"), row.get("end")
     if start is None and end is None:
@@ -144,6 +153,11 @@ def _measure(row: dict[str, Any], duration: float) -> dict[str, Any]:
             f"{duration:g} s: give start and end in seconds"
         )
     end = duration if end is None else min(end, duration)  # NaN where the file is unreadable
+    if end - start < SHORTEST_EXCERPT:
+        raise InputError(
+            f"{Excerpt(str(row['audio']), start, end)} ({row['id']}) lasts {end - start:.4g} s, and an utterance at "
+            f"least {SHORTEST_EXCERPT:g} s: give start and end in seconds"
+        )
     return {"start": start, "end": end, "duration": end - start if end <= duration else math.nan}
 
 
@@ -212,8 +226,8 @@ def speakers_known(speakers: Iterable[str]) -> bool:
 
 def count_speakers(rows: Dataset) -> str:
     """Describe the speakers, as in ` of 2 speakers (anna, ben)`; some or all of them may be unknown."""
-    known = {speaker for speaker in rows["speaker"] if speakers_known([speaker])}
-    unknown = len(set(rows["speaker"])) - len(known)
+    known = {speaker for speaker in rows["speaker"][:] if speakers_known([speaker])}
+    unknown = len(set(rows["speaker"][:])) - len(known)
     names = f" ({printable(', '.join(sorted(known)))})" if len(known) <= MOST_NAMED else ""
     counted = f" of {len(known):3} speaker{'' if len(known) == 1 else 's'}{names}" if known else ""
     return counted + (f", {unknown} of unknown speakers" if known and unknown else "")
@@ -221,5 +235,5 @@ def count_speakers(rows: Dataset) -> str:
 
 def count_classes(rows: Dataset) -> dict[str, int]:
     """Count the utterances of each class, in the order of the labels."""
-    counts = Counter(rows["label"])
+    counts = Counter(rows["label"][:])
     return {name: counts[index] for index, name in enumerate(rows.features["label"].names)}

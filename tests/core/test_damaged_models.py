@@ -201,12 +201,20 @@ def test_an_encoder_with_code_of_its_own_gives_no_advice_that_does_not_exist(who
 # ------------------------------------------------------------------------------------------- the Hub
 
 ASK = """
-import sys
+import socket, sys
+from huggingface_hub import close_session
 from core.errors import InputError
 from core.loading import load_model
 from recipe.arguments import parse_arguments
 from recipe.stages import check_model
+
+def refuse(*address, **options):
+    raise ConnectionRefusedError
+
 for name in sys.argv[1:]:
+    if name == "out/of-reach":
+        close_session()
+        socket.create_connection = refuse
     for check in (load_model, lambda name: check_model(1, parse_arguments(["--encoder", name], "")[1])):
         try:
             check(name)
@@ -217,32 +225,20 @@ for name in sys.argv[1:]:
 
 @pytest.mark.slow
 def test_a_name_that_the_hub_refuses_is_one_line(hub, tmp_path):
+    reasons = {
+        "some/gated": "is gated: accept its terms on",
+        "some/missing": "is neither a folder nor a model that you can read on the Hub",
+        "out/of-reach": "is not a folder, and the Hub does not answer: check the network, or give a folder",
+    }
     hub.refusals = {"some/gated": (403, "GatedRepo"), "some/missing": (404, "RepoNotFound")}
     variables = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", ASK, "some/gated", "some/missing"]
+    command = [sys.executable, "-c", ASK, *reasons]
     run = subprocess.run(
         command, cwd=ROOT, env={**environment(online=True), **variables}, capture_output=True, text=True, timeout=300
     )
-    gated, missing = "is gated: accept its terms on", "is neither a folder nor a model that you can read on the Hub"
-    for line, (name, reason) in zip(
-        run.stdout.splitlines(),
-        [("gated", gated), ("gated", gated), ("missing", missing), ("missing", missing)],
-        strict=True,
-    ):
-        assert f"some/{name} {reason}" in line, run.stderr
-
-    variables["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody listens there
-    run = subprocess.run(
-        command[:4],
-        cwd=ROOT,
-        env={**environment(online=True), **variables},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    lines = run.stdout.splitlines()
-    assert len(lines) == 2, run.stderr
-    assert all("is not a folder, and the Hub does not answer: check the network, or give a folder" in x for x in lines)
+    expected = [f"{name} {reason}" for name, reason in reasons.items() for _ in ("model", "encoder")]
+    for line, words in zip(run.stdout.splitlines(), expected, strict=True):
+        assert words in line, run.stderr
 
 
 @pytest.mark.slow

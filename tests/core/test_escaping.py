@@ -9,7 +9,7 @@ import pytest
 import webvtt
 from markdown_it import MarkdownIt
 from praatio import textgrid
-from running import SHORT
+from running import BRIEF
 
 from core.errors import InputError, error_line
 from core.escaping import csv_cell, markdown_text, printable
@@ -103,7 +103,7 @@ def test_hostile_labels_and_speakers_go_through_a_whole_run(hostile_csv, tmp_pat
     from recipe.arguments import parse_arguments
     from recipe.run import run
 
-    argv = [*SHORT, "--stage", "1", "--max_steps", "1", "--corpus", "folder", "--csv", str(hostile_csv)]
+    argv = [*BRIEF, "--stage", "1", "--max_steps", "1", "--corpus", "folder", "--csv", str(hostile_csv)]
     run(parse_arguments([*argv, "--output_dir", str(tmp_path / "run")], description=""))
     card = (tmp_path / "run" / "stage1" / "README.md").read_text(encoding="utf-8")
     text = card.partition("\n---\n")[2]

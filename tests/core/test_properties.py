@@ -9,7 +9,7 @@ import torch
 from conftest import TINY_ENCODERS, batch, tiny_model, utterances
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from making import rows, speakers_of
+from making import make_split, rows, speakers_of
 from transformers import Wav2Vec2FeatureExtractor
 
 from configuration_ser_align import SERAlignConfig
@@ -19,7 +19,6 @@ from heads_ser_align import masked_log_softmax
 from losses_ser_align import emotional_attention_loss, frame_to_utterance_alignment_loss
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.batching import BucketSampler
-from recipe.splits import make_split
 from speech_ser_align import Phrase, cut_windows
 from timeline_ser_align import build_timeline
 

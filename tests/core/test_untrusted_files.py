@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, tiny_model
-from running import SHORT
+from running import BRIEF
 from transformers import Wav2Vec2FeatureExtractor
 
 from core.errors import InputError
@@ -158,7 +158,7 @@ def interrupted(hostile_csv, tmp_path_factory):
 
     output = tmp_path_factory.mktemp("interrupted")
     options = [
-        *SHORT,
+        *BRIEF,
         "--stage",
         "1",
         "--corpus",

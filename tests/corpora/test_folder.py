@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import write_wav
+from making import make_split
 from running import lines_of, train
 
 from core.audio import Excerpt, read_audio
 from core.errors import InputError
-from recipe.broken import find_broken_files
+from recipe.broken import check_audio
 from recipe.corpora import load_corpus
 from recipe.corpora.folder import load_csv
 from recipe.corpora.rows import read_excerpts, sort_labels
 from recipe.relabelling import select_utterances
-from recipe.splits import make_split
 
 
 def write_tree(root, *paths):
@@ -118,17 +118,52 @@ def test_the_same_name_in_two_unicode_forms_is_one_class_and_one_speaker(tmp_pat
 
 def test_labels_that_differ_in_case_are_refused_and_label_map_merges_them(tmp_path):
     rows = load_corpus("folder", write_tree(tmp_path, "Angry/1.wav", "angry/2.wav", "sad/1.wav"))
-    with pytest.raises(InputError, match=r"labels 'Angry' and 'angry' differ only in case or spaces: .* label_map"):
+    with pytest.raises(
+        InputError, match=r"labels 'Angry' and 'angry' differ only in case, spaces, quotes or .* label_map"
+    ):
         select_utterances(rows, {}, {})
     merged = select_utterances(rows, {}, {"Angry": "angry", "angry": "angry", "sad": "sad"})
     assert merged.features["label"].names == ["angry", "sad"] and sorted(merged["label"]) == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "similar"),
+    [
+        (("1", "1.0", "2"), "'1' and '1.0'"),
+        (("2", "1", "01"), "'01' and '1'"),
+        (("-1", "1", "-1.00"), "'-1' and '-1.00'"),
+        (("angry", "'angry'", "sad"), "\"'angry'\" and 'angry'"),
+        (("sad", "\u201cangry\u201d", "angry"), "'angry' and '\u201cangry\u201d'"),
+        (("1", "10", "1.5"), None),
+        (("a1", "a01", "1a"), None),
+    ],
+)
+def test_labels_that_are_one_written_in_two_ways_are_refused(tmp_path, labels, similar):
+    write_tree(tmp_path, "0.wav", "1.wav", "2.wav")
+    lines = [f"{number}.wav,{label}" for number, label in enumerate(labels)]
+    (tmp_path / "a.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
+    rows = load_corpus("folder", csv=str(tmp_path / "a.csv"))
+    assert len(rows.features["label"].names) == 3
+    if similar is None:
+        select_utterances(rows, {}, {})
+    else:
+        with pytest.raises(InputError) as error:
+            select_utterances(rows, {}, {})
+        assert f"the labels {similar} differ only in case, spaces, quotes or the way a number" in str(error.value)
+
+
+def test_quotes_after_a_comma_and_a_space_are_those_of_the_table(tmp_path):
+    write_tree(tmp_path, "0.wav", "1, of 2.wav", "2.wav")
+    (tmp_path / "a.csv").write_text('path, label\n"0.wav", "angry"\n"1, of 2.wav", angry\n2.wav,sad', encoding="utf-8")
+    rows = load_corpus("folder", csv=str(tmp_path / "a.csv"))
+    assert labelled(rows) == {"0.wav": "angry", "1, of 2.wav": "angry", "2.wav": "sad"}
 
 
 def test_speakers_that_differ_in_case_are_named(tmp_path, capsys):
     write_tree(tmp_path, "1.wav", "2.wav")
     (tmp_path / "a.csv").write_text("path,label,speaker\n1.wav,a,Anna\n2.wav,b,anna")
     load_corpus("folder", csv=str(tmp_path / "a.csv"))
-    assert "the speakers 'Anna' and 'anna' differ only in case or spaces" in capsys.readouterr().err
+    assert "the speakers 'Anna' and 'anna' differ only in case, spaces, quotes or" in capsys.readouterr().err
 
 
 def test_labels_are_in_natural_order(tmp_path):
@@ -172,7 +207,7 @@ def test_a_list_with_start_and_end_cuts_the_excerpts(talk, lines):
     assert [len(waveform) for waveform in waveforms] == [16000] * 3
     levels = [np.abs(waveform[1000:-1000]).max() for waveform in waveforms]
     np.testing.assert_allclose(levels, [0.1, 0.2, 0.3], atol=0.005)
-    assert find_broken_files(rows) == {}
+    assert not any(check.broken for check in check_audio(rows).values())
     assert len(set(rows["speaker"])) == 1  # nothing says that they are two people
 
 
@@ -188,7 +223,11 @@ def test_an_excerpt_is_that_part_of_the_whole_recording(tmp_path):
     [
         (("path,label,start,end", "talk.flac,a,0,1", "talk.flac,b,1,3.5"), r"from 1 s to 3\.5 s .* which lasts 3 s"),
         (("path,label,start,end", "talk.flac,a,0,1", "talk.flac,b,4,"), "from 4 s to its end .* which lasts 3 s"),
-        (("path,label,start,end", "talk.flac,a,2,1"), "line 2: the excerpt ends at 1 s, not after its start at 2 s"),
+        (("path,label,start,end", "talk.flac,a,2,1"), "ends at 1 s, not after its start at 2 s: swap or correct them"),
+        (("path,label,start,end", "talk.flac,a,0,1", "talk.flac,b,1,1.001"), r"lasts 0\.001 s, .* at least 0\.05 s"),
+        (("path,label,start_time,end_time", "talk.flac,a,0,1"), "has the column start_time: name it start if it is"),
+        (("path,label,start,end_sec", "talk.flac,a,0,1"), "has the column end_sec: name it end if it is in seconds"),
+        (("path,label", "angry,talk.flac"), "line 2: the label 'talk.flac' is the name .* swap the columns path and"),
         (("path,label,start,end", "talk.flac,a,0:01,2"), "line 2: start='0:01' is not a number of seconds"),
         (("path,label,start,end", "talk.flac,a,-1,2"), "line 2: start='-1' is not a number of seconds"),
         (("path,label,start,offset", "talk.flac,a,1,1"), "has both start and offset"),

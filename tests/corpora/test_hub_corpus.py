@@ -10,13 +10,13 @@ import pytest
 import soundfile
 from conftest import write_wav
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, IterableDataset, concatenate_datasets
+from making import make_split
 
 from core.audio import read_audio
 from core.errors import InputError
-from recipe.broken import explain_broken
+from recipe.broken import check_recording
 from recipe.corpora import hub
 from recipe.corpora.rows import UNKNOWN_SPEAKER, read_excerpts
-from recipe.splits import make_split
 
 NAMES = ["sad", "angry"]
 
@@ -346,7 +346,7 @@ def test_a_file_that_is_no_audio_is_named(tmp_path):
     Dataset.from_dict({"audio": [b"text", b"words"], "label": NAMES}).save_to_disk(tmp_path / "broken")
     rows = hub.load(str(tmp_path / "broken"), tmp_path / "cache")
     for row in rows:
-        assert "cannot be read as audio" in explain_broken(row["audio"]["path"])
+        assert "cannot be read as audio" in check_recording(row["audio"]["path"]).broken
 
 
 @pytest.mark.parametrize("streaming", [False, True])

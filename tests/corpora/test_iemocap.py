@@ -5,13 +5,13 @@ from collections import Counter
 
 import pytest
 from conftest import ROOT, write_wav
+from making import make_split
 
 from core.errors import InputError
 from recipe.arguments import parse_arguments
 from recipe.corpora import iemocap, load_corpus
 from recipe.corpora.rows import count_classes
 from recipe.relabelling import select_utterances
-from recipe.splits import make_split
 
 pytestmark = pytest.mark.slow
 

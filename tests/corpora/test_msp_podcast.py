@@ -3,11 +3,11 @@
 import pytest
 from conftest import write_wav
 from datasets import ClassLabel
+from making import make_split
 
 from core.errors import InputError
 from recipe.corpora import msp_podcast
 from recipe.corpora.rows import UNKNOWN_SPEAKER
-from recipe.splits import make_split
 
 HEADER = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"
 LINES = [

@@ -6,10 +6,10 @@ from itertools import product
 import numpy as np
 import pytest
 from conftest import write_wav
+from making import make_split
 
 from core.errors import InputError
 from recipe.corpora import load_corpus, nemo
-from recipe.splits import make_split
 
 HEADER = "file_id\temotion\traw_text\tnormalized_text\tspeaker_id\tgender\tage"
 LINES = (

@@ -1,10 +1,8 @@
 """The generated documents: blocks in Markdown files, and pages that match the results they show."""
 
-import subprocess
-import sys
-
 import pytest
 from conftest import ROOT
+from running import run_script
 
 from core.errors import InputError
 from docs.build.blocks import replace_block
@@ -91,5 +89,4 @@ def test_generated_blocks_are_up_to_date(name, build):
     ],
 )
 def test_scripts_run_as_modules_from_the_project_root(module):
-    run = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0 and f"python -m {module}" in run.stdout, run.stderr
+    assert f"python -m {module}" in run_script(module, "--help").stdout

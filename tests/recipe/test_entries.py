@@ -81,7 +81,12 @@ def test_a_fold_across_corpora_is_no_fold_of_a_corpus():
         ('[{"corpus": "tess"}, {"corpus": "tess"}]', [], "has 'tess' twice: make them one entry, since they share"),
         ('[{"corpus": "folder"}, {"corpus": "folder"}]', [], "has 'folder' twice: give each a name"),
         ('[{"corpus": "tess", "protocol": "cross_corpus"}]', [], "protocol=cross_corpus splits all corpora"),
-        ('[{"corpus": "tess", "use": "test"}]', [], "--corpora has no corpus to train: give one use: train or all"),
+        ('[{"corpus": "tess"}]', [], "--corpora has one entry: list several, or set --corpus tess instead"),
+        (
+            '[{"corpus": "tess", "use": "test"}, {"corpus": "esd", "use": "test"}]',
+            [],
+            "--corpora has no corpus to train: give one use: train or all",
+        ),
         ('[{"corpus": "tess"}]', ["--data_dirs", '{"emo": "x"}'], "--data_dirs: 'emo' is not one of the corpora tess"),
         ('[{"corpus": "tess"}]', ["--corpus", "esd"], "--corpus esd and --corpora: give one of them"),
         ('[{"corpus": "tess"}]', ["--test_corpus", "esd"], "--test_corpus and --corpora: give an entry of --corpora"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_ENCODERS, batch, tiny_model, utterances, write_wav
-from running import lines_of, train
+from running import SPEAKERS, lines_of, train
 from safetensors.torch import load_file
 
 from feature_extraction_ser_align import SERAlignWaveformExtractor
@@ -92,7 +92,8 @@ def test_an_output_is_found_again_only_for_the_same_audio_treatment_and_weights(
 
 
 TINY_RUN = [
-    "--corpus", "demo", "--encoder", "none", "--use_cpu", "--num_epochs", "4", "--max_steps", "8",
+    "--corpus", "demo", "--only", json.dumps({"speaker": SPEAKERS[:4]}), "--num_folds", "4",
+    "--encoder", "none", "--use_cpu", "--num_epochs", "4", "--max_steps", "8",
     "--batch_size", "8", "--logging_steps", "1", "--speed_factors", "1.0", "1.1",
     "--encoder_config",
     '{"model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, '

@@ -63,7 +63,7 @@ def test_two_corpora_without_common_labels_say_both():
 
 def test_two_corpora_whose_labels_differ_in_case_are_refused():
     first, second = rows(PAIR, names=PAIR), rows(["Happy", "sad"], names=["Happy", "sad"])
-    with pytest.raises(InputError, match="the labels 'Happy' and 'happy' differ only in case or spaces"):
+    with pytest.raises(InputError, match="the labels 'Happy' and 'happy' differ only in case, spaces, quotes or"):
         join_rows({"one": first, "two": second})
 
 

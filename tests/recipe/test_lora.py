@@ -8,7 +8,7 @@ import torch
 from conftest import TINY_ENCODERS, batch, tiny_model, utterances
 from making import make_trainer
 from peft import LoraConfig, get_peft_model
-from running import fresh, lines_of, train
+from running import SPEAKERS, fresh, lines_of, train
 
 from core.errors import InputError
 from modeling_ser_align import SERAlignForAudioClassification
@@ -149,6 +149,7 @@ def test_a_published_folder_needs_no_peft(demo, tmp_path):
         *("--data_dir", demo, "--output_dir", tmp_path, "--encoder", "none", "--encoder_config", json.dumps(config)),
         *("--lora_rank", "2", "--lora_targets", "q_proj", "fc2", "--ema_decay", "0.5", "--use_cpu"),
         *("--num_epochs", "2", "--max_steps", "4", "--batch_size", "8"),
+        *("--only", json.dumps({"speaker": SPEAKERS[:4]}), "--num_folds", "4"),
     )
     line = next(line for line in lines_of(tmp_path / "stage2" / "predictions.jsonl") if line["split"] == "test")
     recording = next(demo.rglob(f"{line['id']}.wav"))

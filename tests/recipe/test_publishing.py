@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, tiny_model
 from datasets import DatasetDict
 from loopback import REPO, TOKEN, online
-from running import FILES, SHORT, run_anew
+from running import BRIEF, FILES, SHORT, run_anew
 from transformers import Wav2Vec2FeatureExtractor
 
 pytestmark = pytest.mark.slow
@@ -108,7 +108,7 @@ def test_a_run_that_is_given_a_token_keeps_it_to_itself(hostile_csv, hub, tmp_pa
     """In the checkpoints of an interruption and the TensorBoard log too, and where the Hub refuses it."""
     online(monkeypatch, hub.url, tmp_path / "hf")
     monkeypatch.setenv("HF_TOKEN", f"{TOKEN}wrong")
-    argv = [*SHORT, "--stage", 1, "--max_steps", 1, "--corpus", "folder", "--csv", hostile_csv, "--tensorboard"]
+    argv = [*BRIEF, "--stage", 1, "--max_steps", 1, "--corpus", "folder", "--csv", hostile_csv, "--tensorboard"]
     argv += ["--output_dir", tmp_path / "run"]
     stopped = run_anew("train.py", *argv, launcher=["-c", STOPPED_AT_THE_END], online=True, expect=9)
     assert list((tmp_path / "run").glob("stage1/checkpoints/checkpoint-1/training_args.bin"))

@@ -2,12 +2,12 @@
 
 import pytest
 from datasets import DatasetDict
-from making import rows, speakers_of
+from making import make_split, rows, speakers_of
 
 from core.errors import InputError
 from recipe.corpora import SPEAKERS
 from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
-from recipe.splits import RAVDESS_TEST_ACTORS, check_split, make_split
+from recipe.splits import RAVDESS_TEST_ACTORS, check_split
 
 RAVDESS = rows([f"{actor:02d}" for actor in range(1, 25)])
 

@@ -16,7 +16,7 @@ import soundfile
 import webvtt
 from conftest import ROOT
 from praatio import textgrid
-from running import environment, lines_of, predict, run_anew
+from running import environment, lines_of, predict, run_anew, run_together
 
 from core.errors import InputError
 from inference.files import find_recordings
@@ -92,7 +92,7 @@ def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_
     """Several pools of recordings; killed once the first is answered, then finished by two processes."""
     copies = tmp_path / "copies"
     copies.mkdir()
-    for number in range(200):
+    for number in range(100):
         os.link(folder / "b.flac", copies / f"{number}.flac")
     output = tmp_path / "out.jsonl"
     argv = [sys.executable, "predict.py", str(copies), "--output", str(output), "--quiet"]
@@ -107,12 +107,11 @@ def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_
     assert before.count("\n") >= 3 and not output.exists()
     with part.open("a") as file:
         file.write('{"file": "cut sho')  # as a kill leaves it
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
     message = predict(copies, "--output", output, "--window", "3", expect=1).stderr
     assert "out.jsonl.parts contains the results of a run without --window: use the same options again" in message
-    predict(copies, "--output", output, "--device", "cpu", launcher=launcher)
+    run_together("predict.py", copies, "--output", output, "--device", "cpu", port=29611)
     records = lines_of(output)
-    assert [os.path.basename(record["file"]) for record in records] == sorted(f"{n}.flac" for n in range(200))
+    assert [os.path.basename(record["file"]) for record in records] == sorted(f"{n}.flac" for n in range(100))
     for record in records:
         assert record["scores"] == pytest.approx(answers[1]["b.flac"]["scores"], abs=2e-6)
     assert [json.dumps(record) for record in records if json.dumps(record) in before]  # kept, not answered again

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 from conftest import ROOT, TINY_ENCODERS, tiny_model
+from making import make_split
 from running import lines_of, train
 
 from recipe.corpora import load_corpus, ravdess
 from recipe.preparing import AudioCache, UtterancePreparer
 from recipe.scoring import predict
-from recipe.splits import make_split
 
 pytestmark = pytest.mark.slow
 

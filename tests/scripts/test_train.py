@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, write_wav
-from running import FILES, SHORT, environment, lines_of, train
+from running import FILES, SHORT, environment, lines_of, run_anew, train
 from safetensors.torch import load_file
 
 from core.audio import read_audio
@@ -119,7 +119,7 @@ def test_two_processes_train_log_and_score_as_one(demo, tmp_path):
     argv += ["--gradient_accumulation_steps", 2, "--center_weight", 0.01, "--kl_weight", 0.3, "--focal_weight", 0.5]
     train(*argv, "--output_dir", tmp_path / "one")
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29613"]
-    train(*argv, "--output_dir", tmp_path / "two", launcher=torchrun)
+    run_anew("train.py", *argv, "--output_dir", tmp_path / "two", launcher=torchrun)
     for stage in ("stage1", "stage2"):
         one, two = tmp_path / "one" / stage, tmp_path / "two" / stage
         for expected, found in zip(lines_of(one / "training_log.jsonl"), lines_of(two / "training_log.jsonl")):
