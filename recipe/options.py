@@ -1,4 +1,6 @@
-"""The options of a run. Each is declared once, here or in fields_ser_align.py, with its default, range and meaning.
+"""The options of a run, each declared once with its default, range and meaning.
+
+Those of the model are in fields_ser_align.py, and those of augmentation in recipe/augmentation_options.py.
 
 Imports nothing heavy, so that `python train.py --help` is instant.
 """
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fields_ser_align import SERAlignFields, option, split_hint
+from recipe.augmentation_options import AugmentationFields
 
 
 @dataclass(kw_only=True)
@@ -65,7 +68,7 @@ Protocol = Literal[
 
 
 @dataclass(kw_only=True)
-class DataArguments:
+class DataArguments(AugmentationFields):
     """data: corpus, split and audio"""
 
     corpus: Corpus = option(
@@ -187,26 +190,6 @@ class DataArguments:
         "trim leading and trailing audio that is noise, or this many dB below the loudest moment; none disables it",
         "ours",
         minimum=1,
-    )
-    speed_factors: list[float] = option(
-        [1.0], "speed factors of training utterances; one is drawn whenever an utterance is read", "ours", minimum=0.1
-    )
-    pitch_steps: list[float] = option(
-        [0.0], "pitch shifts of training utterances in semitones; one is drawn whenever an utterance is read", "ours"
-    )
-    noise_snrs: list[float] = option(
-        [],
-        "signal-to-noise ratios in dB of white noise added to training utterances; one is drawn whenever an utterance "
-        "is read, none adds no noise",
-        "ours",
-    )
-    mix_probability: float = option(
-        0.0,
-        "probability of mixing a training utterance with another one in its batch, at an SNR of -5 to 10 dB; labels "
-        "are mixed in proportion to energy and overlap (Wang et al. 2025)",
-        "ours",
-        minimum=0,
-        maximum=1,
     )
     max_duration: float | None = option(
         None,
