@@ -30,6 +30,7 @@ from core.loading import load_pipeline
 from core.shipped import ROOT, SHIPPED_MODEL
 from docs.build.blocks import run_snippet
 from docs.build.make import write_block
+from docs.build.robustness import build_card_section
 from inference.figure import draw, save
 from recipe.arguments import parse_arguments
 from recipe.model_card import write_model_card
@@ -126,7 +127,8 @@ def build_notes() -> str:
         "Brackets give the 95 % bootstrap interval over speakers. Computed by `experiment.py`, see docs/RESULTS.md.",
         "",
     ]
-    return "\n".join(lines) + "\n" + WHAT_IT_LEARNED + ATTRIBUTION
+    measured = ["<!-- robustness:begin -->", *build_card_section(SHIPPED_MODEL.name), "<!-- robustness:end -->", ""]
+    return "\n".join([*lines, *measured]) + "\n" + WHAT_IT_LEARNED + ATTRIBUTION
 
 
 def read_score_rows() -> dict[str, dict[str, str]]:

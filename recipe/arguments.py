@@ -67,7 +67,7 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
     given = vars(namespace)
     config_path = given.pop("config")
     from_file = read_yaml(config_path) if config_path else {}
-    if "variants" in from_file:
+    if "variants" in from_file or "conditions" in from_file:
         raise InputError(f"{config_path} is an experiment: run python experiment.py --config {config_path} instead")
     sections = {name: from_file.pop(name, None) or {} for name in STAGE_SECTIONS}
     for section, values in sections.items():

@@ -31,6 +31,7 @@ CUT_SECONDS = (1.0, 3.0)
 ROOMS, REVERBERATION_TIMES = 64, (0.2, 1.0)  # seconds; from small offices to lecture rooms
 SILENCE_SECONDS, SILENCE_FLOORS = (0.0, 2.0), (-70.0, -25.0)  # dB, relative to the level of the speech
 SNRS = (0.0, 30.0)  # dB
+NUM_VOICES = (3, 7)
 GAINS = (-40.0, 10.0)  # dB
 OFFSETS = (-0.02, 0.02)  # of full scale
 CLIPPED_SHARES = (0.005, 0.1)
@@ -122,9 +123,10 @@ class Augmentation:
         rng = np.random.default_rng(seed)
         if rng.random() >= self.degrade_probability:
             return plain
-        if self.is_endless:
-            return replace(plain, degradation=int(rng.integers(2**63)))
-        return self._list_degraded([int(rng.integers(self.degraded_variants))])[0]
+        if self.degraded_variants > 0:
+            return self._list_degraded([int(rng.integers(self.degraded_variants))])[0]
+        variants = self.plain_variants()
+        return replace(variants[rng.integers(len(variants))], degradation=int(rng.integers(2**63)))
 
 
 UNCHANGED = Augmentation()

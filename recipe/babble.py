@@ -11,8 +11,6 @@ from core.errors import InputError
 from recipe.corpora.rows import read_excerpts
 from recipe.feature_cache import hash_content
 
-NUM_VOICES = (3, 7)  # as Snyder et al. 2018 mix them (x-vectors, MUSAN)
-
 
 class Voices:
     """Utterances to draw voices from, with the speaker of each.
@@ -31,11 +29,10 @@ class Voices:
         self.speakers = np.array(speakers)
         self._speaker_of = dict(zip(excerpts, speakers))
 
-    def draw(self, excerpt: Excerpt, rng: np.random.Generator) -> list[Excerpt]:
+    def draw(self, excerpt: Excerpt, number: int, rng: np.random.Generator) -> list[Excerpt]:
         """Draw utterances of speakers other than that of an excerpt."""
         others = np.flatnonzero(self.speakers != self._speaker_of.get(excerpt, ""))
-        low, high = NUM_VOICES
-        return [self.excerpts[index] for index in rng.choice(others, int(rng.integers(low, high + 1))).tolist()]
+        return [self.excerpts[index] for index in rng.choice(others, number).tolist()]
 
     @cached_property
     def digest(self) -> str:

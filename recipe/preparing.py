@@ -16,7 +16,7 @@ from transformers import SequenceFeatureExtractor
 from core.audio import SAMPLING_RATE, Excerpt, as_excerpt, read_audio
 from core.errors import InputError
 from quality_ser_align import RecordingQuality
-from recipe.augmentation import UNCHANGED, Augmentation, Variant, degrade, draw_mix, mix
+from recipe.augmentation import NUM_VOICES, UNCHANGED, Augmentation, Variant, degrade, draw_mix, mix
 from recipe.babble import Voices
 from recipe.batching import Draw
 from recipe.corpora.rows import read_excerpts
@@ -158,7 +158,8 @@ class UtterancePreparer:
     def _make_babble(self, excerpt: Excerpt, length: int, rng: np.random.Generator) -> np.ndarray:
         """Make babble of the voices of other speakers than that of an utterance."""
         assert self.voices is not None
-        others = [self._read_speech(other, self.trim_db) for other in self.voices.draw(excerpt, rng)]
+        number = int(rng.integers(NUM_VOICES[0], NUM_VOICES[1] + 1))
+        others = [self._read_speech(other, self.trim_db) for other in self.voices.draw(excerpt, number, rng)]
         return mix_voices(others, length, rng)
 
     def _prepare_mixed(

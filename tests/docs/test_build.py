@@ -13,6 +13,7 @@ from docs.build.encoders import build_encoders_page
 from docs.build.make import BLOCKS
 from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
 from docs.build.reliability import build_reliability_page
+from docs.build.robustness import build_robustness_page
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +63,7 @@ def test_every_block_is_in_its_file_and_only_there(name):
         ("docs/ENCODERS.md", build_encoders_page),
         ("docs/PERFORMANCE.md", build_performance_page),
         ("docs/RELIABILITY.md", build_reliability_page),
+        ("docs/ROBUSTNESS.md", build_robustness_page),
     ],
 )
 def test_generated_pages_are_up_to_date(path, build):

@@ -78,6 +78,7 @@ def test_a_finished_run_is_not_trained_again_and_never_mixed_with_another(short_
 def test_a_killed_run_goes_on_to_exactly_the_same_weights(demo, tmp_path):
     argv = [*SHORT, "--data_dir", demo, "--stage", 1, "--max_steps", -1, "--num_epochs", 3]
     argv += ["--ema_decay", 0.9, "--mix_probability", 0.3]
+    argv += ["--degrade_probability", 0.5, "--degradations", "cut", "noise", "babble", "telephone"]
     train(*argv, "--output_dir", tmp_path / "whole")
 
     killed = subprocess.Popen(
