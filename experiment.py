@@ -11,6 +11,11 @@ same command several times, on one machine or on several machines that share the
 cells that no other process is training. To train each cell on several GPUs:
 accelerate launch --multi_gpu --num_processes 4 experiment.py ...
 
+With --model, no cell is trained: finished models are tested on their own test speakers in telephones, noise and rooms.
+This takes --data_dir, --data_dirs, --output_dir and --use_cpu:
+
+    python experiment.py --config run_configs/robustness.yaml --model models/ser-align-mini --data_dir RAVDESS
+
 Tables (Markdown, CSV) and figures (PNG, SVG) are computed from the saved predictions.
 """
 
@@ -21,6 +26,11 @@ from core.errors import run_script
 
 def main(argv: list[str]) -> None:
     own, train_options = read_command_line(argv)
+    if own.model:
+        from experiments.robustness import run_robustness_test  # after parsing, so that --help is instant
+
+        print(f"\nReport: {run_robustness_test(own.config, own.model, train_options)}")
+        return
     from experiments.cells import read_experiment  # after parsing, so that --help is instant
 
     experiment = read_experiment(own.config, train_options, own.run_config)
@@ -43,12 +53,15 @@ def main(argv: list[str]) -> None:
 def read_command_line(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Parse the options of this script; the remaining ones are passed to train.py."""
     parser = argparse.ArgumentParser(
-        usage="experiment.py --config FILE [--list | --cell N | --report] [train.py options ...]",
+        usage="experiment.py --config FILE [--list | --cell N | --report | --model FOLDER ...] [train.py options ...]",
         description=__doc__,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of the experiment")
+    parser.add_argument(
+        "--model", nargs="+", metavar="FOLDER", help="finished models to test, with run_configs/robustness.yaml"
+    )
     parser.add_argument(
         "--run_config", metavar="FILE", help="train.py YAML file to use instead of the one named in the experiment"
     )

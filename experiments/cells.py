@@ -189,6 +189,8 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         InputError: the file cannot be read, a key or a value is invalid, or an option is set by the experiment itself.
     """
     content = read_yaml(path)
+    if "conditions" in content:
+        raise InputError(f"{path} tests finished models: add --model FOLDER, such as --model models/ser-align-mini")
     _check_keys(path, content, KEYS, required=("title", "folds", "variants"))
     config = run_config or content.get("config")
     if config is None:

@@ -4,7 +4,8 @@
 
 Trains both stages of run_configs/ravdess/mini.yaml on twenty actors, with two more for validation and two for test, in
 about twenty minutes on one CPU core. The weights are reproducible on the same machine. The card also gives the six-fold
-scores of the recipe, from docs/results/ravdess-table3. All other options are passed to train.py.
+scores of the recipe, from docs/results/ravdess-table3; a robustness test fills in those on degraded speech
+(run_configs/robustness.yaml, then `python -m docs.build.make --robustness`). All other options are passed to train.py.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from core.loading import load_pipeline
 from core.shipped import ROOT, SHIPPED_MODEL
 from docs.build.blocks import run_snippet
 from docs.build.make import write_block
+from docs.build.robustness import EMPTY_SECTION
 from inference.figure import draw, save
 from recipe.arguments import parse_arguments
 from recipe.model_card import write_model_card
@@ -126,7 +128,7 @@ def build_notes() -> str:
         "Brackets give the 95 % bootstrap interval over speakers. Computed by `experiment.py`, see docs/RESULTS.md.",
         "",
     ]
-    return "\n".join(lines) + "\n" + WHAT_IT_LEARNED + ATTRIBUTION
+    return "\n".join([*lines, *EMPTY_SECTION, ""]) + "\n" + WHAT_IT_LEARNED + ATTRIBUTION
 
 
 def read_score_rows() -> dict[str, dict[str, str]]:

@@ -68,7 +68,7 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
     given = vars(namespace)
     config_path = given.pop("config")
     from_file = read_yaml(config_path) if config_path else {}
-    if "variants" in from_file:
+    if "variants" in from_file or "conditions" in from_file:
         raise InputError(f"{config_path} is an experiment: run python experiment.py --config {config_path} instead")
     sections = {name: from_file.pop(name, None) or {} for name in STAGE_SECTIONS}
     for section, values in sections.items():
@@ -117,7 +117,7 @@ def convert(name: str, value: Any, source: str) -> Any:
         if is_optional:
             return None
         raise InputError(f"{source}: the value is missing; give {_describe_valid(option)}")
-    converted = _match(choices, value) if choices else None
+    converted = _match(choices, value, hint) if choices else None
     if converted is None and (not choices or name in NAMED):
         converted = _convert_type(hint, value)
     if converted is None or not all(is_in_range(option, number) for number in _list_numbers(converted)):
@@ -142,7 +142,11 @@ def _move_directories(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "corpora": entries, "data_dirs": {**found, **values.get("data_dirs", {})}}
 
 
-def _match(choices: tuple[str, ...], value: Any) -> str | None:
+def _match(choices: tuple[str, ...], value: Any, hint: Any) -> str | list[str] | None:
+    """One of the choices, or a list of some of them if the type is a list; None if the value is something else."""
+    if hint == list[str]:
+        is_valid = isinstance(value, list) and value and all(word in choices for word in value)
+        return [choice for choice in choices if choice in value] if is_valid else None
     return str(value) if str(value) in choices else None
 
 
@@ -208,7 +212,7 @@ def _describe_valid(option: Field) -> str:
             what, example = f"name: number{describe_range(option)}", '{"angry": 2}'
         return f"{''.join(f'{word}, or ' for word in choices)}{what} pairs, as JSON on the command line: '{example}'"
     if choices:
-        return f"one of {', '.join(choices)}"
+        return f"one{' or more' if hint == list[str] else ''} of {', '.join(choices)}"
     words = {
         bool: "true or false",
         int: "a whole number",
@@ -296,7 +300,9 @@ def _describe_option(option: Field) -> str:
     """The help text of an option, such as `weight of the EAL loss [0.05; paper]`, with any choices in parentheses."""
     facts = option.metadata
     default = option.default if option.default is not MISSING else option.default_factory()  # type: ignore[misc]
-    shown = "none" if default is None else default if isinstance(default, str) else json.dumps(default)
     choices = facts["choices"] or find_choices(option)
+    shown = "none" if default is None else default if isinstance(default, str) else json.dumps(default)
+    if default == list(choices):
+        shown = "all"
     words = f"{facts['help']} ({', '.join(choices)})" if choices else facts["help"]
     return f"{words} [{shown}{'; ' + facts['source'] if facts['source'] else ''}]"

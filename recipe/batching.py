@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -89,6 +89,33 @@ class BucketSampler(Sampler[int]):
             passes = [rng.permutation(members) for _ in range(-(-number // len(members)))]
             drawn.append(np.concatenate(passes)[:number])
         return rng.permutation(np.concatenate(drawn))
+
+
+class Draw(NamedTuple):
+    """An utterance of an epoch: its index, and the seed of its augmentation."""
+
+    index: int
+    seed: int
+
+
+class SeededSampler(Sampler[Draw]):
+    """The order of a `BucketSampler`, with a seed for each utterance that depends only on (seed, epoch), as the order.
+
+    Since a seed travels with its utterance, neither the process that prepares it nor a resumed run changes it.
+    """
+
+    def __init__(self, sampler: BucketSampler):
+        self.sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Draw]:
+        rng = np.random.default_rng([self.sampler.seed, self.sampler.epoch, 1])  # apart from that of the order
+        yield from map(Draw, self.sampler, rng.integers(2**63, size=len(self)).tolist())
 
 
 def count_draws(corpora: Sequence[str], temperature: float) -> dict[str, int]:

@@ -123,6 +123,8 @@ def _explain_no_cache(
         return "they are trained"
     if args.data.mix_probability > 0:
         return "--mix_probability creates new audio every time"
+    if build_augmentation(args.data).is_endless:
+        return "--degrade_probability creates new audio every time; --degraded_variants 8 computes 8 versions once"
     if args.data.feature_cache_dir is None and args.trainer.num_epochs < 2 * variants:
         return f"{args.trainer.num_epochs:g} epochs are too few for {variants} variants of each utterance"
     existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())

@@ -1,5 +1,6 @@
-"""The options of a run. Each is declared once, here, in trainer_options.py or in fields_ser_align.py, with its default,
-range and meaning.
+"""The options of a run, each declared once with its default, range and meaning.
+
+Those of the model are in fields_ser_align.py; others are in trainer_options.py and augmentation_options.py.
 
 Imports nothing heavy, so that `python train.py --help` is instant.
 """
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fields_ser_align import SERAlignFields, option, split_hint
+from recipe.augmentation_options import AugmentationFields
 from recipe.trainer_options import TrainerArguments
 
 
@@ -73,7 +75,7 @@ Protocol = Literal[
 
 
 @dataclass(kw_only=True)
-class DataArguments:
+class DataArguments(AugmentationFields):
     """data: corpus, split and audio"""
 
     corpus: Corpus = option(
@@ -195,44 +197,6 @@ class DataArguments:
         "trim leading and trailing audio that is noise, or this many dB below the loudest moment; none disables it",
         "ours",
         minimum=1,
-    )
-    speed_factors: list[float] = option(
-        [1.0],
-        "speed factors of training utterances; one is drawn whenever an utterance is read",
-        "ours",
-        minimum=0.1,
-        maximum=10,
-    )
-    pitch_steps: list[float] = option(
-        [0.0],
-        "pitch shifts of training utterances in semitones; one is drawn whenever an utterance is read",
-        "ours",
-        minimum=-24,
-        maximum=24,
-    )
-    noise_snrs: list[float] = option(
-        [],
-        "signal-to-noise ratios in dB of white noise added to training utterances; one is drawn whenever an utterance "
-        "is read, none adds no noise",
-        "ours",
-        minimum=-20,
-        maximum=100,
-    )
-    mix_probability: float = option(
-        0.0,
-        "probability of mixing a training utterance with another one in its batch, with labels mixed in proportion; "
-        "every epoch then computes the frozen part of the encoder anew",
-        "ours",
-        minimum=0,
-        maximum=1,
-    )
-    mix: Literal["whole", "energy", "length"] = option(
-        "whole",
-        "how --mix_probability mixes: whole overlays all of the other utterance at an SNR of -5 to 10 dB, with labels "
-        "by energy and overlap; energy (energy-adaptive mixup, Wang et al. 2025) overlays a segment of at most half "
-        "the utterance at such an SNR, with labels by energy; length overlays such a segment as it is, with labels by "
-        "length",
-        "ours",
     )
     max_duration: float | None = option(
         None,

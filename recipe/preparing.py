@@ -1,7 +1,8 @@
 """Preparation: rows -> model inputs, one utterance at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from transformers import SequenceFeatureExtractor
 from core.audio import SAMPLING_RATE, Excerpt, as_excerpt, read_audio
 from core.errors import InputError
 from quality_ser_align import RecordingQuality
-from recipe.augmentation import UNCHANGED, Augmentation, Variant
+from recipe.augmentation import NUM_VOICES, UNCHANGED, Augmentation, Variant, degrade
+from recipe.babble import Voices
+from recipe.batching import Draw
 from recipe.corpora.rows import read_excerpts
+from recipe.degradations import mix_voices
 from recipe.feature_cache import FeatureCache
 from recipe.mixing import mix
+from speech_ser_align import trim
 
 MEASURED = 100  # utterances that the bandwidth is measured on
 
@@ -45,6 +50,8 @@ class AudioCache:
 class UtterancePreparer:
     """Turn rows into model inputs: read, trim, augment, crop, then normalise or extract features.
 
+    A degraded utterance is degraded as it was recorded and trimmed afterwards, as a recording is that a model is given.
+
     For `Dataset.with_transform`: takes a dict of columns and returns a dict of lists with the model's
     input (float32 tensor, (samples,) or (frames, features)), `labels` and `id`.
 
@@ -57,6 +64,7 @@ class UtterancePreparer:
         cache: in-memory cache of waveforms and inputs; None disables it.
         feature_cache: outputs of the frozen part of the encoder, (frames, features), which then replace the waveforms
             or log-mel frames as model input.
+        voices: utterances that the degradation `babble` is made of.
 
     Raises:
         InputError: an utterance is shorter than one frame or its input is not finite; the message names the file.
@@ -71,6 +79,7 @@ class UtterancePreparer:
         num_labels: int = 0,
         cache: AudioCache | None = None,
         feature_cache: FeatureCache | None = None,
+        voices: Voices | None = None,
     ):
         self.feature_extractor = feature_extractor
         self.input_name = "extracted_features" if feature_cache is not None else feature_extractor.model_input_names[0]
@@ -81,31 +90,46 @@ class UtterancePreparer:
         self.num_labels = num_labels
         self.cache = cache
         self.feature_cache = feature_cache
+        self.voices = voices
         self._extraction = feature_extractor.to_json_string()
 
-    def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def __call__(self, columns: dict[str, list[Any]], seeds: Sequence[int] = ()) -> dict[str, list[Any]]:
+        """Prepare utterances.
+
+        Args:
+            seeds: of each utterance, for its augmentation; none are needed without degradations.
+        """
         excerpts, labels = read_excerpts(columns), columns["label"]
+        seeds = seeds or [0] * len(excerpts)
         if self.augmentation.mix_probability == 0:
-            inputs = [self.prepare(excerpt) for excerpt in excerpts]
+            inputs = [self.prepare(excerpt, seed) for excerpt, seed in zip(excerpts, seeds)]
         else:
-            inputs, labels = self._prepare_mixed(excerpts, labels)
+            inputs, labels = self._prepare_mixed(excerpts, labels, seeds)
         for excerpt, values in zip(excerpts, inputs):
             if not values.isfinite().all():
                 raise InputError(f"{excerpt}: its model input is not finite; export the file again or remove it")
         return {self.input_name: inputs, "labels": labels, "id": columns["id"]}
 
-    def prepare(self, recording: str | Path | Excerpt, variant: Variant | None = None) -> Tensor:
-        """Turn one file or excerpt into the model's input; a variant is drawn if none is given."""
-        variant = variant or self.augmentation.draw()
+    def prepare(self, recording: str | Path | Excerpt, seed: int = 0) -> Tensor:
+        """Turn one file or excerpt, in a randomly drawn variant, into the model's input."""
+        return self.prepare_variant(recording, self.augmentation.draw(seed))
+
+    def prepare_variant(self, recording: str | Path | Excerpt, variant: Variant) -> Tensor:
+        """Turn one variant of a file or excerpt into the model's input."""
         if self.feature_cache is not None:
             return self.feature_cache.read(self.locate_features(recording, variant))
         key = (self._extraction, as_excerpt(recording), variant, self.max_samples)
-        return self._recall(key, lambda: self.extract(self.read_waveform(recording, variant)))
+        return self._recall_variant(variant, key, lambda: self.extract(self.read_waveform(recording, variant)))
 
     def read_waveform(self, recording: str | Path | Excerpt, variant: Variant) -> np.ndarray:
         """Read one file or excerpt, then trim, augment and crop it: (samples,) at 16 kHz."""
-        waveform = self._recall((as_excerpt(recording), self.trim_db), lambda: read_audio(recording, self.trim_db))
-        waveform = variant.apply(waveform)
+        if variant.degradation is None:
+            waveform = variant.apply(self._read_speech(recording, self.trim_db))
+        else:
+            waveform = variant.apply(self._read_speech(recording, trim_db=None))
+            make_babble = partial(self._make_babble, as_excerpt(recording))
+            waveform = degrade(waveform, self.augmentation, variant.degradation, make_babble)
+            _, waveform = trim(waveform, self.trim_db)
         if self.max_samples is not None and len(waveform) > self.max_samples:
             start = (len(waveform) - self.max_samples) // 2
             waveform = waveform[start : start + self.max_samples]
@@ -129,11 +153,25 @@ class UtterancePreparer:
     def locate_features(self, recording: str | Path | Excerpt, variant: Variant) -> Path:
         """The file in the feature cache for one variant of a recording."""
         assert self.feature_cache is not None
-        return self.feature_cache.locate(recording, self._extraction, variant, self.trim_db, self.max_samples)
+        how: tuple = ()
+        if variant.degradation is not None:
+            drawn_from = (tuple(self.augmentation.degradations), self.augmentation.max_degradations)
+            how = (variant.degradation, *drawn_from, self.voices and self.voices.digest)
+        return self.feature_cache.locate(recording, self._extraction, variant, self.trim_db, self.max_samples, *how)
 
-    def _prepare_mixed(self, excerpts: list[Excerpt], labels: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+    def _make_babble(self, excerpt: Excerpt, length: int, rng: np.random.Generator) -> np.ndarray:
+        """Make babble of the voices of other speakers than that of an utterance."""
+        assert self.voices is not None
+        number = int(rng.integers(NUM_VOICES[0], NUM_VOICES[1] + 1))
+        others = [self._read_speech(other, self.trim_db) for other in self.voices.draw(excerpt, number, rng)]
+        return mix_voices(others, length, rng)
+
+    def _prepare_mixed(
+        self, excerpts: list[Excerpt], labels: list[int], seeds: Sequence[int]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Mix each utterance, with the given probability, with another one in the batch."""
-        waveforms = [self._recall_variant(excerpt, self.augmentation.draw()) for excerpt in excerpts]
+        variants = [self.augmentation.draw(seed) for seed in seeds]
+        waveforms = [self._recall_waveform(excerpt, variant) for excerpt, variant in zip(excerpts, variants)]
         distributions = F.one_hot(torch.tensor(labels), self.num_labels).float()
         inputs, mixed_labels = [], []
         for index, waveform in enumerate(waveforms):
@@ -144,9 +182,17 @@ class UtterancePreparer:
             mixed_labels.append(torch.lerp(distributions[index], distributions[other], share))
         return inputs, mixed_labels
 
-    def _recall_variant(self, excerpt: Excerpt, variant: Variant) -> np.ndarray:
+    def _recall_waveform(self, excerpt: Excerpt, variant: Variant) -> np.ndarray:
         key = (excerpt, variant, self.trim_db, self.max_samples)
-        return self._recall(key, lambda: self.read_waveform(excerpt, variant))
+        return self._recall_variant(variant, key, lambda: self.read_waveform(excerpt, variant))
+
+    def _read_speech(self, recording: str | Path | Excerpt, trim_db: float | None) -> np.ndarray:
+        return self._recall((as_excerpt(recording), trim_db), lambda: read_audio(recording, trim_db))
+
+    def _recall_variant(self, variant: Variant, key: tuple, compute: Callable[[], Any]) -> Any:
+        """Recall a value, unless it is degraded in a way that will not come again."""
+        is_new = variant.degradation is not None and self.augmentation.is_endless
+        return compute() if is_new else self._recall(key, compute)
 
     def _recall(self, key: tuple, compute: Callable[[], Any]) -> Any:
         return compute() if self.cache is None else self.cache.get(key, compute)
@@ -159,16 +205,35 @@ def measure_bandwidth(rows: Dataset, preparer: UtterancePreparer) -> float | Non
     changes of speed and pitch: they move a voice, but remove nothing from it.
     """
     chosen = np.linspace(0, len(rows) - 1, min(MEASURED, len(rows))).astype(int)
-    variants = list(
-        dict.fromkeys(replace(each, speed=1.0, pitch_steps=0.0) for each in preparer.augmentation.variants())
-    )
+    augmentation = preparer.augmentation
+    variants = list(dict.fromkeys(replace(each, speed=1.0, pitch_steps=0.0) for each in augmentation.plain_variants()))
     found = []
     for number, excerpt in enumerate(read_excerpts(rows.select(chosen)[:])):
         quality = RecordingQuality()
-        quality.add_spectra(preparer.read_waveform(excerpt, variants[number % len(variants)]))
+        variant = augmentation.draw_degraded(variants[number % len(variants)], seed=number)
+        quality.add_spectra(preparer.read_waveform(excerpt, replace(variant, speed=1.0, pitch_steps=0.0)))
         found.append(quality.measure_bandwidth())
     known = [bandwidth for bandwidth in found if bandwidth is not None]
     return float(np.percentile(known, 10, method="lower")) if known else None
+
+
+class TrainingSet(torch.utils.data.Dataset):
+    """Training utterances, prepared when a `SeededSampler` draws them."""
+
+    def __init__(self, rows: Dataset, preparer: UtterancePreparer):
+        self.rows = rows
+        self.preparer = preparer
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, draws: list[Draw]) -> list[dict[str, Any]]:
+        """Prepare the utterances of a batch."""
+        prepared = self.preparer(self.rows[[draw.index for draw in draws]], [draw.seed for draw in draws])
+        return [dict(zip(prepared, values)) for values in zip(*prepared.values())]
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        return self.__getitems__([draw])[0]
 
 
 def prepare_rows(rows: Dataset, preparer: UtterancePreparer) -> Dataset:

@@ -18,7 +18,8 @@ from core.errors import InputError, warn, writing
 from core.json_files import write_lines
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
-from recipe.augmentation import build_augmentation
+from recipe.augmentation import build_augmentation, describe_degradation
+from recipe.babble import read_voices
 from recipe.batching import Collator
 from recipe.calibration import fit_temperature
 from recipe.checkpoints import CHECKPOINTS, best_until, checkpoints_in, flush, last_complete
@@ -32,7 +33,7 @@ from recipe.joining import list_corpora, select_corpora
 from recipe.lora import load_merged
 from recipe.model_card import write_model_card
 from recipe.options import Arguments
-from recipe.preparing import AudioCache, UtterancePreparer, measure_bandwidth, prepare_rows
+from recipe.preparing import AudioCache, TrainingSet, UtterancePreparer, measure_bandwidth, prepare_rows
 from recipe.publishing import push
 from recipe.results import class_lines, describe_unseen, library_versions, score_lines, write_results
 from recipe.scoring import never_predicted, predict, score_file
@@ -163,6 +164,9 @@ def make_preparers(
         f"\nStage {stage}: {model.config.encoder_config.model_type} encoder, {model.config.pooling} pooling, "
         f"{model.num_parameters():,} parameters"
     )
+    augmentation = build_augmentation(args.data)
+    for line in describe_degradation(args.data):
+        PartialState().print(line)
     feature_cache = plan_cache(model, args, split)
     audio_cache = cache if args.data.cache_audio else None
     evaluation = UtterancePreparer(feature_extractor, shortest, longest, cache=audio_cache, feature_cache=feature_cache)
@@ -170,10 +174,11 @@ def make_preparers(
         feature_extractor,
         shortest,
         min(filter(None, (args.data.max_duration, longest)), default=None),
-        build_augmentation(args.data),
+        augmentation,
         num_labels=model.config.num_labels,
         cache=audio_cache,
         feature_cache=feature_cache,
+        voices=read_voices(split["train"]) if augmentation.has_babble else None,
     )
     return Preparers(evaluation, training)
 
@@ -190,7 +195,7 @@ def make_trainer(
     trainer = SERAlignTrainer(
         model=model,
         args=build_training_arguments(stage_dir, args),
-        train_dataset=prepare_rows(split["train"], preparers.training),
+        train_dataset=TrainingSet(split["train"], preparers.training),
         eval_dataset=prepare_rows(split["validation"], preparers.evaluation),
         watched_test=prepare_rows(split["test"], preparers.evaluation) if args.trainer.watch_test else None,
         data_collator=Collator(preparers.evaluation.input_name),

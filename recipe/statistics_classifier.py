@@ -55,7 +55,8 @@ def collect_statistics(
         range(0, len(share), batch_size), desc="statistics", leave=False, disable=not state.is_main_process
     ):
         chosen = share[start : start + batch_size]
-        batch = collate([{preparer.input_name: preparer.prepare(*work[index]), "labels": 0} for index in chosen])
+        prepared = (preparer.prepare_variant(*work[index]) for index in chosen)
+        batch = collate([{preparer.input_name: values, "labels": 0} for values in prepared])
         inputs = {name: tensor.to(state.device) for name, tensor in batch.items() if name != "labels"}
         found |= dict(zip(chosen, model.compute_statistics(**inputs).cpu().numpy()))
     model.to(home)  # type: ignore[arg-type]

@@ -20,8 +20,9 @@ from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallb
 
 from core.errors import InputError, writing
 from losses_ser_align import LOSS_NAMES
-from recipe.batching import BucketSampler
+from recipe.batching import BucketSampler, SeededSampler
 from recipe.checkpoints import delete_older, folder_at, mark_complete
+from recipe.preparing import TrainingSet
 from recipe.scoring import load_metric
 
 AVERAGED = "averaged"  # subfolder of a checkpoint
@@ -219,12 +220,13 @@ class SERAlignTrainer(Trainer):
             self.averaged.module.load_state_dict(load_file(Path(resume_from_checkpoint) / AVERAGED / SAFE_WEIGHTS_NAME))
             self.averaged.n_averaged.fill_(1)  # at 0, the next update would copy the weights instead of averaging
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         batch_size = self.args.train_batch_size * self.args.world_size
         corpora = self.corpora.get("train", [])
-        return BucketSampler(
+        sampler = BucketSampler(
             self.durations, batch_size, self.bucket_batches, self.args.seed, corpora, self.corpus_temperature
         )
+        return SeededSampler(sampler) if isinstance(self.train_dataset, TrainingSet) else sampler
 
 
 class UpdateAverage(TrainerCallback):

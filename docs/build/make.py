@@ -2,6 +2,7 @@
 
     python -m docs.build.make
     python -m docs.build.make outputs/quickstart run_configs/ravdess/table3.yaml run_configs/ravdess/timeline.yaml
+    python -m docs.build.make --robustness outputs/robustness
 
 Without arguments, this writes the documents that depend only on docs/results and the source code. With the output
 folder of the quickstart and the YAML files of experiments, it also writes docs/RESULTS.md, the scores of the quickstart
@@ -30,7 +31,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("quickstart", nargs="?", type=Path, help="output folder of the quickstart")
     parser.add_argument("experiments", nargs="*", help="YAML files of experiments")
+    parser.add_argument("--robustness", type=Path, metavar="FOLDER", help="output folder of a robustness test to copy")
     given = parser.parse_args()
+    if given.robustness:
+        from docs.build.robustness import copy_robustness
+
+        copy_robustness(given.robustness)
     write_measured_documents()
     if given.quickstart:
         write_trained_documents(given.quickstart, given.experiments)
@@ -46,11 +52,14 @@ def write_measured_documents() -> None:
     from docs.build.encoders import build_encoders_page
     from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
     from docs.build.reliability import build_reliability_page
+    from docs.build.robustness import build_robustness_page, write_card_sections
 
     write_page("CORPORA.md", build_corpora_page())
     write_page("ENCODERS.md", build_encoders_page())
     write_page("PERFORMANCE.md", build_performance_page())
     write_page("RELIABILITY.md", build_reliability_page())
+    write_page("ROBUSTNESS.md", build_robustness_page())
+    write_card_sections()
     write_block("performance", build_performance_block())
     write_block("onnx", build_onnx_block())
 

@@ -11,6 +11,7 @@ from docs.build.encoders import build_encoders_page
 from docs.build.make import BLOCKS
 from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
 from docs.build.reliability import build_reliability_page
+from docs.build.robustness import EMPTY_SECTION, build_card_section, build_robustness_page
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +47,16 @@ def test_a_missing_or_damaged_block_is_an_error_and_leaves_the_file_alone(tmp_pa
     assert text is None or page.read_text() == text
 
 
+def test_the_card_gives_the_scores_of_the_weights_beside_it(tmp_path):
+    """Otherwise test the model with run_configs/robustness.yaml and run python -m docs.build.make --robustness."""
+    model = ROOT / "models" / "ser-align-mini"
+    block = "\n".join([EMPTY_SECTION[0], *build_card_section(model), EMPTY_SECTION[1]])
+    assert block in (model / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "model.safetensors").write_bytes(b"others")
+    with pytest.raises(InputError, match=r"has other weights than those that were tested: run python experiment\.py"):
+        build_card_section(tmp_path)
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_every_block_is_in_its_file_and_only_there(name):
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
@@ -60,6 +71,7 @@ def test_every_block_is_in_its_file_and_only_there(name):
         ("docs/ENCODERS.md", build_encoders_page),
         ("docs/PERFORMANCE.md", build_performance_page),
         ("docs/RELIABILITY.md", build_reliability_page),
+        ("docs/ROBUSTNESS.md", build_robustness_page),
     ],
 )
 def test_generated_pages_are_up_to_date(path, build):

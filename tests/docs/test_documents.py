@@ -15,7 +15,8 @@ from documents import DOCUMENTS, read_blocks, read_links
 from studies.disturbances import AS_RECORDED, WHITE_NOISE
 from studies.limits import TELEPHONE
 
-GENERATED = [ROOT / "docs" / f"{name}.md" for name in ("CORPORA", "ENCODERS", "RESULTS", "PERFORMANCE", "RELIABILITY")]
+GENERATED_NAMES = ("CORPORA", "ENCODERS", "RESULTS", "PERFORMANCE", "RELIABILITY", "ROBUSTNESS")
+GENERATED = [ROOT / "docs" / f"{name}.md" for name in GENERATED_NAMES]
 RESULTS = ROOT / "docs" / "results"
 
 

@@ -9,8 +9,10 @@ from conftest import TINY_ENCODERS, batch, tiny_model, utterances, write_wav
 from running import SPEAKERS, lines_of, train
 from safetensors.torch import load_file
 
+from core.audio import Excerpt
 from feature_extraction_ser_align import SERAlignWaveformExtractor
-from recipe.augmentation import Variant
+from recipe.augmentation import Augmentation, Variant
+from recipe.babble import Voices
 from recipe.batching import Collator
 from recipe.feature_cache import FeatureCache, hash_frozen_part, remove_cache
 from recipe.preparing import UtterancePreparer
@@ -55,9 +57,15 @@ def test_an_output_is_found_again_only_for_the_same_audio_treatment_and_weights(
     path = write_wav(tmp_path / "a.wav", seed=0)
     kept = FeatureCache(tmp_path / "kept", model)
 
-    def preparer(trim_db=None, max_duration=None, cache=kept):
+    def preparer(trim_db=None, max_duration=None, cache=kept, degradations=(), most=1, voices=None):
         extractor = SERAlignWaveformExtractor(return_attention_mask=True, trim_db=trim_db)
-        return UtterancePreparer(extractor, model.config.shortest_samples, max_duration, feature_cache=cache)
+        augmentation = Augmentation(degradations=degradations, max_degradations=most)
+        return UtterancePreparer(
+            extractor, model.config.shortest_samples, max_duration, augmentation, feature_cache=cache, voices=voices
+        )
+
+    spoken = [Excerpt(str(write_wav(tmp_path / f"voice{index}.wav", seed=index))) for index in range(3)]
+    one, two = Voices(spoken, ["a", "b", "b"]), Voices(spoken, ["a", "a", "b"])
 
     first = preparer().locate_features(path, Variant())
     same = write_wav(tmp_path / "b.wav", seed=0)
@@ -68,8 +76,14 @@ def test_an_output_is_found_again_only_for_the_same_audio_treatment_and_weights(
         preparer(trim_db=30).locate_features(path, Variant()),
         preparer(max_duration=0.2).locate_features(path, Variant()),
         preparer(cache=FeatureCache(tmp_path / "kept", other)).locate_features(path, Variant()),
+        preparer().locate_features(path, Variant(degradation=0)),
+        preparer().locate_features(path, Variant(degradation=1)),
+        preparer(degradations=("noise",)).locate_features(path, Variant(degradation=1)),
+        preparer(degradations=("noise",), most=2).locate_features(path, Variant(degradation=1)),
+        *(preparer(voices=voices).locate_features(path, Variant(degradation=1)) for voices in (one, two)),
     ]
-    assert len({first, *others}) == 6
+    assert len({first, *others}) == 12
+    assert preparer(degradations=("noise",), voices=one).locate_features(path, Variant()) == first
     assert hash_frozen_part(tiny_model(freeze_feature_encoder=False)) == hash_frozen_part(model)
     layers = [tiny_model(freeze_encoder_layers=1, layer_mix=mix) for mix in ("last", "weighted")]
     layers.append(tiny_model(freeze_encoder_layers=1, average_frames=2))
@@ -108,7 +122,13 @@ WHISPER_RUN = [
 ]
 
 
-@pytest.mark.parametrize(("options", "part"), [([], "convolutions"), (WHISPER_RUN, "convolutions and 2 layers")])
+DEGRADED_RUN = [*TINY_RUN[-2:], "--degrade_probability", "0.7", "--degraded_variants", "2", "--num_epochs", "8"]
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [([], "convolutions"), (WHISPER_RUN, "convolutions and 2 layers"), (DEGRADED_RUN, "convolutions")],
+)
 def test_training_with_kept_outputs_is_the_same_training(options, part, demo, tmp_path):
     """Both stages, two speeds: loss curves and predictions agree, and the outputs go when the run is done."""
     runs = {}
@@ -135,6 +155,10 @@ def test_training_with_kept_outputs_is_the_same_training(options, part, demo, tm
     "option, reason",
     [
         (["--mix_probability", "0.5"], "--mix_probability creates new audio every time"),
+        (
+            ["--degrade_probability", "0.5", "--degradations", "gain"],
+            "--degrade_probability creates new audio every time; --degraded_variants 8 computes 8 versions once",
+        ),
         (["--freeze_feature_encoder", "false"], "they are trained"),
         (["--num_epochs", "3"], "3 epochs are too few for 2 variants"),
     ],

@@ -79,6 +79,7 @@ def test_a_killed_run_goes_on_to_exactly_the_same_weights(demo, tmp_path):
     argv = [*SHORT, "--data_dir", demo, "--stage", 1, "--max_steps", -1, "--num_epochs", 3]
     argv += ["--ema_decay", 0.9, "--mix_probability", 0.3, "--mix", "energy", "--stage1_pooling", "flam"]
     argv += ["--center_weight", 0.01, "--contrastive_weight", 0.1, "--focal_weight", 0.5]
+    argv += ["--degrade_probability", 0.5, "--degradations", "cut", "noise", "babble", "telephone"]
     train(*argv, "--output_dir", tmp_path / "whole")
 
     killed = subprocess.Popen(

@@ -1,0 +1,196 @@
+"""Tests saved models on their own test speakers, as recorded and degraded, and writes a report."""
+
+import argparse
+import warnings
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import DatasetDict, concatenate_datasets
+from tqdm.auto import tqdm
+
+from core.audio import Excerpt, read_audio
+from core.errors import InputError
+from core.json_files import read_json, write_json, write_lines
+from core.loading import load_pipeline
+from experiments.conditions import RobustnessTest, read_robustness_test
+from experiments.robustness_report import build_rows, write_report
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline
+from recipe.arguments import convert
+from recipe.babble import Voices
+from recipe.broken import drop_broken, find_broken_files
+from recipe.corpora.rows import read_excerpts
+from recipe.data import read_selected_rows, split_rows
+from recipe.degradations import mix_voices
+from recipe.feature_cache import hash_content
+from recipe.options import DataArguments
+from recipe.records import use_current_names
+from recipe.run import quiet_libraries
+from recording_ser_align import SAMPLING_RATE
+
+NUM_VOICES = 6  # of babble
+
+
+def run_robustness_test(config: str, models: list[str], options: list[str]) -> Path:
+    """Test models; return the path of report.md.
+
+    Args:
+        config: a YAML file as `read_robustness_test` takes it.
+        models: folders that train.py wrote, with results.json.
+        options: of the command line, see `parse_options`.
+
+    Raises:
+        InputError: a file, a model or a corpus cannot be read, or a model's test speakers cannot be found again.
+    """
+    quiet_libraries()
+    given, test = parse_options(options), read_robustness_test(config)
+    names = name_models(models)
+    splits = {name: read_split(folder, given) for name, folder in names.items()}  # refuse before anything is scored
+    tested, output = [], Path(given.output_dir or test.output_dir)
+    for name, folder in names.items():
+        recognize = load_pipeline(folder, device="cpu" if given.use_cpu else None)
+        lines = [
+            {"model": name, **line}
+            for line in predict_conditions(recognize, test, splits[name], read_json(Path(folder) / "results.json"))
+        ]
+        tested += lines
+    output.mkdir(parents=True, exist_ok=True)
+    write_lines(output / "predictions.jsonl", tested)
+    rows = build_rows(tested, [condition.name for condition in test.conditions])
+    command = f"python experiment.py --config {test.path.as_posix()} --model {' '.join(models)} --data_dir CORPORA"
+    content = {"title": test.title, "command": command, "models": describe_models(names, splits), "rows": rows}
+    write_json(output / "robustness.json", content)
+    return write_report(output, content)
+
+
+def parse_options(argv: list[str]) -> argparse.Namespace:
+    """Parse what a robustness test takes beside --config and --model."""
+    parser = argparse.ArgumentParser(
+        usage="experiment.py --config FILE --model FOLDER ... [options]", allow_abbrev=False
+    )
+    parser.add_argument("--data_dir", help="directory of the corpus, or the one that holds the corpora by name")
+    parser.add_argument("--data_dirs", default="{}", help="directory of each corpus, as JSON")
+    parser.add_argument("--output_dir", help="folder of the report; by default that of the YAML file")
+    parser.add_argument("--use_cpu", action="store_true", help="test on the CPU even if there is a GPU")
+    given, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise InputError(
+            f"{unknown[0]} is not an option of a robustness test; valid are --data_dir, --data_dirs, --output_dir and "
+            "--use_cpu"
+        )
+    given.data_dirs = convert("data_dirs", given.data_dirs, "--data_dirs")
+    return given
+
+
+def name_models(models: list[str]) -> dict[str, str]:
+    """The folder of each model by a short name: that of the folder, or its whole path if two are alike."""
+    short = [Path(model).resolve().name for model in models]
+    names = [model if short.count(name) > 1 or name.startswith("stage") else name for model, name in zip(models, short)]
+    for model in models:
+        if not (Path(model) / "results.json").is_file():
+            raise InputError(
+                f"--model {model} has no results.json, which names its test speakers: give a folder that train.py "
+                "wrote, or a complete download of one"
+            )
+    return dict(zip(names, models))
+
+
+# --------------------------------------------------------------------------------------------- test speakers
+
+
+def read_split(folder: str, given: argparse.Namespace) -> DatasetDict:
+    """Split the corpora of a model as it was trained, and check that its test speakers are the same again."""
+    results = read_json(Path(folder) / "results.json")
+    data = find_corpora(results, given)
+    split = split_rows(data, read_selected_rows(data))
+    expected, found = set(results["speakers"]["test"]), set(split["test"]["speaker"])
+    if expected != found:
+        raise InputError(
+            f"{folder} was tested on {len(expected)} speakers, but the same split has {len(found)} here, "
+            f"{len(expected & found)} of them the same: give the corpora that it was trained on with --data_dirs"
+        )
+    test = split["test"]
+    split["test"] = drop_broken(test, find_broken_files(test), data.max_broken_share)
+    return split
+
+
+def find_corpora(results: dict[str, Any], given: argparse.Namespace) -> DataArguments:
+    """The data options of a finished run, with the directories of this machine."""
+    recorded, known = use_current_names(results["arguments"]), {field.name for field in fields(DataArguments)}
+    data = DataArguments(**{name: value for name, value in recorded.items() if name in known})
+    if data.corpora:
+        return replace(data, data_dir=given.data_dir, data_dirs=given.data_dirs)
+    directories = {
+        "data_dir": find_directory(data.corpus, given),
+        "test_data_dir": data.test_corpus and find_directory(data.test_corpus, given),
+    }
+    return replace(data, **directories)
+
+
+def find_directory(corpus: str, given: argparse.Namespace) -> str | None:
+    """The directory of one corpus: that of --data_dirs, or --data_dir itself, or the folder of its name there."""
+    if corpus in given.data_dirs or given.data_dir is None:
+        return given.data_dirs.get(corpus)
+    inside = Path(given.data_dir) / corpus
+    return str(inside if inside.is_dir() else given.data_dir)
+
+
+def describe_models(names: dict[str, str], splits: dict[str, DatasetDict]) -> list[dict[str, Any]]:
+    """Of each model: name, folder, hash of the weights, corpus, labels, and numbers of test speakers and utterances."""
+    described = []
+    for name, folder in names.items():
+        results, test = read_json(Path(folder) / "results.json"), splits[name]["test"]
+        described.append(
+            {"name": name, "folder": Path(folder).as_posix(), "corpus": results["corpus"]}
+            | {"weights": hash_content(f"{folder}/model.safetensors")}
+            | {"speakers": len(set(test["speaker"])), "utterances": len(test), "labels": len(results["labels"])}
+        )
+    return described
+
+
+# --------------------------------------------------------------------------------------------------- scoring
+
+
+def predict_conditions(
+    recognize: SpeechEmotionRecognitionPipeline, test: RobustnessTest, split: DatasetDict, results: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield a line per condition and test utterance: what a user of the pipeline would be told.
+
+    A recording in which no speech is found has no `prediction`.
+    """
+    rows = split["test"]
+    unheard = concatenate_datasets([split["validation"], rows])
+    voices = Voices(read_excerpts(unheard[:]), unheard["speaker"][:])
+    waveforms = {excerpt: read_audio(excerpt) for excerpt in read_excerpts(rows[:])}
+    names = rows.features["label"].names
+    for condition in tqdm(test.conditions, desc="conditions", leave=False):
+        recordings = (
+            {
+                "array": condition.apply(waveform, test.seed, partial(make_babble, voices, excerpt)),
+                "sampling_rate": SAMPLING_RATE,
+            }
+            for excerpt, waveform in waveforms.items()
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a recording is noisy is what is tested
+            answers = list(recognize(recordings, on_error="return"))
+        for row, answer in zip(rows, answers, strict=True):
+            scores = {} if isinstance(answer, Exception) else {each["label"]: each["score"] for each in answer}
+            yield {
+                "condition": condition.name,
+                "id": row["id"],
+                "speaker": row["speaker"],
+                **({"corpus": row["corpus"]} if "corpus" in row else {}),
+                "label": names[row["label"]],
+                "prediction": max(scores, key=scores.__getitem__, default=None),
+                "probabilities": scores,
+            }
+
+
+def make_babble(voices: Voices, excerpt: Excerpt, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Make babble of speakers whom the model has not heard in training, other than that of an utterance."""
+    others = [read_audio(other, trim_db=30) for other in voices.draw(excerpt, NUM_VOICES, rng)]
+    return mix_voices(others, length, rng)
