@@ -35,7 +35,9 @@ NUM_VOICES = 5
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     waveform = read_audio(ROOT / "examples" / "speech.flac")[: SECONDS * SAMPLING_RATE]
-    kinds = {kind: partial(degrade_by, kind, waveform) for kind in DEGRADATIONS if kind != "codec"}
+    kinds: dict[str, Callable[[int], object]] = {
+        kind: partial(degrade_by, kind, waveform) for kind in DEGRADATIONS if kind != "codec"
+    }
     codecs = {f"codec {name}": partial(code, name, rate, waveform) for name, rate in CODECS.items()}
     found = {name: measure_milliseconds(run) for name, run in {**kinds, **codecs}.items()}
     rooms = measure_milliseconds(lambda number: simulate_room((number,), *REVERBERATION_TIMES))

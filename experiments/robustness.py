@@ -21,7 +21,7 @@ from experiments.robustness_report import build_rows, write_report
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.arguments import convert
 from recipe.babble import Voices
-from recipe.broken import drop_broken, find_broken_files
+from recipe.broken import check_audio, keep_usable
 from recipe.corpora.rows import read_excerpts
 from recipe.data import read_selected_rows, split_rows
 from recipe.degradations import mix_voices
@@ -112,8 +112,7 @@ def read_split(folder: str, given: argparse.Namespace) -> DatasetDict:
             f"{folder} was tested on {len(expected)} speakers, but the same split has {len(found)} here, "
             f"{len(expected & found)} of them the same: give the corpora that it was trained on with --data_dirs"
         )
-    test = split["test"]
-    split["test"] = drop_broken(test, find_broken_files(test), data.max_broken_share)
+    split["test"], _ = keep_usable(split["test"], check_audio(split["test"]), data.max_broken_share)
     return split
 
 
@@ -123,11 +122,8 @@ def find_corpora(results: dict[str, Any], given: argparse.Namespace) -> DataArgu
     data = DataArguments(**{name: value for name, value in recorded.items() if name in known})
     if data.corpora:
         return replace(data, data_dir=given.data_dir, data_dirs=given.data_dirs)
-    directories = {
-        "data_dir": find_directory(data.corpus, given),
-        "test_data_dir": data.test_corpus and find_directory(data.test_corpus, given),
-    }
-    return replace(data, **directories)
+    test_directory = None if data.test_corpus is None else find_directory(data.test_corpus, given)
+    return replace(data, data_dir=find_directory(data.corpus, given), test_data_dir=test_directory)
 
 
 def find_directory(corpus: str, given: argparse.Namespace) -> str | None:
