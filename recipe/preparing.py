@@ -1,5 +1,6 @@
 """Preparation: rows -> model inputs, one utterance at a time."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +81,9 @@ class UtterancePreparer:
         self.num_labels = num_labels
         self.cache = cache
         self.feature_cache = feature_cache
-        self._extraction = feature_extractor.to_json_string()
+        plain = copy.copy(feature_extractor)
+        vars(plain).pop("bandwidth", None)  # known only once features are extracted, and no part of them
+        self._extraction = plain.to_json_string()
 
     def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
         excerpts, labels = read_excerpts(columns), columns["label"]

@@ -1,4 +1,4 @@
-"""Measure how often speech, and what is not speech, triggers the warning that a recording does not sound like speech.
+"""Measure how often speech, and what is not speech, triggers the warning that a recording sounds unlike speech.
 
     python -m studies.voice --corpora CORPORA
     python -m studies.voice --corpora CORPORA --silero silero_vad.onnx
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from core.loading import load_pipeline
 from core.shipped import ROOT, SHIPPED_MODEL
 from fields_ser_align import SAMPLING_RATE
-from quality_ser_align import RecordingQuality
+from quality_ser_align import RecordingQuality, measure_quality
 from recording_ser_align import read_blocks
 from studies.bandwidth import CORPORA
 from studies.disturbances import resample_through
@@ -57,13 +57,6 @@ CHANGED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "white noise, 0 dB SNR": lambda waveform: add_noise(waveform, 0),
     "raised by a fifth, as a child's voice": lambda waveform: soxr.resample(waveform, 3, 2),
 }
-
-
-def measure_quality(waveform: np.ndarray) -> RecordingQuality:
-    quality = RecordingQuality()
-    for _ in read_blocks(waveform.astype(np.float32), quality=quality):
-        pass
-    return quality
 
 
 def find_kinds(waveform: np.ndarray) -> list[str]:
@@ -114,7 +107,8 @@ def describe_speech(found: dict[str, Any]) -> list[dict[str, str]]:
             other = [kind for kind, is_first in zip(kinds, each["first_half"]) if not is_first]
             counts = [describe_share(sum("voice" in kind for kind in part), len(part)) for part in (kinds, other)]
             rest = [
-                f"{kind} {describe_share(sum(kind in k for k in kinds), len(kinds))}" for kind in ("noise", "bandwidth")
+                f"{kind} {describe_share(sum(kind in k for k in kinds), len(kinds))}"
+                for kind in ("noise", "hum", "bandwidth")
             ]
             measured = f"not speech {counts[0]}; of the other half of the speakers {counts[1]}; {'; '.join(rest)}"
             rows.append({"what": f"{corpus}, {name}: warnings", "measured": measured})
