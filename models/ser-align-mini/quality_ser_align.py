@@ -211,7 +211,7 @@ class RecordingQuality:
                 f"{name} is noisy: noise masks all but the loudest {span:.0f} dB of the speech, so its scores are "
                 "unreliable; record closer to the speaker or in a quieter place"
             )
-        if (distance := self.measure_hum()) is not None:
+        elif (distance := self.measure_hum()) is not None:
             problems["hum"] = (
                 f"{name} contains a steady hum or rumble, only {distance:.0f} dB below the speech, so its scores are "
                 "unreliable; filter it out, or record away from its source"
