@@ -61,8 +61,7 @@ def main(argv: list[str]) -> int:
     with state.main_process_first():
         if not is_interrupted(options):
             refuse_existing([*plots.values(), *name_targets(jobs, options.output, output_format)], options.overwrite)
-        commit = vars(recognize.model.config).get("_commit_hash")  # of a model on the Hub
-        parts = open_parts(options, commit, state.is_main_process) if files and options.output else None
+        parts = open_parts(options, state.is_main_process) if files and options.output else None
         records = read_parts(parts)
     state.wait_for_everyone()  # otherwise a process might skip what another one has just written
     states = {file: read_state(file) for file in files} if parts else {}

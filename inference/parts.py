@@ -32,11 +32,10 @@ def is_interrupted(options: argparse.Namespace) -> bool:
     return options.output is not None and name_parts(options.output).is_dir()
 
 
-def open_parts(options: argparse.Namespace, commit: str | None, may_clean: bool) -> Path:
+def open_parts(options: argparse.Namespace, may_clean: bool) -> Path:
     """Create the folder, or open that of an interrupted run.
 
     Args:
-        commit: of the model, if it is on the Hub.
         may_clean: remove records that cannot be used again; for one process alone.
 
     Raises:
@@ -44,7 +43,7 @@ def open_parts(options: argparse.Namespace, commit: str | None, may_clean: bool)
     """
     parts = name_parts(options.output)
     settings = {name: value for name, value in sorted(vars(options).items()) if name not in NOT_RECORDED}
-    settings[FINGERPRINT] = fingerprint_model(options.model, commit)
+    settings[FINGERPRINT] = fingerprint_model(options.model, options.revision)
     path = parts / "options.json"
     if not path.is_file():
         with writing(parts):
@@ -66,12 +65,14 @@ def open_parts(options: argparse.Namespace, commit: str | None, may_clean: bool)
     return parts
 
 
-def fingerprint_model(model: str, commit: str | None) -> str:
-    """What identifies the weights and settings of a model: a hash of its folder's files, or its commit on the Hub."""
-    if not Path(model).is_dir():
-        return commit or ""
-    digest = hashlib.sha256()
-    for path in sorted(path for suffix in ("*.json", "*.safetensors") for path in Path(model).glob(suffix)):
+def fingerprint_model(model: str, revision: str | None) -> str:
+    """A hash of the weights and settings of a model: of its folder, or of what was downloaded from the Hub."""
+    folder, digest = Path(model), hashlib.sha256()
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache  # imported here to keep --help fast
+
+        folder = Path(str(try_to_load_from_cache(model, "config.json", revision=revision))).parent
+    for path in sorted(path for suffix in ("*.json", "*.safetensors") for path in folder.glob(suffix)):
         if path.name in MODEL_FILES or path.suffix == ".safetensors":
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -26,8 +26,8 @@ def run(tmp_path):
     (model / "README.md").write_text("a card")
     for name in "abc":
         (tmp_path / f"{name}.wav").write_bytes(b"audio")
-    options = Namespace(output=str(tmp_path / "out.jsonl"), model=str(model), window=None)
-    parts = open_parts(options, None, True)
+    options = Namespace(output=str(tmp_path / "out.jsonl"), model=str(model), revision=None, window=None)
+    parts = open_parts(options, True)
     for process, name in enumerate("abc"):
         file = str(tmp_path / f"{name}.wav")
         keep_record(parts, process, {"file": file, "channel": None, "label": "sad"}, read_state(file))
@@ -35,14 +35,14 @@ def run(tmp_path):
 
 
 def reopen(options):
-    return {os.path.basename(job.file) for job in read_parts(open_parts(options, None, True))}
+    return {os.path.basename(job.file) for job in read_parts(open_parts(options, True))}
 
 
 def test_answers_of_unchanged_files_and_the_same_model_are_kept(run):
     options, folder = run
     (folder / "model" / "README.md").write_text("a better card")
     assert reopen(options) == reopen(options) == {"a.wav", "b.wav", "c.wav"}
-    assert read_parts(open_parts(options, None, False))[Job(str(folder / "a.wav"), None)]["label"] == "sad"
+    assert read_parts(open_parts(options, False))[Job(str(folder / "a.wav"), None)]["label"] == "sad"
 
 
 def test_a_recording_that_changed_or_went_is_scored_again(run):
@@ -60,11 +60,23 @@ def test_answers_of_another_version_of_the_model_are_refused(run, name):
     options, folder = run
     (folder / "model" / name).write_bytes(b"{ }")
     with pytest.raises(InputError, match=r"out\.jsonl\.parts contains the results of another version of --model "):
-        open_parts(options, None, True)
+        open_parts(options, True)
 
 
-def test_a_model_on_the_hub_is_known_by_its_commit():
-    assert fingerprint_model("owner/name", "abc") == "abc" != fingerprint_model("owner/name", "def")
+def test_a_model_on_the_hub_is_known_by_what_was_downloaded(tmp_path, monkeypatch):
+    """In the layout of the Hub's cache: a branch names a commit, whose folder holds the files."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--owner--name"
+    for commit, weights in (("a" * 40, b"first"), ("b" * 40, b"second")):
+        (repository / "snapshots" / commit).mkdir(parents=True)
+        (repository / "snapshots" / commit / "config.json").write_text("{}")
+        (repository / "snapshots" / commit / "model.safetensors").write_bytes(weights)
+    (repository / "refs").mkdir()
+    found = []
+    for commit in ("a" * 40, "b" * 40, "a" * 40):
+        (repository / "refs" / "main").write_text(commit)
+        found.append(fingerprint_model("owner/name", None))
+    assert found[0] == found[2] == fingerprint_model("owner/name", "a" * 40) != found[1]
 
 
 def test_what_failed_is_tried_again_and_a_newer_answer_counts(run):
