@@ -51,8 +51,9 @@ def measure_limits(data_dir: Path) -> None:
     notes = (
         f"The shipped model on the {len(recordings)} utterances of its test actors, {' and '.join(actors)}; chance "
         f"is {100 / len(EMOTIONS):.1f} %. Noise is given relative to the loudest moment of the speech, or as the ratio "
-        "of their powers (SNR). No simple measure tells babble, gusts of wind, clicks and soft music from clean speech "
-        "without false alarms, so a recording with these may be scored without a warning. The feature extractor trims "
+        "of their powers (SNR). Noise in the pauses alone does no harm, but may be warned of. No simple measure tells "
+        "babble, gusts of wind, clicks and soft music from clean speech without false alarms, so recordings with these "
+        "may be scored without a warning. The feature extractor trims "
         'silence, so `pipeline("audio-classification")`, which is measured here, gives the same answers as the '
         "pipeline of this project."
     )

@@ -228,7 +228,7 @@ NOTES = (
     "A recording is said to sound unlike speech if less than a tenth of its frames is voiced, or if pitch and "
     "loudness change in less than a quarter of the pairs of voiced frames. Both limits are below what the first "
     "half of the speakers has as recorded. Noise is warned of if the speech rises less than 36 dB above the "
-    "quietest tenth of its frames, and of hum if a band below 1 kHz stays within 2 dB of its quietest tenth for "
+    "quietest tenth of its frames, and of hum if a band below 1 kHz stays within 3 dB of its quietest tenth for "
     "half of the frames. Recordings of less than half a second are said to be too short; of less than a second, "
     "the voice is not judged. Two voices at once and a child's voice are speech to these measures, and no honest limit "
     "separates them from one adult. Singing and real whispers were not measured; the table has simulated whispers and "

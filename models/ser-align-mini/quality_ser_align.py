@@ -40,9 +40,9 @@ NOISE_SPREAD_DB, NOISE_RANGE_DB = 6.0, 30.0
 # and the standard deviation of their differences is at most 6 dB.
 MIRROR, MIRRORED, MIRROR_SPREAD_DB = BANDS // 2, 0.94, 6.0
 LEAST_RANGE_DB = 36.0  # between the loudest band and the quietest tenth of the frames of a typical band
-# A band below 1 kHz contains hum if its level in half of the frames is less than 2 dB above that in the quietest tenth,
+# A band below 1 kHz contains hum if its level in half of the frames is less than 3 dB above that in the quietest tenth,
 # and at most 30 dB below the loudest band. No file of the three corpora does (python -m studies.voice).
-HUM_BANDS, HUM_SPREAD_DB, HUM_RANGE_DB = 4, 2.0, 30.0
+HUM_BANDS, HUM_SPREAD_DB, HUM_RANGE_DB = 4, 3.0, 30.0
 FEWEST_FRAMES = 16  # half a second of speech: less may lack a consonant
 CLEARLY_BELOW = 0.85  # of the bandwidth of the training data
 QUIETEST_DB, LEVELS = -140, 340  # histogram of the levels in a band: steps of 1 dB, up to 32-bit integers
@@ -139,7 +139,7 @@ class RecordingQuality:
         return float(loud.max() - np.median(quiet))
 
     def measure_hum(self) -> float | None:
-        """Measure how far a steady hum or rumble below 1 kHz lies below the speech, in dB; None if there is none."""
+        """Measure how far a steady hum or noise below 1 kHz lies below the speech, in dB; None if there is none."""
         if self.voice.frames < VOICE_FRAMES:
             return None
         quiet, typical, loud = (self._find_levels(share) for share in (0.1, 0.5, 0.95))
@@ -211,8 +211,8 @@ class RecordingQuality:
             )
         elif (distance := self.measure_hum()) is not None:
             problems["hum"] = (
-                f"{name} contains a steady hum or rumble, only {distance:.0f} dB below the speech, so its scores are "
-                "unreliable; filter it out, or record away from its source"
+                f"{name} contains a steady hum or noise below 1 kHz, only {distance:.0f} dB below the speech, so its "
+                "scores may be unreliable; filter it out, or record away from its source"
             )
         return problems
 
