@@ -24,11 +24,13 @@ from transformers import (
 from transformers.audio_utils import mel_filter_bank
 
 try:
-    from .speech_ser_align import remove_offset, trim
+    from .quality_ser_align import measure_quality, warn_of
+    from .speech_ser_align import has_speech, remove_offset, trim
 except ImportError:
     if __package__:
         raise
-    from speech_ser_align import remove_offset, trim
+    from quality_ser_align import measure_quality, warn_of
+    from speech_ser_align import has_speech, remove_offset, trim
 
 WINDOW, HOP, FFT = 400, 160, 512  # samples at 16 kHz: 25 ms every 10 ms
 DECIBELS_PER_UNIT = 20.0
@@ -52,10 +54,12 @@ def mel_filters(feature_size: int, sampling_rate: int) -> Tensor:
 class Trimming:
     """A feature extractor that trims a waveform to its speech, and removes its offset, before it extracts features.
 
-    So transformers' own pipeline, a bare forward pass and the project's pipeline take the same features.
+    So transformers' own pipeline, a bare forward pass and the project's pipeline take the same features, and warn of
+    the same recordings.
 
     Args:
         trim_db: as in [`trim`]; None trims nothing.
+        bandwidth: of the speech that the model was trained on, in Hz, as in its configuration; None if unknown.
 
     Raises:
         ValueError: `trim_db` is not a number above 0.
@@ -63,28 +67,49 @@ class Trimming:
 
     removes_offset = True
 
-    def __init__(self, *args: Any, trim_db: float | None = None, **kwargs: Any):
+    def __init__(self, *args: Any, trim_db: float | None = None, bandwidth: float | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if trim_db is not None and not (isinstance(trim_db, int | float) and 0 < trim_db < float("inf")):
             raise ValueError(f"trim_db={trim_db!r} is not a number above 0, or None")
         self.trim_db = trim_db
+        self.bandwidth = bandwidth
 
     def __call__(self, raw_speech: Any, *args: Any, is_trimmed: bool = False, **kwargs: Any) -> BatchFeature:
         """As the library's extractor.
 
         Args:
-            is_trimmed: the waveforms are trimmed already, or are parts of a longer one: only remove their offset.
+            is_trimmed: the waveforms are trimmed and checked already, or are parts of a longer one: only remove their
+                offset. Otherwise, a Python warning says why the scores of a recording may be unreliable.
+
+        Raises:
+            ValueError: a waveform is empty, or contains samples that are not finite.
         """
         waveforms, is_single = self.prepare_waveforms(raw_speech, is_trimmed)
         return super().__call__(waveforms[0] if is_single else waveforms, *args, **kwargs)  # type: ignore[misc]
 
     def prepare_waveforms(self, raw_speech: Any, is_trimmed: bool) -> tuple[list[np.ndarray], bool]:
         """One or several waveforms, trimmed and without offset: float32, each (samples,); and whether it is one."""
-        is_single = np.ndim(raw_speech[0]) == 0
+        is_single = len(raw_speech) == 0 or np.ndim(raw_speech[0]) == 0
         waveforms = [np.asarray(each, np.float32) for each in ([raw_speech] if is_single else raw_speech)]
         if not is_trimmed:
-            waveforms = [trim(waveform, self.trim_db)[1] for waveform in waveforms]
+            names = ["the recording"] if is_single else [f"recordings[{index}]" for index in range(len(waveforms))]
+            waveforms = [self.trim_and_warn(waveform, name) for waveform, name in zip(waveforms, names)]
         return [remove_offset(waveform) if self.removes_offset else waveform for waveform in waveforms], is_single
+
+    def trim_and_warn(self, waveform: np.ndarray, name: str) -> np.ndarray:
+        """Trim a recording, (samples,), and warn of what makes its scores unreliable. Raises ValueError."""
+        if len(waveform) == 0:
+            raise ValueError(f"{name} is empty: it contains no samples")
+        if not np.isfinite(waveform).all():
+            raise ValueError(f"{name} contains samples that are not finite numbers; export it again")
+        _, trimmed = trim(waveform, self.trim_db)
+        if has_speech(iter([waveform])):
+            seconds = len(trimmed) / self.sampling_rate  # type: ignore[attr-defined]
+            problems = measure_quality(waveform).find_problems(name, self.bandwidth, seconds)
+            warn_of(problems.values())
+        else:
+            warn_of([f"{name} contains no speech: it is silent, so its scores mean nothing"])
+        return trimmed
 
 
 class SERAlignWaveformExtractor(Trimming, Wav2Vec2FeatureExtractor):
@@ -195,13 +220,15 @@ SERAlignWaveformExtractor.register_for_auto_class("AutoFeatureExtractor")
 SERAlignSeamlessExtractor.register_for_auto_class("AutoFeatureExtractor")
 
 
-def add_trimming(extractor: SequenceFeatureExtractor, trim_db: float | None) -> SequenceFeatureExtractor:
+def add_trimming(
+    extractor: SequenceFeatureExtractor, trim_db: float | None, bandwidth: float | None = None
+) -> SequenceFeatureExtractor:
     """The feature extractor of an encoder as one of ours, which trims.
 
     Raises:
         ValueError: there is none for this kind of extractor.
     """
-    settings = {**extractor.to_dict(), "trim_db": trim_db}
+    settings = {**extractor.to_dict(), "trim_db": trim_db, "bandwidth": bandwidth}
     if isinstance(extractor, Trimming):
         return type(extractor)(**settings)
     if isinstance(extractor, Wav2Vec2FeatureExtractor):

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
 
     from inference.answers import STANDARD_INPUT, answer_jobs, build_record, list_jobs, load_recognizer
     from inference.live import open_stream
-    from inference.parts import is_interrupted, keep_record, open_parts, read_parts, remove_parts
+    from inference.parts import is_interrupted, keep_record, open_parts, read_parts, read_state, remove_parts
     from inference.terminal import Table, print_error, print_stream, print_summary, print_warning
     from quality_ser_align import RecordingQuality
 
@@ -61,9 +61,10 @@ def main(argv: list[str]) -> int:
     with state.main_process_first():
         if not is_interrupted(options):
             refuse_existing([*plots.values(), *name_targets(jobs, options.output, output_format)], options.overwrite)
-        parts = open_parts(options) if files and options.output else None
+        parts = open_parts(options, state.is_main_process) if files and options.output else None
         records = read_parts(parts)
     state.wait_for_everyone()  # otherwise a process might skip what another one has just written
+    states = {file: read_state(file) for file in files} if parts else {}
     own = [job for job in jobs if job not in records][state.process_index :: state.num_processes]
     table = Table(own, is_quiet=options.quiet or is_shared, in_full=len(jobs) == 1)
     is_hidden = not (state.is_main_process and len(own) > 1)
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> int:
 
             labels = list(recognize.model.config.id2label.values())
             save(draw_outline(answer["outline"], record, labels, record.get("evidence")), plots[job])
-        keep_record(parts, state.process_index, record)
+        keep_record(parts, state.process_index, record, states.get(job.file))
 
     state.wait_for_everyone()
     if not state.is_main_process:

@@ -7,23 +7,27 @@ Part of the model code on the Hugging Face Hub; imports only the other files of 
 """
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 try:
     from .fields_ser_align import SAMPLING_RATE
+    from .speech_ser_align import LONGEST_UTTERANCE
     from .voice_ser_align import FEWEST_FRAMES as VOICE_FRAMES
     from .voice_ser_align import VoiceCounts
 except ImportError:
     if __package__:
         raise
     from fields_ser_align import SAMPLING_RATE
+    from speech_ser_align import LONGEST_UTTERANCE
     from voice_ser_align import FEWEST_FRAMES as VOICE_FRAMES
     from voice_ser_align import VoiceCounts
 
 # Ours. A recording is clipped if more than 1% of its samples reach 0.99; floats above 8 are integers in disguise.
 FULL_SCALE, CLIPPED_SHARE, LARGEST_FLOAT = 0.99, 0.01, 8.0
+SHORTEST_UTTERANCE = 0.5  # seconds; ours: on so little, the shipped model loses half its UA (python -m studies.limits)
 LEAST_8_BIT_PEAK = 0.5  # ours: below it, the quantisation noise of 8 bits costs accuracy
 FRAME, HOP, BANDS = 1024, 512, 32  # samples: spectra of 64 ms every 32 ms, in bands of 250 Hz
 BAND_WIDTH = SAMPLING_RATE / 2 / BANDS  # Hz
@@ -36,6 +40,9 @@ NOISE_SPREAD_DB, NOISE_RANGE_DB = 6.0, 30.0
 # and the standard deviation of their differences is at most 6 dB.
 MIRROR, MIRRORED, MIRROR_SPREAD_DB = BANDS // 2, 0.94, 6.0
 LEAST_RANGE_DB = 36.0  # between the loudest band and the quietest tenth of the frames of a typical band
+# A band below 1 kHz contains hum if its level in half of the frames is less than 3 dB above that in the quietest tenth,
+# and at most 30 dB below the loudest band. No file of the three corpora does (python -m studies.voice).
+HUM_BANDS, HUM_SPREAD_DB, HUM_RANGE_DB = 4, 3.0, 30.0
 FEWEST_FRAMES = 16  # half a second of speech: less may lack a consonant
 CLEARLY_BELOW = 0.85  # of the bandwidth of the training data
 QUIETEST_DB, LEVELS = -140, 340  # histogram of the levels in a band: steps of 1 dB, up to 32-bit integers
@@ -52,6 +59,7 @@ class RecordingQuality:
         self.largest = 0.0
         # Sums over samples: of the mean power of the channels, and of the power of their mean.
         self.power, self.mixed_power, self.channels = 0.0, 0.0, 1
+        self.may_be_batch = False  # an array of two rows, which may be two recordings
         self.has_8_bits = True  # all samples so far are multiples of 1/128
         self.loudest = float(QUIETEST_DB)  # level of the loudest frame so far, dB
         self.levels = np.zeros((BANDS, LEVELS), np.int64)  # number of speech frames by band and level
@@ -59,11 +67,8 @@ class RecordingQuality:
         self.mirrors = np.zeros((5, MIRROR))
         self.voice = VoiceCounts()
 
-    def watch_samples(self, blocks: Iterator[np.ndarray], rate: int, are_mixed: bool = True) -> Iterator[np.ndarray]:
-        """Pass through blocks at the recording's own sampling rate, (samples, channels), and measure their samples.
-
-        `are_mixed` says whether the channels are averaged afterwards.
-        """
+    def watch_samples(self, blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+        """Pass through blocks at the recording's own sampling rate, (samples, channels), and measure their samples."""
         self.rate = rate
         for block in blocks:
             magnitudes = np.abs(block)
@@ -71,7 +76,7 @@ class RecordingQuality:
             self.clipped += int(np.count_nonzero(magnitudes >= FULL_SCALE))
             self.has_8_bits = self.has_8_bits and bool((block * 128 == np.rint(block * 128)).all())
             self.largest = max(self.largest, float(magnitudes.max(initial=0.0)))
-            if are_mixed and block.shape[1] > 1:
+            if block.shape[1] > 1:
                 self.channels = block.shape[1]
                 self.power += float(np.square(block).mean(axis=1).sum())
                 self.mixed_power += float(np.square(block.mean(axis=1)).sum())
@@ -133,12 +138,22 @@ class RecordingQuality:
         quiet, loud = self._find_levels(0.1)[bands], self._find_levels(0.95)[bands]
         return float(loud.max() - np.median(quiet))
 
-    def find_problems(self, name: str, heard: float | None) -> dict[str, str]:
+    def measure_hum(self) -> float | None:
+        """Measure how far a steady hum or noise below 1 kHz lies below the speech, in dB; None if there is none."""
+        if self.voice.frames < VOICE_FRAMES:
+            return None
+        quiet, typical, loud = (self._find_levels(share) for share in (0.1, 0.5, 0.95))
+        distances = (loud.max() - quiet)[:HUM_BANDS]
+        is_hum = ((typical - quiet)[:HUM_BANDS] < HUM_SPREAD_DB) & (distances <= HUM_RANGE_DB)
+        return float(distances[is_hum].min()) if is_hum.any() else None
+
+    def find_problems(self, name: str, heard: float | None, seconds: float | None = None) -> dict[str, str]:
         """Return the reasons why scores of this recording may be unreliable: one line for each kind of problem.
 
         Args:
             name: name of the recording.
             heard: bandwidth in Hz of the speech that the model was trained on; None means unknown, taken as 8000.
+            seconds: duration of the longest stretch of it that was scored as an utterance; None means unknown.
         """
         problems = {}
         if self.lost > 0:
@@ -164,8 +179,23 @@ class RecordingQuality:
             )
         if cancellation := self.find_cancellation(name):
             problems["channels"] = cancellation
+        if self.may_be_batch:
+            problems["batch"] = (
+                f"{name} is an array of two rows, which are averaged as the channels of one recording; give a batch as "
+                "a list of waveforms, and channels with their sampling rate, (waveform, rate)"
+            )
+        if seconds is not None and seconds < SHORTEST_UTTERANCE:
+            problems["short"] = (
+                f"{name} contains only {seconds:.2f} s of speech at a time, which is too little for reliable scores; "
+                "give whole sentences"
+            )
+        if seconds is not None and seconds > LONGEST_UTTERANCE + 1e-3:
+            problems["long"] = (
+                f"{name} lasts {seconds:.0f} s, but the model was trained on single utterances, so its scores are "
+                "unreliable; cut it into utterances, as predict.py does"
+            )
         if no_voice := self.voice.find_problem(name):
-            return {**problems, "voice": no_voice}  # the others are about speech
+            problems["voice"] = no_voice
         heard = SAMPLING_RATE / 2 if heard is None else heard
         bandwidth = self.measure_bandwidth()
         if bandwidth is not None and bandwidth < CLEARLY_BELOW * heard:
@@ -178,6 +208,11 @@ class RecordingQuality:
             problems["noise"] = (
                 f"{name} is noisy: noise masks all but the loudest {span:.0f} dB of the speech, so its scores are "
                 "unreliable; record closer to the speaker or in a quieter place"
+            )
+        elif (distance := self.measure_hum()) is not None:
+            problems["hum"] = (
+                f"{name} contains a steady hum or noise below 1 kHz, only {distance:.0f} dB below the speech, so its "
+                "scores may be unreliable; filter it out, or record away from its source"
             )
         return problems
 
@@ -197,6 +232,21 @@ class RecordingQuality:
         """Return a quantile of the levels of the speech frames in each band: (bands,), dB."""
         counts = self.levels.cumsum(axis=1)
         return QUIETEST_DB + (counts < share * counts[:, -1:]).sum(axis=1)
+
+
+def measure_quality(waveform: np.ndarray) -> RecordingQuality:
+    """Measure a waveform at 16 kHz, (samples,)."""
+    quality = RecordingQuality()
+    for block in quality.watch_samples(iter([waveform[:, None]]), SAMPLING_RATE):
+        quality.heard += len(block)
+        quality.add_spectra(block[:, 0])
+    return quality
+
+
+def warn_of(problems: Iterable[str]) -> None:
+    """Issue a Python warning for each problem, even if an earlier recording had the same: Python shows a text once."""
+    for problem in problems:
+        warnings.warn_explicit(problem, UserWarning, __file__, 0)
 
 
 def _measure_power(block: np.ndarray) -> np.ndarray:

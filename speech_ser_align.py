@@ -138,6 +138,11 @@ def _find_ends(levels: np.ndarray, noise_db: float, trim_db: float, length: int)
     return (sounds[0][0], sounds[-1][1]) if sounds else (0, length)
 
 
+def has_speech(blocks: Iterator[np.ndarray]) -> bool:
+    """Whether a recording, in blocks of 16 kHz mono, each (samples,), contains any phrase; if not, it is silent."""
+    return next(cut_phrases(blocks, PAUSE), None) is not None
+
+
 def cut_phrases(blocks: Iterator[np.ndarray], pause: float, trim_db: float | None = None) -> Iterator[Phrase]:
     """Cut a recording at its pauses.
 

@@ -38,7 +38,9 @@ def main() -> None:
     kinds: dict[str, Callable[[int], None]] = {
         kind: partial(degrade_by, kind, waveform) for kind in DEGRADATIONS if kind != "codec"
     }
-    codecs = {f"codec {name}": partial(code, name, rate, waveform) for name, rate in CODECS.items()}
+    codecs: dict[str, Callable[[int], None]] = {
+        f"codec {name}": partial(code, name, rate, waveform) for name, rate in CODECS.items()
+    }
     found = {name: measure_milliseconds(run) for name, run in [*kinds.items(), *codecs.items()]}
     rooms = measure_milliseconds(lambda number: simulate_room((number,), *REVERBERATION_TIMES))
     write_json(TARGET, {"seconds": SECONDS, "milliseconds": found, "room_milliseconds": rooms})

@@ -32,19 +32,19 @@ EXTRACTORS = (
 def load_feature_extractor(source: str, revision: str | None = None) -> SequenceFeatureExtractor:
     """Load the feature extractor of a model or of a pretrained encoder, as one that trims.
 
-    Earlier releases kept `trim_db` in the model's configuration.
+    Earlier releases kept `trim_db` and `bandwidth` in the model's configuration alone.
 
     Raises:
         OSError, ValueError: there is none, or it is of another kind.
     """
     settings, _ = SequenceFeatureExtractor.get_feature_extractor_dict(source, revision=revision)
     config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
-    trim_db = settings.get("trim_db", config.get("trim_db"))
+    ours = {name: settings.get(name, config.get(name)) for name in ("trim_db", "bandwidth")}
     for kind in EXTRACTORS:
         if settings.get("feature_extractor_type") == kind.__name__:
-            return kind(**{**settings, "trim_db": trim_db})
+            return kind(**{**settings, **ours})
     extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision, trust_remote_code=False)
-    return add_trimming(extractor, trim_db)
+    return add_trimming(extractor, **ours)
 
 
 def load_model(

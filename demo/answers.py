@@ -12,11 +12,10 @@ import gradio as gr
 import numpy as np
 
 from demo.memory import release_memory
-from demo.uploads import delete_upload, read_recording
+from demo.uploads import check_recording, delete_upload
 from inference.evidence import explain_frames
 from inference.figure import choose_colours, draw_outline
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
-from quality_ser_align import RecordingQuality
 from recording_ser_align import describe_recording
 
 # Size in inches and dots per inch at which the figure's text is as large as the page's, on computers and phones.
@@ -37,42 +36,41 @@ def answer_upload(recognize: SpeechEmotionRecognitionPipeline, path: str | None)
     """
     if path is None:
         return gr.skip(), ""
-    name = Path(path).name
-
-    def quote(message: object) -> str:
-        return html.escape(" ".join(str(message).replace(describe_recording(path), describe_recording(name)).split()))
-
     try:
-        quality = RecordingQuality()
-        waveform = read_recording(path, quality)
-        problems = quality.find_problems(name, recognize.model.config.bandwidth)
-        note = "".join(f'<p class="wrong">{quote(problem)}</p>' for problem in problems.values())
-        with warnings.catch_warnings():  # the page shows them
-            warnings.simplefilter("ignore")
-            return gr.skip(), answer(recognize, waveform, name, note)
+        check_recording(path)
+        return gr.skip(), answer(recognize, path, Path(path).name)
     except (ValueError, OSError, RuntimeError) as error:
-        return None, f'<p class="wrong" role="alert">{quote(error)}</p>'
+        return None, f'<p class="wrong" role="alert">{quote(error, path)}</p>'
     finally:
         delete_upload(path)
         release_memory()
 
 
-def answer(recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray, name: str, note: str = "") -> str:
-    """Render the result for a 16 kHz waveform (samples,); `note` is HTML. Raises ValueError if there is no speech."""
+def quote(message: object, path: str) -> str:
+    """Escape a message about an upload, and shorten its path to its name."""
+    shortened = str(message).replace(describe_recording(path), describe_recording(Path(path).name))
+    return html.escape(" ".join(shortened.split()))
+
+
+def answer(recognize: SpeechEmotionRecognitionPipeline, path: str, title: str, note: str = "") -> str:
+    """Render the result for a recording; `note` is HTML. Raises ValueError if there is no speech."""
     start = time.perf_counter()
-    result: dict[str, Any] = recognize(  # type: ignore[assignment]
-        waveform, return_timeline=True, return_frames=True, return_outline=True
-    )
+    with warnings.catch_warnings():  # the page shows them
+        warnings.simplefilter("ignore")
+        result: dict[str, Any] = recognize(  # type: ignore[assignment]
+            path, return_timeline=True, return_frames=True, return_outline=True
+        )
+    note += "".join(f'<p class="wrong">{quote(problem, path)}</p>' for problem in result["warnings"])
     evidence, outline = explain_frames(result.pop("frames")), result.pop("outline")
     labels = list(recognize.model.config.id2label.values())
-    record = {"file": name, "channel": None, **result}
+    record = {"file": title, "channel": None, **result}
     pictures = "".join(render_figure(outline, record, labels, evidence, dark) for dark in (False, True))
     seconds = time.perf_counter() - start
     colour = choose_colours(labels)
     best = result["scores"][0]["label"]
     return (
         '<section class="answer"><p class="about">'
-        f"{html.escape(name)} · {result['duration']:.1f}\u00a0s · processed in {seconds:.1f}\u00a0s</p>"
+        f"{html.escape(title)} · {result['duration']:.1f}\u00a0s · processed in {seconds:.1f}\u00a0s</p>"
         f"<h2>{render_dot(colour[best])}Sounds most like <b>{html.escape(best)}</b></h2>{note}"
         f"{render_scores(result['scores'], colour)}"
         f"<h3>Over time</h3>{pictures}{render_timeline(result['timeline'], colour)}"

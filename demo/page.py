@@ -22,7 +22,6 @@ from demo.uploads import (
     MAX_MINUTES,
     MAX_WAITING,
     harden_gradio,
-    read_recording,
     watch_uploads,
 )
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
@@ -58,7 +57,7 @@ def serve(model: str, host: str, port: int, folder: Path) -> None:
     harden_gradio()
     recognize = load_pipeline(model)
     examples = write_examples(folder / "examples")
-    answer(recognize, read_recording(str(examples["Low and loud"])), "")  # the first one is slow
+    answer(recognize, str(examples["Low and loud"]), "")  # the first one is slow
     page = make_page(recognize, examples, model)
     page.queue(default_concurrency_limit=1, max_size=MAX_WAITING)
     threading.Thread(target=watch_uploads, daemon=True).start()
@@ -106,7 +105,7 @@ def bypass_proxy(*hosts: str) -> None:
 def make_page(recognize: SpeechEmotionRecognitionPipeline, examples: dict[str, Path], model: str) -> gr.Blocks:
     def answer_example(name: str) -> tuple[str, str]:
         path = str(examples[name])
-        found = answer(recognize, read_recording(path), f"Synthetic voice: {name.lower()}", SYNTHETIC)
+        found = answer(recognize, path, f"Synthetic voice: {name.lower()}", SYNTHETIC)
         release_memory()
         return path, found
 

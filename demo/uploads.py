@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import safehttpx
 import soundfile
 from fastapi import HTTPException, Request, Response
@@ -19,7 +18,6 @@ from gradio.utils import get_upload_folder
 from starlette.requests import ClientDisconnect
 
 from core.errors import InputError
-from quality_ser_align import RecordingQuality
 from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
 
 MAX_MEGABYTES, MAX_MINUTES = 30, 10
@@ -32,8 +30,8 @@ MAX_IDLE = 900  # seconds that an upload is kept if its visitor never asks for a
 # ------------------------------------------------------------------------------------------- reading
 
 
-def read_recording(path: str, quality: RecordingQuality | None = None) -> np.ndarray:
-    """Read an upload within the limits: float32 (samples,) at 16 kHz. `quality` is updated while it is read.
+def check_recording(path: str) -> None:
+    """Read an upload, whose header may be wrong, to see that it is within the limits.
 
     Raises:
         InputError: the file is gone, too large or too long.
@@ -43,13 +41,11 @@ def read_recording(path: str, quality: RecordingQuality | None = None) -> np.nda
         raise InputError(f"{describe_recording(path)} is no longer on the server; upload it again")
     if (megabytes := Path(path).stat().st_size / 1e6) > MAX_MEGABYTES:
         raise InputError(f"{describe_recording(path)} is {megabytes:.1f} MB; {ADVICE}")
-    blocks, samples = [np.zeros(0, np.float32)], 0
-    for block in read_blocks(path, quality=quality):
-        blocks.append(block)
+    samples = 0
+    for block in read_blocks(path):
         samples += len(block)
         if samples > 60 * MAX_MINUTES * SAMPLING_RATE:
             raise InputError(f"{describe_recording(path)} is {describe_length(path)} long; {ADVICE}")
-    return np.concatenate(blocks)
 
 
 def describe_length(path: str) -> str:

@@ -18,11 +18,11 @@ import onnxruntime
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from decoding_ser_align import describe_recording
-from quality_ser_align import RecordingQuality
+from quality_ser_align import RecordingQuality, warn_of
 from recording_ser_align import read_blocks
-from speech_ser_align import PAUSE, cut_phrases, trim
+from speech_ser_align import has_speech, trim
 
-LONGEST, MOST = 15, 60  # seconds: of utterances as in training, and of what fits into memory at once
+MOST = 60  # seconds: what fits into memory at once
 
 
 def main(model: str, recording: str) -> None:
@@ -62,17 +62,14 @@ def read_utterance(recording: str, settings: dict[str, Any]) -> np.ndarray:
         blocks = list(read_blocks(recording, quality=quality))
     except ValueError as error:
         sys.exit(f"error: {error}")
-    if next(cut_phrases(iter(blocks), PAUSE), None) is None:
+    if not has_speech(iter(blocks)):
         sys.exit(f"error: {recording!r} contains no speech: it is empty or silent")
     _, waveform = trim(np.concatenate(blocks), settings["trim_db"])
     seconds, most = len(waveform) / settings["sampling_rate"], min(MOST, settings["longest_seconds"])
     if len(waveform) < settings["shortest_samples"] or seconds > most:
         shortest = settings["shortest_samples"] / settings["sampling_rate"]
         sys.exit(f"error: {recording!r} lasts {seconds:.3f} s; valid are {shortest:.3f} to {most:g} s of one utterance")
-    if seconds > LONGEST:
-        warnings.warn(f"{recording!r} lasts {seconds:.0f} s; the utterances of training are shorter", stacklevel=2)
-    for problem in quality.find_problems(describe_recording(recording), settings["bandwidth"]).values():
-        warnings.warn(problem, stacklevel=2)
+    warn_of(quality.find_problems(describe_recording(recording), settings["bandwidth"], seconds).values())
     return waveform
 
 

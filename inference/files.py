@@ -1,6 +1,7 @@
 """Finds recordings in files, folders and patterns."""
 
 import glob
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -20,10 +21,12 @@ def find_recordings(patterns: list[str]) -> list[str]:
     Raises:
         InputError: a pattern matches nothing, or a folder contains no audio.
     """
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for pattern in patterns:
         if not pattern:
             raise InputError("a recording has an empty name: give a file, a folder or a pattern")
+        if pattern == "-" and len(patterns) > 1:
+            raise InputError("- reads standard input, which is scored alone: give it or files, not both")
         matches = [pattern] if Path(pattern).exists() else _expand(pattern)
         if not matches:
             raise InputError(f"{pattern}: no such file or folder, and no file matches it as a pattern")
@@ -32,10 +35,12 @@ def find_recordings(patterns: list[str]) -> list[str]:
                 inside = [str(path) for path in find_files(match, SUFFIXES)]
                 if not inside and len(matches) == 1:
                     raise InputError(f"{match} contains no audio files; valid suffixes are {', '.join(SUFFIXES)}")
-                found.update(dict.fromkeys(inside))
+                names = inside
             else:
-                found[match] = None
-    return list(found)
+                names = [match]
+            for name in names:  # ./a.wav is a.wav
+                found.setdefault(os.path.abspath(name), name)
+    return list(found.values())
 
 
 def _expand(pattern: str) -> list[str]:

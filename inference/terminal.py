@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -109,12 +108,7 @@ def print_error(text: str) -> None:
 
 def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Replacement for `warnings.showwarning`."""
-    _warn_once(str(message))
-
-
-@cache  # with --channels each, a recording is read once per channel
-def _warn_once(text: str) -> None:
-    tqdm.write(f"warning: {printable(text)}", file=sys.stderr)
+    tqdm.write(f"warning: {printable(str(message))}", file=sys.stderr)
 
 
 def print_summary(records: list[Record], seconds: float) -> None:

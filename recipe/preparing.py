@@ -1,5 +1,6 @@
 """Preparation: rows -> model inputs, one utterance at a time."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -91,7 +92,9 @@ class UtterancePreparer:
         self.cache = cache
         self.feature_cache = feature_cache
         self.voices = voices
-        self._extraction = feature_extractor.to_json_string()
+        plain = copy.copy(feature_extractor)
+        vars(plain).pop("bandwidth", None)  # known only once features are extracted, and no part of them
+        self._extraction = plain.to_json_string()
 
     def __call__(self, columns: dict[str, list[Any]], seeds: Sequence[int] = ()) -> dict[str, list[Any]]:
         """Prepare utterances.

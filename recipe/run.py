@@ -122,7 +122,8 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
     model = build_model(stage, args, split["train"])
     feature_extractor = make_feature_extractor(model.config, find_source(stage, args), args.data.trim_db)
     preparers = make_preparers(stage, model, feature_extractor, args, split, cache)
-    model.config.bandwidth = measure_bandwidth(split["train"], preparers.training)
+    bandwidth = measure_bandwidth(split["train"], preparers.training)
+    model.config.bandwidth = feature_extractor.bandwidth = bandwidth  # type: ignore[attr-defined]
     trainer = make_trainer(model, feature_extractor, preparers, stage_dir, args, split)
 
     with state.main_process_first():

@@ -28,6 +28,11 @@ def as_dict(values: Any, rate: Any = SAMPLING_RATE) -> dict[str, Any]:
     return {"array": values, "sampling_rate": rate}
 
 
+def read_to_end(file: io.BytesIO) -> io.BytesIO:
+    file.read()
+    return file
+
+
 CALLS: dict[str, Call] = {
     "bytes of a file": lambda recognize, speech: recognize(encode(speech)),
     "a memoryview of a file": lambda recognize, speech: recognize(memoryview(encode(speech))),
@@ -46,6 +51,16 @@ CALLS: dict[str, Call] = {
     "(1, samples), as torchaudio gives it": lambda recognize, speech: recognize(speech[None]),
     "(2, samples)": lambda recognize, speech: recognize(np.stack([speech, speech])),
     "(samples, 2)": lambda recognize, speech: recognize(np.stack([speech, speech], axis=1)),
+    "a batch in one array": lambda recognize, speech: recognize(np.stack([speech] * 3)),
+    "several recordings in a tuple": lambda recognize, speech: recognize((speech, speech)),
+    "several recordings from map": lambda recognize, speech: recognize(map(np.asarray, [speech])),
+    "a waveform and its rate in a list": lambda recognize, speech: recognize([speech, SAMPLING_RATE]),
+    "a row of a dataset": lambda recognize, speech: recognize({"audio": as_dict(speech), "label": 0}),
+    "a masked array": lambda recognize, speech: recognize(np.ma.masked_greater(speech, 0.01)),
+    "16-bit samples in 32-bit integers": lambda recognize, speech: recognize(
+        as_integers(speech, np.int16).astype(np.int32)
+    ),
+    "an open file that was read before": lambda recognize, speech: recognize(read_to_end(io.BytesIO(encode(speech)))),
     "three dimensions": lambda recognize, speech: recognize(speech[None, None]),
     "a list of floats": lambda recognize, speech: recognize(speech.tolist()),
     "(array, rate), as librosa gives it": lambda recognize, speech: recognize((speech, SAMPLING_RATE)),

@@ -56,6 +56,7 @@ class Samples(NamedTuple):
     rate: int  # Hz
     channels: int
     lost: float = 0.0  # share of the samples that the header promises and the file does not hold
+    may_be_batch: bool = False  # an array of several rows, each of which may be a recording of its own
 
 
 def describe_recording(recording: Any) -> str:
@@ -150,17 +151,25 @@ def encode_path(path: str | Path) -> str | bytes:
 def _open_source(recording: Any, name: str) -> Any:
     """Return what soundfile can open: the path of a file, or a seekable binary file. Raises ValueError."""
     if isinstance(recording, bytes | bytearray | memoryview):
-        return io.BytesIO(recording)
+        return _check_size(io.BytesIO(recording))
     if hasattr(recording, "read"):
         if isinstance(recording, io.TextIOBase):
             raise ValueError('the recording is a file opened in text mode: open it with mode "rb"')
         can_seek = all(hasattr(recording, method) for method in ("seek", "tell", "seekable")) and recording.seekable()
-        return recording if can_seek else io.BytesIO(recording.read())
+        return _check_size(recording if can_seek else io.BytesIO(recording.read()))
     if not os.path.isfile(recording):  # reading a pipe might never end
         raise ValueError(f"{name} is not a file" if os.path.exists(recording) else f"{name}: no such audio file")
     if not os.access(recording, os.R_OK):
         raise ValueError(f"{name} is not readable: change its permissions")
     return encode_path(recording)
+
+
+def _check_size(file: IO[bytes]) -> IO[bytes]:
+    """Return an open file at its beginning, wherever others have left it. Raises ValueError if there is nothing."""
+    if file.seek(0, os.SEEK_END) == 0:
+        raise ValueError("the recording holds no bytes: it is empty, or a stream that was read to its end before")
+    file.seek(0)
+    return file
 
 
 def _describe_reason(message: str) -> str:

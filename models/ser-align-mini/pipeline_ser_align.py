@@ -10,7 +10,6 @@ not grow with the length of a recording.
 Part of the model code on the Hugging Face Hub; requires only torch, transformers, soundfile and soxr.
 """
 
-import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -25,14 +24,14 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 try:
-    from .quality_ser_align import RecordingQuality
+    from .quality_ser_align import RecordingQuality, warn_of
     from .recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
     from .speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
     from .timeline_ser_align import build_timeline
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
-    from quality_ser_align import RecordingQuality
+    from quality_ser_align import RecordingQuality, warn_of
     from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
     from speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
     from timeline_ser_align import build_timeline
@@ -167,7 +166,8 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
     ) -> Iterator[Any]:
         """Yield results in the order of the recordings; a thread reads ahead while the model computes."""
         check_count("batch_size", batch_size, 1)
-        pieces = self._read_pieces(inputs, **preprocess_params)
+        are_several = not (isinstance(inputs, list) and len(inputs) == 1)
+        pieces = self._read_pieces(inputs, are_several, **preprocess_params)
         outputs: list[dict[str, Any]] = []
         deciding: dict[str, Any] = {}
         with ThreadPoolExecutor(1) as reader:
@@ -183,14 +183,17 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                         outputs, deciding = [], {}
 
     def _read_pieces(
-        self, recordings: Iterable[Any], on_error: str = "raise", **options: Any
+        self, recordings: Iterable[Any], are_several: bool, on_error: str = "raise", **options: Any
     ) -> Iterator[dict[str, Any]]:
         """Yield the pieces of each recording in turn; with `on_error="return"`, the last one may be an `error`."""
-        for recording in recordings:
+        for number, recording in enumerate(recordings):
+            name = name_recording(recording, number if are_several else None, options.get("channel"))
             try:
-                yield from self.preprocess(recording, **options)
+                for piece in self.preprocess(recording, **options):
+                    yield {**piece, "name": name}
             except (ValueError, OSError) as error:
                 if on_error == "raise":
+                    error.add_note(f"while reading {name}")
                     raise
                 yield {"error": error, "is_last": True}
 
@@ -245,7 +248,6 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                 "inputs": self.extract_features(waveform),
                 "duration": len(waveform) / SAMPLING_RATE,
                 "peaks": peaks,
-                "name": describe_recording(recording),
                 "quality": quality,
                 "is_last": following is None,
             }
@@ -282,11 +284,8 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         order = np.argsort(-whole, kind="stable")[:top_k]
         scores = [{"label": labels[index], "score": float(whole[index])} for index in order]
         last = outputs[-1]
-        problems = list(last["quality"].find_problems(last["name"], self.model.config.bandwidth).values())
-        for problem in problems:
-            warnings.warn(problem, stacklevel=2)
-        if not (return_timeline or return_frames or return_outline):
-            return scores
+        longest = float(np.max(ends - starts)) / SAMPLING_RATE
+        problems = last["quality"].find_problems(last["name"], self.model.config.bandwidth, longest)
         answer: dict[str, Any] = {"scores": scores}
         if return_timeline:
             segments = build_timeline(
@@ -298,6 +297,14 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                 min_duration,
             )
             answer["timeline"] = [{**segment, "label": labels[segment["label"]]} for segment in segments]
+            if not segments:
+                problems["timeline"] = (
+                    f"the timeline of {last['name']} is empty: it has no segment of at least {min_duration:g} s; give "
+                    "a smaller min_duration"
+                )
+        warn_of(problems.values())
+        if not (return_timeline or return_frames or return_outline):
+            return scores
         if return_frames:
             (deciding,) = (output for output in outputs if "waveform" in output)
             start = deciding["start"] / SAMPLING_RATE
@@ -311,7 +318,15 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
             }
         if return_outline:
             answer["outline"] = np.concatenate(last["peaks"])
-        return {**answer, "duration": last["quality"].heard / SAMPLING_RATE, "warnings": problems}
+        return {**answer, "duration": last["quality"].heard / SAMPLING_RATE, "warnings": [*problems.values()]}
+
+
+def name_recording(recording: Any, number: int | None, channel: int | None) -> str:
+    """The name of a recording in warnings: its path, or its place among several; and the channel that was chosen."""
+    name = describe_recording(recording)
+    if name == "the recording" and number is not None:
+        name = f"recordings[{number}]"
+    return name if channel is None else f"{name} (channel {channel})"
 
 
 def check_count(name: str, value: Any, smallest: int) -> None:

@@ -69,7 +69,7 @@ class VoiceCounts:
         return (self.changing + 2) / (self.pairs + 4)
 
     def find_problem(self, name: str) -> str | None:
-        """Say that a recording does not sound like speech; None if it does, or lasts less than a second."""
+        """Say that a recording does not sound like speech, or not alone; None if it does, or lasts under a second."""
         if self.frames < FEWEST_FRAMES:
             return None
         if self.measure_voiced_share() < VOICED_SHARE:
@@ -79,8 +79,8 @@ class VoiceCounts:
         else:
             return None
         return (
-            f"{name} does not sound like speech: it {reason}, so its scores mean nothing; give a recording of one "
-            "person speaking"
+            f"{name} sounds unlike speech, or like speech under music or noise: it {reason}, so its scores are "
+            "unreliable; give a recording of one person speaking"
         )
 
 

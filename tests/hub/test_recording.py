@@ -60,22 +60,40 @@ def test_arrays_of_integers_and_dicts_are_recordings():
     [
         ("no.wav", "no.wav: no such audio file"),
         (b"text, not audio", "the recording cannot be read as audio"),
-        (np.zeros((3, 4, 5)), "a ndarray of shape \\(3, 4, 5\\) is not a recording"),
+        (np.zeros((3, 4, 5)), "an object of type ndarray of shape \\(3, 4, 5\\) is not a recording"),
         ({"array": [0.0]}, "array \\(or raw\\) and sampling_rate"),
         (np.array([0.0, np.nan]), "not finite"),
         (
             np.array(["a"]),
-            "a ndarray of shape \\(1,\\) is not a recording: give a path, bytes, an open file, a waveform",
+            "an object of type ndarray of shape \\(1,\\) is not a recording: give a path, bytes, an open",
         ),
-        (None, "a NoneType is not a recording: give a path"),
-        ({"audio": {}, "label": 0}, "a dict with audio, label is not a recording: it needs array"),
+        (None, "an object of type NoneType is not a recording: give a path"),
+        ({"audio": {}, "label": 0}, 'a dict with audio, label is not a recording: .* give row\\["audio"\\]$'),
+        (
+            iter([np.zeros(9)]),
+            "type list_iterator is not a recording: .*; and several recordings as a list or generator",
+        ),
+        (map(str, "ab"), "an object of type map is not a recording"),
+        ((np.zeros(9), np.zeros(9)), "an object of type tuple is not a recording: .* several recordings as a list"),
+        ({"a": 1}.values(), "an object of type dict_values is not a recording"),
+        (
+            16000,
+            r"the number 16000 is not a recording: .* a waveform with its sampling rate as a tuple, \(waveform, rate",
+        ),
+        (np.ma.masked_greater(np.arange(9.0), 5), r"a masked array is not a recording: .* array.filled\(0\)"),
+        (
+            np.zeros((3, 3000)),
+            r"may be a batch or one recording of 3 channels: give a batch as a list of waveforms, and",
+        ),
+        (np.zeros((3000, 9)), "a waveform with 9 channels is not a recording, which has at most 8: give a batch as a"),
+        (b"", "the recording holds no bytes: it is empty"),
         ({"array": [0.0], "sampling_rate": 44100.5}, "a sampling rate of 44100.5 is not a whole number of Hz"),
         ({"array": [0.0], "sampling_rate": "16000"}, "a sampling rate of '16000' is not a whole number"),
         ((np.zeros(9), True), "a sampling rate of True"),
         ({"bytes": None, "path": None}, "a dict with bytes, path is not a recording"),
-        (("a.wav", 16000), "a tuple is not a recording: give a path"),
-        ([[0.0, 0.1], [0.0]], "a list is not a recording"),
-        (np.zeros((80, 3000)), "a ndarray with 80 channels is not a recording"),
+        (("a.wav", 16000), "an object of type tuple is not a recording: give a path"),
+        ([[0.0, 0.1], [0.0]], "an object of type list is not a recording"),
+        (np.zeros((80, 3000)), "may be a batch or one recording of 80 channels"),
         (np.zeros(99, np.uint16), "type uint16 have an unknown range; convert them to int16 or float32"),
         (np.array([2**40]), "type int64 have an unknown range"),
         (np.zeros(9, complex), "is not a recording"),
@@ -124,6 +142,41 @@ def test_samples_of_32_bit_integers_are_read_and_larger_ones_are_not():
 
 
 SPEECH = ROOT / "examples" / "speech.flac"
+
+
+def test_integers_of_32_bits_that_hold_16_bit_samples_are_read_as_these_and_silence_stays_silent():
+    samples = np.round(9000 * voice(1)).astype(np.int16)
+    for kind in (np.int32, np.int64):
+        np.testing.assert_array_equal(read(samples.astype(kind)), samples / np.float32(32768))
+    whole = samples.astype(np.int32) * 2**12
+    np.testing.assert_array_equal(read(whole), whole / np.float32(2**31))
+    hiss = 256 * np.random.default_rng(0).integers(-3, 4, 16000).astype(np.int32)  # the last bits of 24
+    assert np.abs(read(hiss)).max() < 1e-6
+
+
+def test_an_open_file_is_read_from_its_beginning_wherever_others_left_it(tmp_path):
+    soundfile.write(tmp_path / "a.wav", voice(1), 16000, subtype="FLOAT")
+    with (tmp_path / "a.wav").open("rb") as file:
+        for position in (0, 4, 9999):
+            file.seek(position)
+            np.testing.assert_array_equal(read(file), voice(1))
+        file.read()
+        np.testing.assert_array_equal(read(file), voice(1))
+    stream = io.BufferedReader(Pipe((tmp_path / "a.wav").read_bytes()))
+    stream.read()
+    with pytest.raises(ValueError, match="a stream that was read to its end before"):
+        read(stream)
+
+
+def test_two_rows_without_a_rate_may_be_a_batch_which_is_said_and_with_a_rate_they_are_stereo():
+    waveform = np.stack([voice(1), 0.5 * voice(1)])
+    for recording, expected in ((waveform, True), ((waveform, 16000), False), (waveform.T, False), (voice(1), False)):
+        quality = RecordingQuality()
+        list(read_blocks(recording, quality=quality))
+        assert ("batch" in quality.find_problems("the recording", None)) == expected
+    quality = RecordingQuality()
+    list(read_blocks(waveform, 1, quality))
+    assert "batch" not in quality.find_problems("the recording", None)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "int32", "int64", "64-bit integers of 32-bit samples"])

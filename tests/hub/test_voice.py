@@ -20,7 +20,7 @@ from studies.voice import CHANGED, add_noise, find_kinds, measure_quality
 from voice_ser_align import measure_periodicity
 
 SPEECH, RATE = soundfile.read(ROOT / "examples" / "speech.flac", dtype="float32")
-SAID = "does not sound like speech: it"
+SAID = "sounds unlike speech, or like speech under music or noise: it"
 MISSED = {
     "fast siren, 600 to 1400 Hz",
     "fast siren, 150 to 300 Hz",
@@ -34,7 +34,6 @@ def test_what_is_not_a_voice_is_warned_of(group):
     kinds = {name: find_kinds(make()) for name, make in SOUNDS[group].items()}
     assert {name for name, found in kinds.items() if "voice" not in found} == MISSED & kinds.keys()
     assert all(kinds.values()), "nothing is answered in silence"
-    assert all("bandwidth" not in found for found in kinds.values() if "voice" in found), "no voice, so no band of it"
 
 
 def test_speech_is_not_warned_of_in_whatever_state_it_is():

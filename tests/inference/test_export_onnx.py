@@ -272,7 +272,7 @@ def test_the_example_warns_of_what_predict_warns_of(mini, tmp_path):
     narrow = resample_through(speech.astype(np.float32), 8000)
     tone = 0.3 * np.sin(np.arange(5 * rate) * 2 * np.pi * 440 / rate)
     for name, waveform, said in (
-        ("tone.wav", tone, "does not sound like speech"),
+        ("tone.wav", tone, "sounds unlike speech"),
         ("narrow.wav", narrow, "contains no speech above 4 kHz, but the model was trained on speech up to"),
         ("speech.wav", speech, None),
     ):
