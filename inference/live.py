@@ -139,7 +139,7 @@ def answer_live(
             answer = {"label": label, "score": scores[label], "scores": scores}
         problems = quality.find_problems("the stream", recognize.model.config.bandwidth)
         if end < FIRST_VERDICT * SAMPLING_RATE:
-            problems = {kind: problem for kind, problem in problems.items() if kind not in ("voice", "noise")}
+            problems = {kind: problem for kind, problem in problems.items() if kind not in ("voice", "noise", "hum")}
         for kind in problems.keys() - warned:
             warnings.warn(problems[kind], stacklevel=2)
         warned |= problems.keys()
