@@ -65,7 +65,7 @@ def test_it_states_the_scores_of_results_json_with_intervals_over_speakers(stage
         low, high = speaker_interval(stacked, metric)
         assert found[metric].metric_value == round(test[metric], 4)
         assert found[metric].metric_args["interval_95"] == [round(low, 4), round(high, 4)]
-        assert (found[metric].metric_args["resampled"], found[metric].metric_args["number"]) == ("speakers", 5)
+        assert (found[metric].metric_args["resampled"], found[metric].metric_args["number"]) == ("speakers", 2)
         assert f"| test {name} | {test[metric]:.3f} | {low:.3f} to {high:.3f} |" in card.text
         validation = results["scores"]["best"]["validation"][metric]
         assert f"| validation {name} | {validation:.3f} |  |" in card.text
