@@ -123,11 +123,8 @@ def find_corpora(results: dict[str, Any], given: argparse.Namespace) -> DataArgu
     data = DataArguments(**{name: value for name, value in recorded.items() if name in known})
     if data.corpora:
         return replace(data, data_dir=given.data_dir, data_dirs=given.data_dirs)
-    directories = {
-        "data_dir": find_directory(data.corpus, given),
-        "test_data_dir": data.test_corpus and find_directory(data.test_corpus, given),
-    }
-    return replace(data, **directories)
+    tested = data.test_corpus and find_directory(data.test_corpus, given)
+    return replace(data, data_dir=find_directory(data.corpus, given), test_data_dir=tested)
 
 
 def find_directory(corpus: str, given: argparse.Namespace) -> str | None:

@@ -133,14 +133,15 @@ def draw_robustness(content: dict[str, Any], target: Path) -> None:
     models = content["models"]
     for number, model in enumerate(models):
         offset = 0.5 * (number - (len(models) - 1) / 2) / max(len(models), 2)
-        style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         rows = [row for row in content["rows"] if row["model"] == model["name"] and row["corpus"] == ALL]
         places = np.arange(len(rows))[::-1] - offset
         for place, row in zip(places, rows):
             if row["ua_low"] is not None:
                 ends = [100 * row["ua_low"], 100 * row["ua_high"]]
-                axes.plot(ends, [place, place], color=style["color"], linewidth=1.5, alpha=0.6)
-        axes.plot([100 * row["ua"] for row in rows], places, linestyle="none", label=model["name"], **style)
+                axes.plot(ends, [place, place], color=colour, linewidth=1.5, alpha=0.6)
+        shares = [100 * row["ua"] for row in rows]
+        axes.plot(shares, places, linestyle="none", marker=marker, color=colour, label=model["name"])
     for labels in {model["labels"] for model in models}:
         axes.axvline(100 / labels, color="0.5", linestyle=":", linewidth=1)
     axes.set_yticks(range(len(conditions)), conditions[::-1])

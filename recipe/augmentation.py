@@ -36,7 +36,11 @@ GAINS = (-40.0, 10.0)  # dB
 OFFSETS = (-0.02, 0.02)  # of full scale
 CLIPPED_SHARES = (0.005, 0.1)
 CUTOFFS = (3000.0, 7000.0)  # Hz
-BIT_RATES = {"mp3": (16.0, 64.0), "opus": (8.0, 32.0), "gsm": (13.0, 13.0)}  # kb/s
+BIT_RATES: dict[degradations.Codec, tuple[float, float]] = {
+    "mp3": (16.0, 64.0),
+    "opus": (8.0, 32.0),
+    "gsm": (13.0, 13.0),
+}  # kb/s
 
 
 @dataclass(frozen=True)
@@ -255,5 +259,5 @@ def _degrade_once(
         case "telephone":
             return degradations.pass_telephone(waveform, ("ULAW", "ALAW")[rng.integers(2)], bool(rng.integers(2)))
         case "codec":
-            codec = ("mp3", "opus", "gsm")[rng.integers(3)]
+            codec = list(BIT_RATES)[rng.integers(len(BIT_RATES))]
             return degradations.pass_codec(waveform, codec, rng.uniform(*BIT_RATES[codec]))

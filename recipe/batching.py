@@ -92,9 +92,9 @@ class BucketSampler(Sampler[int]):
 
 
 class Draw(NamedTuple):
-    """An utterance of an epoch: its index, and the seed of its augmentation."""
+    """An utterance of an epoch: its row, and the seed of its augmentation."""
 
-    index: int
+    row: int
     seed: int
 
 

@@ -225,7 +225,7 @@ class TrainingSet(torch.utils.data.Dataset):
 
     def __getitems__(self, draws: list[Draw]) -> list[dict[str, Any]]:
         """Prepare the utterances of a batch."""
-        prepared = self.preparer(self.rows[[draw.index for draw in draws]], [draw.seed for draw in draws])
+        prepared = self.preparer(self.rows[[draw.row for draw in draws]], [draw.seed for draw in draws])
         return [dict(zip(prepared, values)) for values in zip(*prepared.values())]
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:

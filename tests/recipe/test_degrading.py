@@ -145,7 +145,7 @@ def test_neither_workers_nor_the_place_in_the_run_change_what_is_drawn(recording
     """With a seed for each utterance of an epoch, which the sampler sends along."""
     dataset = make_set(recordings, degrading(most=2, speed_factors=(0.9, 1.0, 1.1)))
     sampler = SeededSampler(BucketSampler([1.5] * 8, batch_size=2, bucket_batches=2, seed=3))
-    assert [draw.index for draw in sampler] == list(sampler.sampler)
+    assert [draw.row for draw in sampler] == list(sampler.sampler)
 
     def read_epoch(epoch, workers):
         sampler.set_epoch(epoch)
