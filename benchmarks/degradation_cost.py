@@ -35,13 +35,11 @@ NUM_VOICES = 5
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     waveform = read_audio(ROOT / "examples" / "speech.flac")[: SECONDS * SAMPLING_RATE]
-    kinds: dict[str, Callable[[int], None]] = {
-        kind: partial(degrade_by, kind, waveform) for kind in DEGRADATIONS if kind != "codec"
+    runs: dict[str, Callable[[int], None]] = {
+        **{kind: partial(degrade_by, kind, waveform) for kind in DEGRADATIONS if kind != "codec"},
+        **{f"codec {name}": partial(code, name, rate, waveform) for name, rate in CODECS.items()},
     }
-    codecs: dict[str, Callable[[int], None]] = {
-        f"codec {name}": partial(code, name, rate, waveform) for name, rate in CODECS.items()
-    }
-    found = {name: measure_milliseconds(run) for name, run in [*kinds.items(), *codecs.items()]}
+    found = {name: measure_milliseconds(run) for name, run in runs.items()}
     rooms = measure_milliseconds(lambda number: simulate_room((number,), *REVERBERATION_TIMES))
     write_json(TARGET, {"seconds": SECONDS, "milliseconds": found, "room_milliseconds": rooms})
     print("\n".join(f"{name:14} {value:8.1f} ms" for name, value in {**found, "simulate a room": rooms}.items()))

@@ -122,8 +122,8 @@ def find_corpora(results: dict[str, Any], given: argparse.Namespace) -> DataArgu
     data = DataArguments(**{name: value for name, value in recorded.items() if name in known})
     if data.corpora:
         return replace(data, data_dir=given.data_dir, data_dirs=given.data_dirs)
-    test_directory = None if data.test_corpus is None else find_directory(data.test_corpus, given)
-    return replace(data, data_dir=find_directory(data.corpus, given), test_data_dir=test_directory)
+    tested = data.test_corpus and find_directory(data.test_corpus, given)
+    return replace(data, data_dir=find_directory(data.corpus, given), test_data_dir=tested)
 
 
 def find_directory(corpus: str, given: argparse.Namespace) -> str | None:

@@ -140,8 +140,8 @@ def draw_robustness(content: dict[str, Any], target: Path) -> None:
             if row["ua_low"] is not None:
                 ends = [100 * row["ua_low"], 100 * row["ua_high"]]
                 axes.plot(ends, [place, place], color=colour, linewidth=1.5, alpha=0.6)
-        scores = [100 * row["ua"] for row in rows]
-        axes.plot(scores, places, linestyle="none", label=model["name"], color=colour, marker=marker)
+        shares = [100 * row["ua"] for row in rows]
+        axes.plot(shares, places, linestyle="none", marker=marker, color=colour, label=model["name"])
     for labels in {model["labels"] for model in models}:
         axes.axvline(100 / labels, color="0.5", linestyle=":", linewidth=1)
     axes.set_yticks(range(len(conditions)), conditions[::-1])
