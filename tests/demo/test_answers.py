@@ -44,7 +44,7 @@ def test_a_recording_is_answered_and_deleted(recognize, example, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (write_silence, "the recording contains no speech: it is empty or silent"),
+        (write_silence, "voice.wav contains no speech: it is empty or silent"),
         (write_too_long, "voice.wav is 11.0 minutes long; upload a recording of up to 30 MB and 10 minutes"),
         (write_too_large, "voice.wav is 31.0 MB; upload a recording of up to 30 MB and 10 minutes"),
         (write_text, "voice.wav cannot be read as audio"),

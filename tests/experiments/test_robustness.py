@@ -214,7 +214,7 @@ def test_a_model_whose_test_speakers_are_not_there_is_refused(short_run, demo, t
     config = write_test(tmp_path / "test.yaml", {"clean": {}})
     argv = ["--config", config, "--model", model, "--data_dir", demo, "--output_dir", tmp_path / "out"]
     refused = run_script("experiment.py", *argv, expect=1)
-    assert "was tested on 1 speakers, but the same split has 5 here, 0 of them the same" in refused.stderr
+    assert "was tested on 1 speakers, but the same split has 2 here, 0 of them the same" in refused.stderr
     untested = run_script("experiment.py", "--config", config, expect=1)
     assert "tests finished models: add --model FOLDER" in untested.stderr
     assert not (tmp_path / "out").exists()

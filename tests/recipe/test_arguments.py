@@ -185,8 +185,11 @@ def test_a_label_map_on_the_command_line_replaces_that_of_the_file():
     assert args[1].data.label_map == {"angry": "a", "sad": "b"}
 
 
+EXPERIMENTS = ("variants:", "conditions:")
 RUN_CONFIGS = sorted(
-    p for p in (ROOT / "run_configs").rglob("*.yaml") if "variants:" not in p.read_text(encoding="utf-8")
+    path
+    for path in (ROOT / "run_configs").rglob("*.yaml")
+    if not any(key in path.read_text(encoding="utf-8") for key in EXPERIMENTS)
 )
 
 
