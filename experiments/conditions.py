@@ -35,7 +35,7 @@ STEPS = {
     "gsm": (13.0, 13.0),
 }
 LINES = ("telephone", "line")
-NUM_ROOMS = 8  # of each reverberation time; an utterance has the same room geometry whatever models are tested
+NUM_ROOMS = 32  # of each reverberation time; an utterance has the same one for every model
 TESTING = 1  # third number of all seeds; those of training have two, which NumPy fills up with zeros
 SILENCE_FLOOR = -60.0  # dB, relative to the level of the speech
 
