@@ -36,8 +36,11 @@ def fit_statistics_classifier(
     regression = LogisticRegression(
         C=C / repeats, class_weight=None if weights is None else dict(enumerate(weights)), max_iter=1000
     ).fit(scaler.transform(statistics), np.tile(rows["label"][:], repeats))
-    weight = regression.coef_ / scaler.scale_
-    bias = regression.intercept_ - weight @ scaler.mean_
+    coefficients, intercepts = regression.coef_, regression.intercept_
+    if model.config.num_labels == 2:  # scikit-learn gives the difference of the logits alone
+        coefficients, intercepts = (np.concatenate([-half, half]) for half in (coefficients / 2, intercepts / 2))
+    weight = coefficients / scaler.scale_
+    bias = intercepts - weight @ scaler.mean_
     return {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
 
 

@@ -3,7 +3,9 @@
 import librosa
 import numpy as np
 import pytest
+import torch
 from conftest import tiny_model
+from datasets import ClassLabel
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -13,7 +15,7 @@ from core.audio import SAMPLING_RATE, read_audio
 from recipe.augmentation import Augmentation
 from recipe.corpora import load_corpus
 from recipe.preparing import UtterancePreparer
-from recipe.statistics_classifier import C, fit_statistics_classifier
+from recipe.statistics_classifier import C, collect_statistics, fit_statistics_classifier
 
 
 @pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 0.7]])
@@ -43,3 +45,17 @@ def test_it_is_the_logistic_regression_of_scikit_learn_on_all_speeds(weights, de
     reference = make_pipeline(StandardScaler(), regression).fit(statistics, [*rows["label"], *rows["label"]])
     logits = np.array(statistics) @ fitted["weight"].double().numpy().T + fitted["bias"].double().numpy()
     np.testing.assert_allclose(logits, reference.decision_function(statistics), atol=1e-3)
+
+
+def test_two_classes_get_a_logit_each(demo):
+    rows = load_corpus("demo", str(demo))
+    rows = rows.filter(lambda row: row["label"] < 2).cast_column("label", ClassLabel(names=["first", "second"]))
+    model = tiny_model(id2label={0: "first", 1: "second"}, freeze_encoder_layers=1, statistics_layers=1)
+    preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), 400)
+    model.statistics_classifier.load_state_dict(fit_statistics_classifier(model, rows, preparer, batch_size=4))
+
+    statistics = collect_statistics(model, rows, preparer, batch_size=4)
+    logits = statistics @ model.statistics_classifier.weight.numpy().T + model.statistics_classifier.bias.numpy()
+    reference = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000)).fit(statistics, rows["label"])
+    probabilities = torch.tensor(logits).softmax(dim=-1).numpy()
+    np.testing.assert_allclose(probabilities, reference.predict_proba(statistics), atol=1e-3)
