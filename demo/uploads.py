@@ -18,7 +18,7 @@ from gradio.utils import get_upload_folder
 from starlette.requests import ClientDisconnect
 
 from core.errors import InputError
-from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
+from recording_ser_align import describe_recording, read_samples
 
 MAX_MEGABYTES, MAX_MINUTES = 30, 10
 ADVICE = f"upload a recording of up to {MAX_MEGABYTES} MB and {MAX_MINUTES} minutes"
@@ -31,7 +31,7 @@ MAX_IDLE = 900  # seconds that an upload is kept if its visitor never asks for a
 
 
 def check_recording(path: str) -> None:
-    """Read an upload, whose header may be wrong, to see that it is within the limits.
+    """Decode an upload, whose header may be wrong, to see that it is within the limits before anything is computed.
 
     Raises:
         InputError: the file is gone, too large or too long.
@@ -41,10 +41,10 @@ def check_recording(path: str) -> None:
         raise InputError(f"{describe_recording(path)} is no longer on the server; upload it again")
     if (megabytes := Path(path).stat().st_size / 1e6) > MAX_MEGABYTES:
         raise InputError(f"{describe_recording(path)} is {megabytes:.1f} MB; {ADVICE}")
-    samples = 0
-    for block in read_blocks(path):
-        samples += len(block)
-        if samples > 60 * MAX_MINUTES * SAMPLING_RATE:
+    samples, seconds = read_samples(path), 0.0
+    for block in samples.blocks:
+        seconds += len(block) / samples.rate
+        if seconds > 60 * MAX_MINUTES:
             raise InputError(f"{describe_recording(path)} is {describe_length(path)} long; {ADVICE}")
 
 
