@@ -39,16 +39,9 @@ follows the noise floor, and the shipped model was trained with it.
 
 
 def describe_experiment(experiment: Experiment) -> str:
-    """The scores and comparisons of one experiment, with a link to its report, which is copied to docs/results.
-
-    Raises:
-        InputError: the experiment has no report.
-    """
-    source = experiment.report_dir
-    if not (source / "report.md").is_file():
-        raise InputError(f"{source} has no report: run python experiment.py --config {experiment.path} --report")
-    name = f"{experiment.path.parent.name}-{experiment.path.stem}"
-    copy_report(source, ROOT / "docs" / "results" / name)
+    """The scores and comparisons of one experiment, with a link to its report in docs/results. Raises InputError."""
+    source = update_report(experiment)
+    name = source.name
     report = (source / "report.md").read_text(encoding="utf-8").replace("](", f"](results/{name}/")
     head, *rest = report.split("\n## ")
     sections = dict(section.split("\n", 1) for section in rest)
@@ -64,12 +57,23 @@ def describe_experiment(experiment: Experiment) -> str:
     return "\n".join(lines)
 
 
-def copy_report(source: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for path in source.iterdir():
-        if path.suffix in (".md", ".png", ".csv"):
-            shutil.copyfile(path, target / path.name)
+def update_report(experiment: Experiment) -> Path:
+    """Copy the report of an experiment to docs/results; keep the copy there if it was run elsewhere or deleted.
+
+    Raises:
+        InputError: there is neither a report nor a copy.
+    """
+    source = experiment.report_dir
+    target = ROOT / "docs" / "results" / f"{experiment.path.parent.name}-{experiment.path.stem}"
+    if (source / "report.md").is_file():
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for path in source.iterdir():
+            if path.suffix in (".md", ".png", ".csv"):
+                shutil.copyfile(path, target / path.name)
+    elif not (target / "report.md").is_file():
+        raise InputError(f"{source} has no report: run python experiment.py --config {experiment.path} --report")
+    return target
 
 
 LOSS_GRADIENTS = """Gradient norms on training utterances of the first fold and seed, relative to the gradient norm of
@@ -86,8 +90,9 @@ softmaxes, which vanishes with the square of the frames' spread.
 
 def build_timeline_block(experiment: Experiment) -> list[str]:
     """The scores of the timeline and of the deletion test, for docs/INFERENCE.md."""
-    rows = read_rows(experiment.report_dir / "diarization.csv")
-    cuts = {row["cut"]: row for row in read_rows(experiment.report_dir / "deletion.csv")}
+    source = update_report(experiment)
+    rows = read_rows(source / "diarization.csv")
+    cuts = {row["cut"]: row for row in read_rows(source / "deletion.csv")}
 
     def compare(condition: str) -> str:
         own = {row["method"]: row for row in rows if row["condition"] == condition}
