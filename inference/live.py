@@ -9,6 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from core.errors import InputError
+from decoding_ser_align import HEADER_BYTES, fill_in_size
 from pipeline_ser_align import WINDOW, SpeechEmotionRecognitionPipeline
 from quality_ser_align import RecordingQuality
 from recording_ser_align import SAMPLING_RATE, check_rate, mix_down, resample, scale_samples
@@ -40,6 +41,8 @@ def open_stream(stream: IO[bytes], quality: RecordingQuality) -> tuple[bytes | N
         )
     if first.startswith(FILE_SIGNATURES) or first[4:8] == b"ftyp" or _is_mpeg_frame(first):
         return first + stream.read(), iter(())
+    if first.startswith(b"RIFF"):
+        first = fill_in_size(first + stream.read(HEADER_BYTES - len(first)))
     whole = io.BufferedReader(_PeekedStream(first, stream))
     if not first.startswith(b"RIFF"):
         return None, _read_seconds(lambda count: whole.read(2 * count), SAMPLING_RATE, 1, 2, quality)

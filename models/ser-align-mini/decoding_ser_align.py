@@ -33,6 +33,8 @@ except ImportError:
 BLOCK_VALUES = 2**24  # samples of all channels in one block, whatever the header says: 64 MB
 LARGEST_DOWNLOAD = 2**31  # bytes
 UNKNOWN_SIZE = 2**31 - 2**16  # bytes: headers with this size or more come from a pipe
+FOLLOWING_CHUNKS = (b"LIST", b"PEAK", b"bext", b"cue ", b"fact", b"iXML", b"id3 ", b"JUNK", b"smpl")  # in WAV files
+HEADER_BYTES = 4096  # in which a WAV file states the size of its samples
 # Suffixes that folders are searched for. A file given by name can have any suffix.
 SOUNDFILE_SUFFIXES = (
     *(".wav", ".wave", ".flac", ".mp3", ".mp2", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
@@ -78,7 +80,7 @@ def decode_file(recording: Any) -> Samples:
     name = describe_recording(recording)
     source = _open_source(recording, name)
     try:
-        file = soundfile.SoundFile(source)
+        file = _open_sound(source)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless audio, such as a.raw
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
         if shutil.which("ffmpeg"):
@@ -90,10 +92,39 @@ def decode_file(recording: Any) -> Samples:
     return Samples(_read_with_soundfile(file, name), file.samplerate, file.channels, _find_lost_share(file))
 
 
+def _open_sound(source: Any) -> soundfile.SoundFile:
+    """Open a file; a WAV file whose header states no samples is read to its end."""
+    file = soundfile.SoundFile(source)
+    if file.frames > 0 or file.format not in ("WAV", "WAVEX"):
+        return file
+    file.close()
+    if isinstance(source, str | bytes):
+        content = Path(os.fsdecode(source)).read_bytes()
+    else:
+        source.seek(0)
+        content = source.read()
+    return soundfile.SoundFile(io.BytesIO(fill_in_size(content[:HEADER_BYTES]) + content[HEADER_BYTES:]))
+
+
+def fill_in_size(start: bytes) -> bytes:
+    """The start of a WAV file, with the largest size of the samples in place of 0.
+
+    Recorders state 0 that write to a pipe or were interrupted. In a file that is really empty, other chunks may follow.
+    """
+    place = 12  # of the first chunk, after RIFF, size and WAVE
+    while place + 8 <= len(start):
+        name, size = struct.unpack_from("<4sI", start, place)
+        if name == b"data":
+            is_known = size > 0 or start[place + 8 : place + 12] in FOLLOWING_CHUNKS
+            return start if is_known else start[: place + 4] + b"\xff" * 4 + start[place + 8 :]
+        place += 8 + size + size % 2
+    return start
+
+
 def _find_lost_share(file: soundfile.SoundFile) -> float:
     """The share of the samples that an interrupted copy or download has lost; soundfile reads the rest in silence.
 
-    Recorders that write to a pipe do not know the size and put 0 or the largest number.
+    Recorders that write to a pipe do not know the size and put the largest number.
     """
     sizes = re.search(r"(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", file.extra_info)
     promised, found = (int(sizes[1]), int(sizes[2])) if sizes else (0, 0)
@@ -104,7 +135,7 @@ def read_header(path: str | Path) -> tuple[int, int] | None:
     """Read the number of samples and the sampling rate; None if soundfile cannot read the file. Raises ValueError."""
     source = _open_source(path, describe_recording(path))
     try:
-        with soundfile.SoundFile(source) as file:
+        with _open_sound(source) as file:
             return file.frames, file.samplerate
     except (soundfile.LibsndfileError, TypeError):
         return None
@@ -114,7 +145,7 @@ def measure_lost_share(path: str | Path) -> float:
     """Measure the share of its samples that a file has lost; 0 if soundfile cannot read it. Raises ValueError."""
     source = _open_source(path, describe_recording(path))
     try:
-        with soundfile.SoundFile(source) as file:
+        with _open_sound(source) as file:
             return _find_lost_share(file)
     except (soundfile.LibsndfileError, TypeError):
         return 0.0

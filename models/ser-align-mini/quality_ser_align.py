@@ -157,10 +157,9 @@ class RecordingQuality:
         """
         problems = {}
         if self.lost > 0:
-            seconds = self.heard / SAMPLING_RATE
+            held = self.heard / SAMPLING_RATE
             problems["length"] = (
-                f"{name} is cut short: it holds {seconds:.1f} of {seconds / (1 - self.lost):.1f} s; copy or download "
-                "it again"
+                f"{name} is cut short: it holds {held:.1f} of {held / (1 - self.lost):.1f} s; copy or download it again"
             )
         if self.largest > LARGEST_FLOAT:
             problems["scale"] = (

@@ -167,6 +167,15 @@ def test_the_header_of_a_stream_is_checked_as_that_of_a_file(tmp_path, at, value
         open_stream(io.BytesIO(content), RecordingQuality())
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_stream_of_unknown_length_is_read_to_its_end(tmp_path, width):
+    write(tmp_path / "a.wav", VOICE, subtype={1: "PCM_U8", 2: "PCM_16"}[width])
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[40:44] = bytes(4)
+    _, seconds = open_stream(io.BytesIO(content), RecordingQuality())
+    np.testing.assert_array_equal(np.concatenate(list(seconds)), blocks_of(tmp_path / "a.wav"))
+
+
 @pytest.mark.parametrize("share", [0.005, 0.02])
 def test_one_percent_of_the_samples_at_full_scale_is_clipped(share):
     waveform = np.tile([0.1, -0.2], 50 * RATE).astype(np.float32)  # four blocks

@@ -204,3 +204,21 @@ def test_a_recorder_that_writes_to_a_pipe_knows_no_length(size):
     content = bytearray(whole.getvalue())
     content[40:44] = size.to_bytes(4, "little")
     assert measure(bytes(content)).lost == 0
+    for recording in (bytes(content), io.BufferedReader(io.BytesIO(content))):
+        read = np.concatenate(list(read_blocks(recording)))
+        np.testing.assert_allclose(read, SPEECH, atol=1 / 32768)
+
+
+def test_an_empty_file_with_a_title_is_not_read_as_samples():
+    whole = io.BytesIO()
+    with soundfile.SoundFile(whole, "w", RATE, 1, format="WAV", subtype="PCM_16") as file:
+        file.write(np.zeros(0))
+    content = whole.getvalue() + b"LIST" + (4).to_bytes(4, "little") + b"INFO"
+    assert sum(map(len, read_blocks(content))) == 0
+
+
+def test_a_recording_that_is_cut_short_keeps_its_other_warnings():
+    quality = measure(SPEECH)
+    quality.lost = 0.5
+    assert set(quality.find_problems("call.wav", None, seconds=0.3)) == {"length", "short"}
+    assert set(quality.find_problems("call.wav", None, seconds=5.0)) == {"length"}
