@@ -27,14 +27,14 @@ try:
     from .quality_ser_align import RecordingQuality, warn_of
     from .recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
     from .speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
-    from .timeline_ser_align import build_timeline
+    from .timeline_ser_align import build_timeline, weigh_windows
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from quality_ser_align import RecordingQuality, warn_of
     from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
     from speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
-    from timeline_ser_align import build_timeline
+    from timeline_ser_align import build_timeline, weigh_windows
 
 TASK = "speech-emotion-recognition"
 MIN_DURATION = 0.3  # seconds; ours
@@ -280,7 +280,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         if is_whole.any():
             whole = probabilities[is_whole][0]
         else:
-            whole = np.average(probabilities, axis=0, weights=ends - starts)
+            whole = np.average(probabilities, axis=0, weights=weigh_windows(starts, ends, phrase))
         order = np.argsort(-whole, kind="stable")[:top_k]
         scores = [{"label": labels[index], "score": float(whole[index])} for index in order]
         last = outputs[-1]

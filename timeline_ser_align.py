@@ -53,6 +53,19 @@ def build_timeline(
     return segments
 
 
+def weigh_windows(starts: np.ndarray, ends: np.ndarray, phrase: np.ndarray) -> np.ndarray:
+    """The weight of each window in the mean over a recording: together, those of a phrase weigh its duration.
+
+    Args:
+        starts, ends, phrase: as in [`build_timeline`]; the windows of a phrase have equal durations.
+    """
+    weights = np.zeros(len(phrase))
+    for number in np.unique(phrase):
+        chosen = phrase == number
+        weights[chosen] = (ends[chosen].max() - starts[chosen].min()) / chosen.sum()
+    return weights
+
+
 def _cross_fade(starts: np.ndarray, ends: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Probabilities over a phrase, (steps, classes): each window has its highest weight at the centre."""
     steps = max(1, round((ends.max() - starts.min()) / TIMELINE_STEP))

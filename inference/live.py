@@ -65,12 +65,15 @@ def open_stream(stream: IO[bytes], quality: RecordingQuality) -> tuple[bytes | N
 
 
 def _is_mpeg_frame(first: bytes) -> bool:
-    """Whether these bytes start with a frame header of MPEG audio (MP3, AAC in ADTS), ISO 11172-3 and 13818-7."""
+    """Whether these bytes start with a frame header of MPEG audio (MP2, MP3, AAC in ADTS), ISO 11172-3 and 13818-7.
+
+    Not that of layer I, which nobody uses: raw samples of -1 look like it.
+    """
     if len(first) < 4 or first[0] != 0xFF or first[1] & 0xE0 != 0xE0:
         return False
     if first[1] & 0xF6 == 0xF0:  # ADTS
         return (first[2] >> 2) & 0xF < 13
-    has_version, has_layer = first[1] & 0x18 != 0x08, first[1] & 0x06 != 0
+    has_version, has_layer = first[1] & 0x18 != 0x08, first[1] & 0x06 in (0x02, 0x04)
     return has_version and has_layer and first[2] >> 4 not in (0, 15) and (first[2] >> 2) & 3 != 3
 
 

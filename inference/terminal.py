@@ -14,6 +14,7 @@ from core.errors import InputError
 from core.escaping import printable
 from inference.answers import Job
 from inference.live import answer_live
+from inference.options import TIMELINE_OPTIONS
 from inference.outputs import Record
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from quality_ser_align import RecordingQuality
@@ -94,8 +95,11 @@ def print_stream(
     options: argparse.Namespace,
 ) -> int:
     """Print a JSON line for each second of a stream until it ends. Returns the exit status."""
-    if options.output or options.plot or options.explain or options.channels == "each":
-        raise InputError("--output, --plot, --explain and --channels each do not work on a stream: remove them")
+    given = [f"--{name}" for name in ("output", "plot", "explain", "quiet") if getattr(options, name)]
+    given += ["--channels each"] if options.channels == "each" else []
+    given += [f"--{name}" for name in TIMELINE_OPTIONS if getattr(options, name) is not None]
+    if given:
+        raise InputError(f"{' '.join(given)} cannot be used with a stream, which is scored once per second: remove it")
     for line in answer_live(recognize, seconds, quality):
         print(json.dumps(line), flush=True)
     return 0

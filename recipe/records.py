@@ -11,7 +11,11 @@ def use_current_names(record: dict[str, Any]) -> dict[str, Any]:
 
 
 # What a record of a run contains besides its options, and what a difference there means.
-RECORDED = {"rows": "different utterances or a different split", "stage1": "a different stage 1"}
+RECORDED = {
+    "rows": "different utterances or a different split",
+    "audio": "other recordings under the same names",
+    "stage1": "a different stage 1",
+}
 
 
 def first_difference(earlier: dict[str, Any], now: dict[str, Any]) -> str | None:
@@ -20,7 +24,8 @@ def first_difference(earlier: dict[str, Any], now: dict[str, Any]) -> str | None
     A record contains the options of a run and possibly more. An option that was added after the earlier record is
     compared with its default, which has no effect; a renamed option is compared under its new name.
     """
-    earlier = {**Arguments().flat(), **use_current_names(earlier)}
+    unrecorded = {"audio": now["audio"]} if "audio" in now else {}  # in earlier releases
+    earlier = {**Arguments().flat(), **unrecorded, **use_current_names(earlier)}
     changed = [name for name in now if name not in FREE_TO_CHANGE and earlier.get(name) != now[name]]
     if not changed:
         return None

@@ -14,19 +14,26 @@ from core.json_files import read_json, write_json
 from recipe.checkpoints import CHECKPOINTS
 from recipe.options import Arguments
 from recipe.records import first_difference
+from recipe.repeats import DIGEST
 from recipe.results import read_results
 from recipe.stages import find_stage1_folder
 
 
 def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, Any]:
-    """Record what determines the results of a stage: its options, the rows of its split, and its stage 1."""
+    """Record what determines the results of a stage: its options, the rows of its split, their audio, and its stage 1."""
     columns = ["id", "label", "speaker", *(name for name in ("start", "end") if name in split["train"].column_names)]
     rows = [(name, *row) for name, part in split.items() for row in zip(*(part[column][:] for column in columns))]
-    record = {**args.flat(), "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
+    record = {**args.flat(), "rows": hash_values(rows)}
+    if DIGEST in split["train"].column_names:
+        record["audio"] = hash_values([part[DIGEST][:] for part in split.values()])
     if stage == 2:
         first = find_stage1_folder(args) / "model.safetensors"
         record["stage1"] = hashlib.sha256(first.read_bytes()).hexdigest() if first.is_file() else None
     return record
+
+
+def hash_values(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def read_finished(stage_dir: Path, record: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:

@@ -176,6 +176,13 @@ def test_a_stream_of_unknown_length_is_read_to_its_end(tmp_path, width):
     np.testing.assert_array_equal(np.concatenate(list(seconds)), blocks_of(tmp_path / "a.wav"))
 
 
+def test_raw_samples_that_start_below_zero_are_not_taken_for_mp3():
+    samples = np.concatenate([np.array([-1, 21, -2, 37], "<i2"), (20000 * VOICE).astype("<i2")])
+    content, seconds = open_stream(io.BytesIO(samples.tobytes()), RecordingQuality())
+    assert content is None
+    np.testing.assert_allclose(np.concatenate(list(seconds)), samples / 32768)
+
+
 @pytest.mark.parametrize("share", [0.005, 0.02])
 def test_one_percent_of_the_samples_at_full_scale_is_clipped(share):
     waveform = np.tile([0.1, -0.2], 50 * RATE).astype(np.float32)  # four blocks

@@ -21,7 +21,7 @@ from core.shipped import SHIPPED_MODEL
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from speech_ser_align import HOP, cut_recording
-from timeline_ser_align import build_timeline
+from timeline_ser_align import build_timeline, weigh_windows
 
 pytestmark = pytest.mark.slow
 
@@ -180,6 +180,22 @@ def test_a_long_recordings_scores_are_the_mean_over_its_phrases_by_duration(reco
         mean = (10 * long[entry["label"]] + 8 * short[entry["label"]]) / 18
         assert entry["score"] == pytest.approx(mean, abs=0.03)  # edges of phrases lie on a grid of 8 ms
     assert found["duration"] == 19.0
+
+
+def test_a_phrase_that_is_split_into_windows_counts_by_its_duration(recognize):
+    """And not by that of its windows, which overlap: 10 s of noise in three windows of 6 s, and 5 s of a buzz."""
+    buzz = 0.2 * np.sign(np.sin(2 * np.pi * 180 * np.arange(5 * RATE) / RATE)).astype(np.float32)
+    recording = np.concatenate([sounds((10, 0.3), (1, 0.0)), buzz])
+    found, second = (by_label(recognize(each, window=6)) for each in (recording, buzz))
+    starts = np.linspace(0, 4 * RATE + 1024, 3).astype(int)  # 64 ms of the pause belong to the phrase
+    windows = recognize.score_waveforms([recording[start:][: 6 * RATE] for start in starts])["probabilities"].numpy()
+    for label, first in zip(recognize.model.config.id2label.values(), windows.mean(axis=0)):
+        assert found[label] == pytest.approx((10 * first + 5 * second[label]) / 15, abs=0.01)
+
+
+def test_windows_of_a_phrase_share_its_weight():
+    starts, ends = np.array([0.0, 1.0, 2.0, 6.0]), np.array([2.0, 3.0, 4.0, 7.0])
+    assert weigh_windows(starts, ends, np.array([0, 0, 0, 1])).tolist() == pytest.approx([4 / 3, 4 / 3, 4 / 3, 1])
 
 
 def test_batches_lists_and_company_change_no_score(recognize, tmp_path):

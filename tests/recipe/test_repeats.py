@@ -10,7 +10,9 @@ from conftest import write_wav
 from core.audio import SAMPLING_RATE
 from core.errors import InputError
 from recipe.data import read_rows_alone, split_rows
-from recipe.options import DataArguments
+from recipe.options import Arguments, DataArguments
+from recipe.records import first_difference
+from recipe.stage_folder import describe_run
 
 SPEAKERS = ("anna", "ben", "eva", "tom")
 
@@ -133,3 +135,18 @@ def test_a_copy_of_an_excerpt_is_a_copy(corpus):
     data = read(folder, [*lines, *added], "path,label,speaker,split,start,end")
     with pytest.raises(InputError, match=r"talk\.wav from 1 s to 2 s in \w+ and .*cut\.wav in test are the same"):
         split_rows(data, read_rows_alone(data))
+
+
+def test_other_audio_under_the_same_names_is_another_run(corpus):
+    folder, lines = corpus
+
+    def describe():
+        data = read(folder, lines)
+        return describe_run(1, Arguments(data=data), split_rows(data, read_rows_alone(data)))
+
+    earlier = describe()
+    assert first_difference(earlier, describe()) is None
+    write_wav(folder / "tom_calm.wav", 0.6, seed=99)
+    assert first_difference(earlier, describe()) == "other recordings under the same names"
+    del earlier["audio"]  # as earlier releases wrote it
+    assert first_difference(earlier, describe()) is None
