@@ -14,6 +14,7 @@ An experiment is a YAML file:
         seeds: [0, 1]                         # optional: overrides the seeds above
         options: {pooling: self_attention, eal_weight: 0, fual_weight: 0}
         paper: {ua: 0.753, wa: 0.742}         # optional: the paper's scores
+        compare_with: cls                     # optional: the variant that it extends, tested besides the baseline
     cited:                                    # optional: other published systems
       - {name: ..., ua: 0.7, protocol: ..., source: ...}
     options: {num_validation_speakers: 6}     # optional: train.py options for every cell
@@ -54,7 +55,7 @@ KEYS = (
 )
 RENAMED_KEYS = {"projected": "tsne", "recordings": "timeline"}
 TIMELINE_KEYS = ("variant", "utterances", "windows")
-VARIANT_KEYS = ("name", "options", "seeds", "paper")
+VARIANT_KEYS = ("name", "options", "seeds", "paper", "compare_with")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Variant:
     options: dict[str, Any]
     seeds: tuple[int, ...]
     paper: dict[str, float]
+    compare_with: str | None = None  # the variant whose difference from this one is tested, besides the baseline
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,8 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
     if scored_on not in ("validation", "test"):
         raise InputError(f"{path}: scored_on={scored_on!r} is invalid: use validation or test")
     baseline, tsne = content.get("baseline", variants[0].key), content.get("tsne", [])
-    _check_variant_names(path, (baseline, *tsne), variants)
+    extended = (variant.compare_with for variant in variants if variant.compare_with)
+    _check_variant_names(path, (baseline, *tsne, *extended), variants)
     _check_tsne(path, tsne, variants, stage)
     if content.get("timeline") is not None:
         _check_timeline(path, content["timeline"], variants)
@@ -311,6 +314,7 @@ def _read_variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, 
         options=value.get("options") or {},
         seeds=_read_numbers(where, "seeds", value["seeds"]) if "seeds" in value else seeds,
         paper=value.get("paper") or {},
+        compare_with=value.get("compare_with"),
     )
 
 

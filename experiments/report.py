@@ -54,7 +54,12 @@ def write_report(
     target.mkdir(parents=True, exist_ok=True)
     tables = {
         "scores": build_score_table(systems),
-        "comparisons": build_comparison_table(systems, experiment.baseline, weights),
+        "comparisons": build_comparison_table(
+            systems, [(system.key, experiment.baseline) for system in systems], weights
+        ),
+        "steps": build_comparison_table(
+            systems, [(each.key, each.compare_with) for each in experiment.variants if each.compare_with], weights
+        ),
         "folds": build_fold_table(systems, weights),
         "corpora": build_corpus_table(systems, weights),
         "alignment": build_alignment_table(systems, alignment or {}),
@@ -64,7 +69,7 @@ def write_report(
         "runs": build_run_table(systems),
     }
     for name, rows in tables.items():
-        if rows or name not in ("corpora", "alignment"):
+        if rows or name not in ("steps", "corpora", "alignment"):
             write_csv(target / f"{name}.csv", rows)
     for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # from an earlier report, possibly of other runs
         path.unlink()

@@ -67,13 +67,11 @@ def _build_chance_row(name: str, system: System) -> dict[str, Any]:
     return {"system": name, **{f"{w}_{metric}": scores[metric] for w in ("best", "last") for metric in METRICS}}
 
 
-def build_comparison_table(systems: list[System], baseline: str, weights: str) -> list[dict[str, Any]]:
-    """Compare each system with the baseline, on the folds and seeds that both have finished."""
-    base = next((system for system in systems if system.key == baseline), None)
-    if base is None:
-        return []
+def build_comparison_table(systems: list[System], pairs: list[tuple[str, str]], weights: str) -> list[dict[str, Any]]:
+    """Compare pairs of systems, given by their keys, on the folds and seeds that both have finished."""
+    by_key = {system.key: system for system in systems}
     rows: list[dict[str, Any]] = []
-    for system in systems:
+    for system, base in ((by_key[one], by_key[other]) for one, other in pairs if {one, other} <= by_key.keys()):
         common = system.places & base.places
         if system is base or not common:
             continue

@@ -10,7 +10,7 @@ from docs.build.blocks import ROOT
 from experiments.cells import Experiment
 
 # Sections of report.md that the page includes. The scores in a report on the timeline are already in another report.
-SCORE_SECTIONS = ("Scores", "Comparison with the baseline")
+SCORE_SECTIONS = ("Scores", "Comparison with the baseline", "Step by step")
 TIMELINE_SECTIONS = ("Emotion diarization", "Deletion test")
 
 

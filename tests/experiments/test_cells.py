@@ -145,6 +145,7 @@ def test_a_table_of_several_corpora_needs_one_that_it_has(tmp_path):
         ({"folds": [1, "two"]}, [], r"folds=\[1, 'two'\] must be a list of non-negative integers"),
         ({"folds": [1, 1]}, [], r"folds=\[1, 1\] contains duplicates"),
         ({"baseline": "cls"}, [], "no variant is called 'cls'; choose from plain, proposed"),
+        ({"variants": {"plain": {"compare_with": "cls"}}}, [], "no variant is called 'cls'; choose from plain"),
         ({"stage": 3}, [], "stage=3 is invalid: use 1 or 2"),
         ({"stage": 1, "tsne": ["proposed"]}, [], "variant proposed has no CLS output to draw"),
         ({"scored_on": "train"}, [], "scored_on='train' is invalid: use validation or test"),

@@ -283,7 +283,7 @@ def test_a_search_in_stage_1_shows_validation_speakers_alone(experiment, demo, t
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
     for name in ("tsne", "cited"):
         content.pop(name)
-    variants = {"plain": {}, "slow": {"options": {"learning_rate": 0.0001}}}
+    variants = {"plain": {}, "slow": {"options": {"learning_rate": 0.0001}, "compare_with": "plain"}}
     search = tmp_path / "search.yaml"
     content |= {"folds": [1], "variants": variants, "stage": 1, "scored_on": "validation"}
     search.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -297,5 +297,7 @@ def test_a_search_in_stage_1_shows_validation_speakers_alone(experiment, demo, t
     assert float(scores[-1]["last_ua"]) == pytest.approx(expected)
     compared = next(csv.DictReader((tmp_path / "out" / "search" / "comparisons.csv").open(encoding="utf-8")))
     assert float(compared["difference_ua"]) == pytest.approx(expected - float(scores[-2]["last_ua"]))
+    assert list(csv.DictReader((tmp_path / "out" / "search" / "steps.csv").open(encoding="utf-8"))) == [compared]
     text = (tmp_path / "out" / "search" / "report.md").read_text(encoding="utf-8")
     assert "for **validation** speakers" in text and "| fold | validation speakers |" in text
+    assert "## Step by step" in text and "| slow | plain | " in text
