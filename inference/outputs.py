@@ -43,19 +43,23 @@ def write_track(record: Record, path: Path, track_format: str) -> None:
 def name_tracks(answers: Iterable[tuple[str, int | None]], folder: Path, suffix: str) -> list[Path]:
     """Choose a file in the folder for each result, named after its recording.
 
+    Where two recordings have the same name, all names say where their recording is: in subfolders as those of the
+    recordings, and with its suffix if that alone tells two apart.
+
     Args:
-        answers: file and channel of each result; the channel is added to the name, and so is a number if two collide.
+        answers: file and channel of each result; the channel is added to the name.
     """
-    paths: list[Path] = []
-    taken: set[str] = set()
-    for file, channel in answers:
-        stem = Path(file).stem + ("" if channel is None else f"-channel{channel}")
-        name, number = stem, 2
-        while name.lower() in taken:
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(name.lower())
-        paths.append(folder / f"{name}{suffix}")
-    return paths
+    answers = list(answers)
+    files = [Path(file) for file, _ in answers]
+    top = os.path.commonpath([os.path.abspath(file.parent) for file in files])
+    inside = [Path(os.path.relpath(os.path.abspath(file), top)) for file in files]
+    tracks: list[str] = []
+    for names in ([file.stem for file in files], [file.with_suffix("") for file in inside], inside):
+        channels = ("" if channel is None else f"-channel{channel}" for _, channel in answers)
+        tracks = [f"{name}{channel}" for name, channel in zip(names, channels)]
+        if len({track.lower() for track in tracks}) == len(tracks):
+            break
+    return [folder / f"{track}{suffix}" for track in tracks]
 
 
 def name_plots(answers: list[Any], plot: str) -> dict[Any, Path]:

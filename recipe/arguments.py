@@ -17,7 +17,7 @@ import yaml
 
 from core.errors import InputError
 from core.shipped import ROOT
-from core.yaml_files import load_yaml
+from core.yaml_files import load_json, load_yaml
 from fields_ser_align import describe_range, find_choices, is_in_range, split_hint
 from recipe.entries import ENTRY_OPTIONS, check_corpora, check_entry, name_entry
 from recipe.options import (
@@ -116,13 +116,20 @@ def convert(name: str, value: Any, source: str) -> Any:
     if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and "none" not in choices):
         if is_optional:
             return None
+        if _find_default(option) == []:
+            return []
         raise InputError(f"{source}: the value is missing; give {_describe_valid(option)}")
     converted = _match(choices, value, hint) if choices else None
     if converted is None and (not choices or name in NAMED):
         converted = _convert_type(hint, value)
-    if converted is None or not all(is_in_range(option, number) for number in _list_numbers(converted)):
+    is_empty = converted == [] and _find_default(option) != []
+    if converted is None or is_empty or not all(is_in_range(option, number) for number in _list_numbers(converted)):
         raise InputError(f"{source}: {value!r} is not valid; give {_describe_valid(option)}")
     return [_convert_entry(entry, source) for entry in converted] if name == "corpora" else converted
+
+
+def _find_default(option: Field) -> Any:
+    return option.default if option.default is not MISSING else option.default_factory()  # type: ignore[misc]
 
 
 def _convert_entry(entry: Any, source: str) -> dict[str, Any]:
@@ -182,11 +189,11 @@ def _convert_valid(hint: Any, value: Any) -> Any:
             return []
         return value if isinstance(value, list) and all(isinstance(word, str) for word in value) else None
     if hint in (dict, list[dict]):
-        parsed = json.loads(value) if isinstance(value, str) else value
+        parsed = load_json(value) if isinstance(value, str) else value
         return parsed if isinstance(parsed, dict if hint is dict else list) else None
     if typing.get_origin(hint) is dict:
         # JSON too keeps a number as it is written.
-        parsed = json.loads(value, parse_int=str, parse_float=str) if isinstance(value, str) else value
+        parsed = load_json(value, parse_int=str, parse_float=str) if isinstance(value, str) else value
         convert_item = float if typing.get_args(hint)[1] is float else _convert_name
         return {str(name): convert_item(item) for name, item in parsed.items()}
     return None
@@ -299,7 +306,7 @@ def _make_parser(description: str) -> argparse.ArgumentParser:
 def _describe_option(option: Field) -> str:
     """The help text of an option, such as `weight of the EAL loss [0.05; paper]`, with any choices in parentheses."""
     facts = option.metadata
-    default = option.default if option.default is not MISSING else option.default_factory()  # type: ignore[misc]
+    default = _find_default(option)
     choices = facts["choices"] or find_choices(option)
     shown = "none" if default is None else default if isinstance(default, str) else json.dumps(default)
     if default == list(choices):

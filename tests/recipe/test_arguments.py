@@ -95,6 +95,11 @@ def test_the_encoder_configuration_is_merged_key_by_key(config):
         ("a: [1", "is not valid YAML"),
         ("seed: 1\nbatch_size: 2\nseed: 2", "is not valid YAML: line 3: seed is there twice: remove one of them"),
         ("label_map:\n  happy: a\n  sad: b\n  happy: b", "line 4: happy is there twice"),
+        ("batch_size: 4\nseed: 010", "line 2: YAML reads 010 as 8: write a plain number, or text in quotes"),
+        ("num_epochs: 1:30", "line 1: YAML reads 1:30 as 90: write a plain number"),
+        ("encoder_config: {hidden_size: 0x20}", "YAML reads 0x20 as 32: write a plain number"),
+        ("speed_factors: none", "speed_factors: the value is missing; give numbers from 0.1 to 10"),
+        ("pitch_steps: []", "pitch_steps: [] is not valid; give numbers from -24 to 24"),
     ],
 )
 def test_a_mistake_in_yaml_is_named_with_what_is_valid(config, text, message):
@@ -116,6 +121,8 @@ def test_a_mistake_in_yaml_is_named_with_what_is_valid(config, text, message):
         (["--common_labels"], "--common_labels requires --corpora or --test_corpus"),
         (["--corpus", "ravdess", "--csv", "x.csv"], "--csv requires --corpus folder"),
         (["--encoder_config", "{a"], "give name: value pairs, as JSON"),
+        (["--label_map", '{"1": "a", "1": "b"}'], "is not valid; give name: name pairs, as JSON"),
+        (["--speed_factors", "none"], "--speed_factors: ['none'] is not valid; give numbers from 0.1 to 10"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; available files: "),
     ],
 )
@@ -123,6 +130,22 @@ def test_a_mistake_on_the_command_line_is_named_with_what_is_valid(argv, message
     with pytest.raises(InputError) as error:
         parse(*argv)
     assert message in str(error.value)
+
+
+def test_lists_that_may_be_empty_take_none(config):
+    for text in ("noise_snrs: none", "noise_snrs: null", "noise_snrs: []", "noise_snrs:"):
+        assert parse("--config", config(text))[1].data.noise_snrs == []
+    assert parse("--noise_snrs", "none")[1].data.noise_snrs == []
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1.0e-4", "0.0001", ".0001", "+1.e-4"])
+def test_plain_numbers_are_read_as_written(config, text):
+    assert parse("--config", config(f"learning_rate: {text}"))[1].trainer.learning_rate == 1e-4
+
+
+def test_names_that_look_like_numbers_stay_names(config):
+    args = parse("--config", config("only: {speaker: [010, 1:30]}\nlabel_map: {010: 0x20}"))[1]
+    assert args.data.only == {"speaker": ["010", "1:30"]} and args.data.label_map == {"010": "0x20"}
 
 
 def test_values_have_their_types():

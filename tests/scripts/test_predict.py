@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -301,10 +302,23 @@ def test_the_format_comes_from_the_name_or_the_option():
             choose_format(*case)
 
 
-def test_timelines_of_equal_names_do_not_overwrite_each_other(tmp_path):
-    answers = [(name, None) for name in ("x/a.wav", "y/a.wav", "y/A.mp3", "y/a-2.wav")]
-    names = [path.name for path in name_tracks(answers, tmp_path, ".vtt")]
-    assert names == ["a.vtt", "a-2.vtt", "A-3.vtt", "a-2-2.vtt"]
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["x/a.wav", "y/b.wav"], ["a.vtt", "b.vtt"]),
+        (["x/a.wav", "y/a.wav", "y/a-2.wav"], ["x/a.vtt", "y/a.vtt", "y/a-2.vtt"]),
+        (["x/a.wav", "x/A.mp3", "x/b.wav"], ["a.wav.vtt", "A.mp3.vtt", "b.wav.vtt"]),
+        (["a.wav", "../a.wav"], ["DIR/a.vtt", "a.vtt"]),
+    ],
+)
+def test_timelines_of_recordings_of_the_same_name_say_which_is_whose(files, names, tmp_path, monkeypatch):
+    (tmp_path / "DIR").mkdir()
+    monkeypatch.chdir(tmp_path / "DIR")
+    for order in (1, -1):  # whichever comes first
+        found = name_tracks([(name, None) for name in files[::order]], Path("out"), ".vtt")
+        assert [path.relative_to("out").as_posix() for path in found] == names[::order]
+    both = name_tracks([(name, channel) for name in files for channel in (0, 1)], Path("out"), ".vtt")
+    assert len(set(both)) == 2 * len(files) and both[1].name == Path(names[0]).name.replace(".vtt", "-channel1.vtt")
 
 
 def test_odd_file_names_are_answered_and_obey_nothing(tmp_path):
