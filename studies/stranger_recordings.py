@@ -132,12 +132,16 @@ def write_with_cover(path: Path, speech: np.ndarray) -> None:
     path.write_bytes(b"ID3\3\0\0" + size + frame + audio.getvalue())
 
 
-def write_streamed(path: Path, speech: np.ndarray) -> None:
-    """A WAV file as ffmpeg writes it to a pipe: its sizes are unknown."""
-    save(keep)(path, speech)
-    content = bytearray(path.read_bytes())
-    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
-    path.write_bytes(content)
+def state_size(size: bytes) -> Callable[[Path, np.ndarray], None]:
+    """A WAV file whose header states this size of the file and the samples, in four bytes."""
+
+    def write(path: Path, speech: np.ndarray) -> None:
+        save(keep)(path, speech)
+        content = bytearray(path.read_bytes())
+        content[4:8] = content[40:44] = size
+        path.write_bytes(content)
+
+    return write
 
 
 def write_cut(path: Path, speech: np.ndarray) -> None:
@@ -199,7 +203,8 @@ RECORDINGS = {
     "FLAC called .wav": Recording("flac.wav", SAME, write_as("flac")),
     "MP3 called .wav": Recording("mp3.wav", SAME, write_as("mp3")),
     "WAV called .mp3": Recording("wav.mp3", SAME, write_as("wav")),
-    "WAV of unknown length, from a pipe": Recording("pipe.wav", SAME, write_streamed),
+    "WAV of unknown length, from a pipe": Recording("pipe.wav", SAME, state_size(b"\xff\xff\xff\xff")),
+    "WAV of a recorder that was interrupted": Recording("stopped.wav", SAME, state_size(bytes(4))),
     "half of a download": Recording("half.wav", NONE, write_cut),
     "a video": Recording("film.mp4", NONE, lambda path, _: path.write_bytes(VIDEO)),
     "a text called .wav": Recording("text.wav", NONE, lambda path, _: path.write_bytes(b"Dear Sir,\n" * 50)),
