@@ -5,11 +5,12 @@
 For the first fold and seed of a finished experiment, computes the gradient norm of each loss, multiplied by its weight
 in the paper (0.05 each), relative to the gradient norm of CE, on training utterances without dropout or augmentation.
 Also computes the spread of the frame logits and of the utterance logits, and the share of frames that agree with their
-utterance. Writes a Markdown table to the experiment's report folder.
+utterance. Writes a table, as Markdown and CSV, to the experiment's report folder.
 """
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from transformers import set_seed
 from core.errors import InputError
 from core.loading import load_feature_extractor
 from experiments.cells import Cell, Experiment, read_experiment
+from experiments.tables import write_csv
 from modeling_ser_align import SERAlignForAudioClassification, SERAlignOutput
 from recipe.batching import Collator
 from recipe.data import read_rows_alone, split_rows
@@ -47,7 +49,7 @@ def run_study(experiment: Experiment) -> None:
     args = experiment.parse_cell(cells[0])[2]
     rows = split_rows(args.data, read_rows_alone(args.data))["train"]
     rows = rows.shuffle(seed=0).select(range(min(NUM_UTTERANCES, len(rows))))
-    lines: list[str] = []
+    lines: list[dict[str, str]] = []
     for cell in (cells[-1], *cells):
         name = cell.variant.name if lines else "untrained"
         set_seed(0)
@@ -56,13 +58,18 @@ def run_study(experiment: Experiment) -> None:
             model = build_model(2, experiment.parse_cell(cell)[2], rows)
         feature_extractor = load_feature_extractor(str(experiment.find_stage_folder(cell)))
         preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples, model.config.longest_seconds)
-        lines.append(
-            f"| {name} | {' | '.join(measure_model(model, prepare_rows(rows, preparer), preparer.input_name))} |"
-        )
-    table = "\n".join([f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|", *lines])
+        measured = measure_model(model, prepare_rows(rows, preparer), preparer.input_name)
+        lines.append(dict(zip(HEADER, (name, *measured))))
+    rules = "|---" * len(HEADER) + "|"
+    table = "\n".join([format_row(HEADER), rules, *(format_row(line.values()) for line in lines)])
     experiment.report_dir.mkdir(parents=True, exist_ok=True)
     (experiment.report_dir / "loss_gradients.md").write_text(table + "\n", encoding="utf-8")
+    write_csv(experiment.report_dir / "loss_gradients.csv", lines)
     print(table)
+
+
+def format_row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def measure_model(model: SERAlignForAudioClassification, utterances: Dataset, input_name: str) -> list[str]:
