@@ -4,6 +4,7 @@
 
 For the first fold and seed of a finished experiment, computes the gradient norm of each loss, multiplied by its weight
 in the paper (0.05 each), relative to the gradient norm of CE, on training utterances without dropout or augmentation.
+Frozen parameters do not count.
 Also computes the spread of the frame logits and of the utterance logits, and the share of frames that agree with their
 utterance. Writes a table, as Markdown and CSV, to the experiment's report folder.
 """
@@ -105,6 +106,7 @@ def compute_gradient_norm(module: torch.nn.Module) -> float:
     return sum(squares) ** 0.5
 
 
+@torch.no_grad()
 def _measure_frames(output: SERAlignOutput) -> list[float]:
     """Compute the spread of logits over frames and over utterances, and the share of frames that agree."""
     weights = output.frame_weights.unsqueeze(-1)
