@@ -42,7 +42,7 @@ def open_stream(stream: IO[bytes], quality: RecordingQuality) -> tuple[bytes | N
     if first.startswith(FILE_SIGNATURES) or first[4:8] == b"ftyp" or _is_mpeg_frame(first):
         return first + stream.read(), iter(())
     if first.startswith(b"RIFF"):
-        first = fill_in_size(first + stream.read(HEADER_BYTES - len(first)))
+        first = name_format(fill_in_size(first + stream.read(HEADER_BYTES - len(first))))
     whole = io.BufferedReader(_PeekedStream(first, stream))
     if not first.startswith(b"RIFF"):
         return None, _read_seconds(lambda count: whole.read(2 * count), SAMPLING_RATE, 1, 2, quality)
@@ -62,6 +62,17 @@ def open_stream(stream: IO[bytes], quality: RecordingQuality) -> tuple[bytes | N
     except ValueError as error:
         raise InputError(str(error)) from None
     return None, _read_seconds(file.readframes, rate, file.getnchannels(), width, quality)
+
+
+def name_format(start: bytes) -> bytes:
+    """The start of a WAV file, with the format itself in place of WAVE_FORMAT_EXTENSIBLE, which names it further on.
+
+    ffmpeg writes the latter for more than two channels, 48 kHz or 16 bits; the wave module cannot read it.
+    """
+    place = start.find(b"fmt ") + 8
+    if place < 8 or start[place : place + 2] != b"\xfe\xff":
+        return start
+    return start[:place] + start[place + 24 : place + 26] + start[place + 2 :]
 
 
 def _is_mpeg_frame(first: bytes) -> bool:

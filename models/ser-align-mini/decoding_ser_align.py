@@ -49,6 +49,9 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".flv", ".wmv", ".asf"
 FFMPEG_FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,webm,wv"
 )
+# ffmpeg leaves out what a track lacks, such as the first seconds of a late track, so all times would shift. With this
+# filter, gaps of more than 50 ms are silence; delays of encoders are shorter.
+KEEP_CLOCK = "aresample=async=1:first_pts=0:min_comp=0.05"
 
 
 class Samples(NamedTuple):
@@ -233,7 +236,7 @@ def _decode_with_ffmpeg(source: Any, name: str) -> Samples:
     path = os.fsencode(source if copy is None else copy.name)
     limits = ["-protocol_whitelist", "file,pipe", "-format_whitelist", FFMPEG_FORMATS]
     given: list[str | bytes] = ["ffmpeg", "-nostdin", "-v", "error", *limits, "-i", b"file:" + path]
-    command = [*given, "-map", "a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+    command = [*given, "-map", "a:0", "-af", KEEP_CLOCK, "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     # Messages go to a file: on a damaged recording, ffmpeg writes more than a pipe can hold and would block forever.
     messages = tempfile.TemporaryFile()  # noqa: SIM115 -- deleted with the last reference to it
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages)

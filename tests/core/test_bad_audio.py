@@ -176,6 +176,16 @@ def test_a_stream_of_unknown_length_is_read_to_its_end(tmp_path, width):
     np.testing.assert_array_equal(np.concatenate(list(seconds)), blocks_of(tmp_path / "a.wav"))
 
 
+@pytest.mark.parametrize(("channels", "bits"), [(6, 16), (1, 24), (2, 32)])
+def test_a_stream_of_many_channels_or_bits_is_read_as_its_file(channels, bits):
+    """WAVE_FORMAT_EXTENSIBLE, as ffmpeg writes for these."""
+    file = io.BytesIO()
+    samples = np.stack([VOICE / (n + 1) for n in range(channels)], axis=1)
+    soundfile.write(file, samples, RATE, format="WAVEX", subtype=f"PCM_{bits}")
+    _, seconds = open_stream(io.BytesIO(file.getvalue()), RecordingQuality())
+    np.testing.assert_allclose(np.concatenate(list(seconds)), blocks_of(file.getvalue()), atol=1e-7)
+
+
 def test_raw_samples_that_start_below_zero_are_not_taken_for_mp3():
     samples = np.concatenate([np.array([-1, 21, -2, 37], "<i2"), (20000 * VOICE).astype("<i2")])
     content, seconds = open_stream(io.BytesIO(samples.tobytes()), RecordingQuality())
@@ -230,6 +240,19 @@ def test_what_soundfile_cannot_read_is_read_by_ffmpeg(ffmpeg, tmp_path, name):
     ffmpeg("-i", "voice.wav", f"file:{name}")
     samples = blocks_of(tmp_path / name)
     assert np.corrcoef(samples[: len(VOICE)], VOICE[: len(samples)])[0, 1] > 0.99
+
+
+def test_a_late_track_and_a_gap_keep_their_place_in_time(ffmpeg, tmp_path):
+    write(tmp_path / "voice.wav", VOICE)
+    ffmpeg("-itsoffset", "3", "-i", "voice.wav", "-f", "lavfi", "-i", "color=s=64x64:r=10:d=8", "late.mp4")
+    shift = "asetpts='if(gt(T,1),PTS+2/TB,PTS)'"
+    ffmpeg("-i", "voice.wav", "-af", f"aselect='lt(t,0.5)+gt(t,1)',{shift}", "-c:a", "flac", "gap.mkv")
+    late, gap = blocks_of(tmp_path / "late.mp4"), blocks_of(tmp_path / "gap.mkv")
+    assert np.abs(late[: 3 * RATE - 500]).max() < 0.01
+    assert np.corrcoef(late[3 * RATE :][: len(VOICE)], VOICE[: len(late) - 3 * RATE])[0, 1] > 0.99
+    tail = RATE + 4096  # the first block after the gap begins at most this late
+    assert np.abs(gap[tail : 3 * RATE]).max() < 0.01 and len(gap) == pytest.approx(len(VOICE) + 2 * RATE, abs=2000)
+    np.testing.assert_allclose(gap[2 * RATE + tail :], VOICE[tail:], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["a.m4a", "a.webm", "a.mkv", "a.aac", "a.flv"])
