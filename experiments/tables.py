@@ -244,3 +244,9 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.writer(file)
         writer.writerow(map(csv_cell, columns))
         writer.writerows([csv_cell(row.get(name)) for name in columns] for row in rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read what `write_csv` wrote, as text."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

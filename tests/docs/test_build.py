@@ -5,6 +5,7 @@ from conftest import ROOT
 from running import run_script
 
 from core.errors import InputError
+from docs.build.answer import build_answer
 from docs.build.blocks import replace_block
 from docs.build.corpora import build_corpora_page
 from docs.build.encoders import build_encoders_page
@@ -12,6 +13,8 @@ from docs.build.make import BLOCKS
 from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
 from docs.build.reliability import build_reliability_page
 from docs.build.robustness import EMPTY_SECTION, build_card_section, build_robustness_page
+from experiments.cells import read_experiment
+from experiments.tables import write_csv
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +58,34 @@ def test_the_card_gives_the_scores_of_the_weights_beside_it(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"others")
     with pytest.raises(InputError, match=r"has other weights than those that were tested: run python experiment\.py"):
         build_card_section(tmp_path)
+
+
+def test_the_papers_question_is_answered_with_the_numbers_of_the_report(tmp_path):
+    experiment = read_experiment(str(ROOT / "run_configs" / "ravdess" / "whisper_table3.yaml"), [])
+    names = {variant.key: variant.name for variant in experiment.variants}
+    shared = {"runs": 6, "speakers": 24}
+    differences = {
+        "cls_eal": (0.001, -0.009, 0.013, 0.9),
+        "cls_fual": (-0.002, -0.012, 0.0101, 1.0),
+        "cls_eal_fual": (0.003, -0.0171, 0.0149, 0.8),
+        "cls_eal_fual_statistics": (0.022, 0.012, 0.034, 0.04),
+        "cls": (0.005, -0.005, 0.017, 0.5),
+    }
+    rows = [
+        {"system": names[key], **dict(zip(("difference_ua", "low", "high", "p_holm"), values)), **shared}
+        for key, values in differences.items()
+    ]
+    write_csv(tmp_path / "steps.csv", rows[:4])
+    write_csv(tmp_path / "comparisons.csv", rows[4:])
+    assert build_answer(experiment, tmp_path) == []  # without the gradients
+    measured = {"EAL / CE pooling": 0.211, "FUAL / CE pooling": 0.00387, "frames that agree": 0.865}
+    write_csv(tmp_path / "loss_gradients.csv", [{"trained as": names["cls"], **measured}])
+    text = " ".join(build_answer(experiment, tmp_path))
+    assert "changes the UA by +0.3 points (95 % interval -1.7 to 1.5, p = 0.80): within the noise." in text
+    assert "FUAL alone by -0.2 points (95 % interval -1.2 to 1.0, p = 1.00)" in text
+    assert "more than 1.7 points is unlikely" in text
+    assert "is 0.39 % of that of the cross-entropy" in text and "that of EAL 21 %" in text and "86 % of the frames" in text
+    assert text.endswith("changes the UA by +2.2 points (95 % interval 1.2 to 3.4, p = 0.04): a difference. ")
 
 
 @pytest.mark.parametrize("name", BLOCKS)

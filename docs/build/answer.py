@@ -1,0 +1,56 @@
+"""The answer to the paper's question, do EAL and FUAL help?, in five sentences from the report of a table 3."""
+
+import textwrap
+from pathlib import Path
+
+from experiments.cells import Experiment
+from experiments.tables import read_csv
+
+SYSTEMS = ("cls", "cls_eal", "cls_fual", "cls_eal_fual", "cls_eal_fual_statistics")
+SIGNIFICANT = 0.05
+
+
+def build_answer(experiment: Experiment, report: Path) -> list[str]:
+    """The answer in Markdown; empty if the experiment or its report lacks what it needs.
+
+    Args:
+        report: folder with steps.csv, comparisons.csv and loss_gradients.csv of the experiment.
+    """
+    names = {variant.key: variant.name for variant in experiment.variants}
+    paths = [report / f"{name}.csv" for name in ("steps", "comparisons", "loss_gradients")]
+    if not set(SYSTEMS) <= names.keys() or not all(path.is_file() for path in paths):
+        return []
+    steps, comparisons, gradients = (
+        {row[column]: row for row in read_csv(path)} for column, path in zip(("system", "system", "trained as"), paths)
+    )
+    both, eal, fual, statistics = (steps[names[key]] for key in ("cls_eal_fual", "cls_eal", "cls_fual", SYSTEMS[-1]))
+    pooling, plain = comparisons[names["cls"]], gradients[names["cls"]]
+    reach = max(abs(100 * float(both[end])) for end in ("low", "high"))
+    sentences = (
+        f"In {experiment.title[0].lower()}{experiment.title[1:]} ({both['runs']} runs of each system, {both['speakers']} "
+        f"test speakers), adding EAL and FUAL to CLS pooling changes the UA by {describe_difference(both)}: "
+        f"{judge(both)}.",
+        f"EAL alone changes it by {describe_difference(eal)}, FUAL alone by {describe_difference(fual)}, and CLS "
+        f"pooling in place of self-attention pooling by {describe_difference(pooling)}.",
+        f"A true effect of both losses of more than {reach:.1f} points is unlikely.",
+        "The explanation that can be measured: in a model trained without them, the gradient of FUAL in the pooling "
+        f"layer is {share(plain, 'FUAL / CE pooling')} of that of the cross-entropy at the paper's weight, that of EAL "
+        f"{share(plain, 'EAL / CE pooling')}, and {share(plain, 'frames that agree')} of the frames already agree with "
+        "their utterance.",
+        "For comparison, a logistic regression on statistics of the frozen layers, added to the proposed model, changes "
+        f"the UA by {describe_difference(statistics)}: {judge(statistics)}.",
+    )
+    return ["## Do EAL and FUAL help?", "", *textwrap.wrap(" ".join(sentences), 120, break_on_hyphens=False), ""]
+
+
+def describe_difference(row: dict[str, str]) -> str:
+    difference, low, high = (100 * float(row[name]) for name in ("difference_ua", "low", "high"))
+    return f"{difference:+.1f} points (95 % interval {low:.1f} to {high:.1f}, p = {float(row['p_holm']):.2f})"
+
+
+def judge(row: dict[str, str]) -> str:
+    return "a difference" if float(row["p_holm"]) < SIGNIFICANT else "within the noise"
+
+
+def share(row: dict[str, str], name: str) -> str:
+    return f"{100 * float(row[name]):.2g} %"
