@@ -45,7 +45,8 @@ def fit_unsure_threshold(predictions: list[dict[str, Any]], accuracy: float) -> 
     confidences, correct = read_confidences(predictions)
     order = np.argsort(-confidences, kind="stable")
     shares = correct[order].cumsum() / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(shares >= accuracy)
+    falls = np.diff(confidences[order], append=-np.inf) < 0  # equal scores are sure together
+    enough = np.flatnonzero(falls & (shares >= accuracy))
     if len(enough) == 0 or enough[-1] + 1 < FEWEST_SURE:
         return 1.0
     if enough[-1] + 1 == len(order):
