@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 FORMER_TEMPERATURE = "temperature"  # name of calibration_temperature in earlier releases
 LABEL_NAMES = ("num_labels", "id2label", "label2id")
 # What was fitted on the labels of a trained model, so that it says nothing of other ones.
-FITTED_ON_LABELS = ("calibration_temperature", FORMER_TEMPERATURE, "class_weights", "statistics_layers")
+FITTED_ON_LABELS = ("calibration_temperature", FORMER_TEMPERATURE, "unsure_below", "class_weights", "statistics_layers")
 
 
 class SERAlignConfig(PreTrainedConfig, SERAlignFields):
@@ -57,6 +57,8 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         calibration_temperature: divides the utterance and frame logits, so that their softmax is calibrated (Guo et
             al. 2017); train.py fits it on validation data. Ours; 1 leaves the logits unchanged. Earlier releases
             called it `temperature`; their configurations still load.
+        unsure_below: score of the best label below which an answer is unsure; train.py fits it on validation data (see
+            `--sure_accuracy`). Ours; 0 calls no answer unsure.
         class_weights: weight of each class in the cross-entropy, KL and the focal loss, in the order of id2label;
             train.py computes them from `--class_weights`. Ours; None weights all alike.
         bandwidth: bandwidth in Hz of the speech that the model was trained on, measured by train.py; the pipeline warns
@@ -81,6 +83,13 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     encoder_config: dict | PreTrainedConfig | None = None
     calibration_temperature: float = option(
         1.0, "temperature that divides all logits; fitted on validation data", "ours", above=0
+    )
+    unsure_below: float = option(
+        0.0,
+        "score of the best label below which an answer is unsure; fitted on validation data",
+        "ours",
+        minimum=0,
+        maximum=1,
     )
     class_weights: list[float] | None = option(
         None,

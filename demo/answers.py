@@ -20,6 +20,7 @@ from recording_ser_align import describe_recording
 
 # Size in inches and dots per inch at which the figure's text is as large as the page's, on computers and phones.
 WIDE, NARROW = ((7.0, 2.8), 160), ((3.3, 2.8), 220)
+SURE, UNSURE = "Sounds most like", "Hard to tell; perhaps"
 ABOUT_EVIDENCE = (
     "The shaded parts contain the 20 % of frames with the highest attention weights; in recordings longer than "
     "15 seconds, they are from the most influential phrase. They show what the model focused on and how the voice "
@@ -71,7 +72,7 @@ def answer(recognize: SpeechEmotionRecognitionPipeline, path: str, title: str, n
     return (
         '<section class="answer"><p class="about">'
         f"{html.escape(title)} · {result['duration']:.1f}\u00a0s · processed in {seconds:.1f}\u00a0s</p>"
-        f"<h2>{render_dot(colour[best])}Sounds most like <b>{html.escape(best)}</b></h2>{note}"
+        f"<h2>{render_dot(colour[best])}{UNSURE if result['unsure'] else SURE} <b>{html.escape(best)}</b></h2>{note}"
         f"{render_scores(result['scores'], colour)}"
         f"<h3>Over time</h3>{pictures}{render_timeline(result['timeline'], colour)}"
         f"<h3>What the model focused on</h3><p>{html.escape(make_sentence(evidence['words']))}</p>"

@@ -33,20 +33,24 @@ def main(model: str, recording: str) -> None:
     batch = {"waveform": waveform[None], "attention_mask": np.ones((1, len(waveform)), np.int64)}
     (logits,) = session.run(["logits"], batch)[0]
     probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    if probabilities.max() < settings["unsure_below"]:
+        print("unsure")
     for index in probabilities.argsort()[::-1]:
         print(f"{settings['labels'][index]:9} {probabilities[index]:.3f}")
 
 
 def load_model(model: str) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
-    """The model and its labels, sampling rate, shortest and longest length, trimming level and bandwidth."""
+    """The model and the settings that export_onnx.py has written into it."""
     try:
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         metadata = session.get_modelmeta().custom_metadata_map
         names = ("labels", "sampling_rate", "shortest_samples", "trim_db")
-        # Files of earlier releases have no longest duration, which only some encoders limit, and no bandwidth.
+        # Files of earlier releases have no longest duration, which only some encoders limit, and nothing newer.
         longest = json.loads(metadata.get("longest_seconds", "null")) or MOST
-        newer = {"longest_seconds": longest, "bandwidth": json.loads(metadata.get("bandwidth", "null"))}
-        return session, {name: json.loads(metadata[name]) for name in names} | newer
+        newer = {"bandwidth": "null", "unsure_below": "0"}
+        settings = {name: json.loads(metadata[name]) for name in names}
+        settings |= {name: json.loads(metadata.get(name, default)) for name, default in newer.items()}
+        return session, {**settings, "longest_seconds": longest}
     except Exception as error:  # the errors of onnxruntime have no class in common
         reason = " ".join(str(error).split())
         sys.exit(f"error: {model} cannot be loaded ({reason}): give a file that export_onnx.py wrote")

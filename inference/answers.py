@@ -88,6 +88,7 @@ def build_record(job: Job, answer: Any, with_evidence: bool) -> Record:
     scores = {entry["label"]: round(entry["score"], 6) for entry in answer["scores"]}
     label = answer["scores"][0]["label"]
     record |= {"duration": round(answer["duration"], 3), "label": label, "score": scores[label], "scores": scores}
+    record["unsure"] = answer["unsure"]
     record["warnings"] = answer["warnings"]
     record["timeline"] = [_round_segment(segment) for segment in answer["timeline"]]
     if with_evidence:

@@ -137,8 +137,8 @@ def answer_live(
         quality: measures of the stream so far.
 
     Yields:
-        dicts with `start`, `end` (seconds), `label`, `score`, `scores` (label: probability) and `warnings` (reasons why
-        the scores may be unreliable).
+        dicts with `start`, `end` (seconds), `label`, `score`, `unsure` (whether the score is too low to tell), `scores`
+        (label: probability) and `warnings` (reasons why the scores may be unreliable).
     """
     warned: set[str] = set()
     memory, end = np.zeros(0, np.float32), 0
@@ -146,14 +146,15 @@ def answer_live(
         memory = np.concatenate([memory, second])[-MEMORY * SAMPLING_RATE :]
         start, end = end, end + len(second)
         spoken = _find_spoken(memory, len(second))
-        answer: dict[str, Any] = {"label": None, "score": None, "scores": {}}
+        answer: dict[str, Any] = {"label": None, "score": None, "unsure": None, "scores": {}}
         if spoken is not None:
             with warnings.catch_warnings():  # about this phrase alone
                 warnings.simplefilter("ignore")
                 found: Any = recognize(spoken)
             scores = {entry["label"]: round(entry["score"], 6) for entry in found}
             label = next(iter(scores))
-            answer = {"label": label, "score": scores[label], "scores": scores}
+            is_unsure = found[0]["score"] < recognize.model.config.unsure_below
+            answer = {"label": label, "score": scores[label], "unsure": is_unsure, "scores": scores}
         problems = quality.find_problems("the stream", recognize.model.config.bandwidth)
         if end < FIRST_VERDICT * SAMPLING_RATE:
             problems = {kind: problem for kind, problem in problems.items() if kind not in ("voice", "noise", "hum")}

@@ -145,6 +145,7 @@ def _describe_model(model: SERAlignForAudioClassification, extractor: SequenceFe
         "trim_db": getattr(extractor, "trim_db", None),
         "frame_seconds": config.frame_seconds,
         "bandwidth": config.bandwidth,
+        "unsure_below": config.unsure_below,
     }
 
 

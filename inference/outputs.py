@@ -1,8 +1,8 @@
 """Writes results to files: JSON Lines, CSV, Praat TextGrid, Audacity labels and WebVTT.
 
 A record is the result for one recording: `file`, `channel` (None is the mean of all), then `duration` in seconds,
-`label`, `score`, `scores` (label: probability), `warnings` (reasons why the scores may be unreliable) and
-`timeline` (dicts of start, end, label, score), or `error`.
+`label`, `score`, `unsure` (whether the score is too low to tell), `scores` (label: probability), `warnings` (reasons
+why the scores may be unreliable) and `timeline` (dicts of start, end, label, score), or `error`.
 """
 
 import csv
@@ -101,12 +101,12 @@ def format_jsonl(records: list[Record]) -> str:
 
 
 def format_csv(records: list[Record]) -> str:
-    """One row per recording: file, channel, duration, label, score, the probability of each label, warnings, error.
+    """One row per recording: the result, the probability of each label, warnings and error.
 
     Text that a spreadsheet would read as a formula gets a leading apostrophe; JSON Lines keep it unchanged.
     """
     labels = sorted({label for record in records for label in record.get("scores", {})})
-    columns = ["file", "channel", "duration", "label", "score"]
+    columns = ["file", "channel", "duration", "label", "score", "unsure"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(csv_cell, [*columns, *labels, "warnings", "error"]))

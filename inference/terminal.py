@@ -54,10 +54,13 @@ class Table:
         name = self._name(job)
         name = name if len(name) <= self.width else "…" + name[1 - self.width :]
         wide = _find_label_width(record)
-        others = ", ".join(_format_scores(record)[1:])
+        best, *others = _format_scores(record)
+        label = printable(record["label"])
+        if record["unsure"]:
+            label, others = "unsure", [best, *others]
         lines = [
-            f"{name:{self.width}} {record['duration']:8.1f}   "
-            f"{printable(record['label']):{wide}} {record['score']:6.2f}   {others}",
+            f"{name:{self.width}} {record['duration']:8.1f}   {label:{wide}} {record['score']:6.2f}   "
+            f"{', '.join(others)}",
             *_format_evidence(record),
         ]
         if not self.has_header:
@@ -67,7 +70,8 @@ class Table:
 
     def _format_full(self, job: Job, record: Record) -> list[str]:
         wide = _find_label_width(record)
-        lines = [f"{self._name(job)}  {record['duration']:.1f} s  {', '.join(_format_scores(record))}", ""]
+        unsure = "unsure: " if record["unsure"] else ""
+        lines = [f"{self._name(job)}  {record['duration']:.1f} s  {unsure}{', '.join(_format_scores(record))}", ""]
         lines.append(f"{'start':>9} {'end':>9}   {'emotion':{wide}}  score")
         lines += [
             f"{part['start']:9.2f} {part['end']:9.2f}   {printable(part['label']):{wide}} {part['score']:6.2f}"

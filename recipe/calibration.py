@@ -1,4 +1,4 @@
-"""Calibration: how reliable probabilities are, and temperature scaling (Guo et al. 2017)."""
+"""Calibration: how reliable probabilities are, temperature scaling (Guo et al. 2017), and which answers are unsure."""
 
 import math
 from typing import Any
@@ -9,6 +9,7 @@ from scipy.special import log_softmax
 
 # Limits for small validation sets and for those with only correct or only wrong predictions.
 LOWEST, HIGHEST = 0.05, 20.0
+FEWEST_SURE = 10  # answers, from which their share of right ones says something
 
 
 def fit_temperature(predictions: list[dict[str, Any]]) -> float:
@@ -29,6 +30,34 @@ def fit_temperature(predictions: list[dict[str, Any]]) -> float:
     # Convex in 1 / temperature, so any minimum is the global one.
     bounds = (math.log(LOWEST), math.log(HIGHEST))
     return math.exp(minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded").x)
+
+
+def fit_unsure_threshold(predictions: list[dict[str, Any]], accuracy: float) -> float:
+    """Find the lowest score of the best label from which on enough answers are right.
+
+    Args:
+        predictions: lines with `label` and calibrated `probabilities`; never of test data.
+        accuracy: share of right answers among the sure ones.
+
+    Returns:
+        0 if all answers together are that accurate, and 1 if not even the ten with the highest scores are.
+    """
+    confidences, correct = read_confidences(predictions)
+    order = np.argsort(-confidences, kind="stable")
+    shares = correct[order].cumsum() / np.arange(1, len(order) + 1)
+    falls = np.diff(confidences[order], append=-np.inf) < 0  # equal scores are sure together
+    enough = np.flatnonzero(falls & (shares >= accuracy))
+    if len(enough) == 0 or enough[-1] + 1 < FEWEST_SURE:
+        return 1.0
+    if enough[-1] + 1 == len(order):
+        return 0.0
+    return float(confidences[order[enough[-1] :][:2]].mean())
+
+
+def read_confidences(predictions: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """The score of the best label, and whether it is right: both (utterances,)."""
+    log_probabilities, labels = read_log_probabilities(predictions)
+    return np.exp(log_probabilities.max(axis=1)), log_probabilities.argmax(axis=1) == labels
 
 
 def read_log_probabilities(predictions: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

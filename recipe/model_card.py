@@ -10,6 +10,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from core.escaping import markdown_text
 from core.json_files import read_lines
+from recipe.calibration import read_confidences
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
 from recipe.entries import is_joint, list_entries
@@ -24,6 +25,8 @@ MOST_NAMES = 24
 METRIC_NAMES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}
 # The oldest versions that a model folder runs on without this project, tested by studies/oldest_versions.py.
 OLDEST = {"transformers": "5.20.0", "torch": "2.6.0", "numpy": "1.26.4"}
+
+SHARES = (0.25, 0.5, 0.75, 1.0)  # of the test utterances, whose accuracy the card gives
 
 # Lower and upper end, or None if it cannot be computed.
 Interval = tuple[float, float] | None
@@ -56,6 +59,9 @@ def write_model_card(
         arguments=args.without_paths(),
         weights=[checkpoint_name(results, name) for name in lines],
         score_rows=_score_rows(results, intervals),
+        unsure_below=f"{best['unsure_below']:.3g}",
+        sure_percent=f"{100 * args.trainer.sure_accuracy:g}",
+        coverage_rows=_coverage_rows(lines["best"], best["unsure_below"]),
         chance=f"{1 / len(labels):.3f}",
         interval_sentence=_interval_sentence(results["speakers"]["test"]),
         split_sentence=_split_sentence(results),
@@ -214,6 +220,25 @@ def _score_rows(results: dict[str, Any], intervals: dict[str, dict[str, Interval
                 cells += [f"{results['scores'][name][part][metric]:.3f}", _interval(interval)]
             rows.append({"name": f"{part} {METRIC_NAMES[metric]}", "cells": cells})
     return rows
+
+
+def _coverage_rows(lines: list[dict[str, Any]], unsure_below: float) -> list[dict[str, str]]:
+    """How many predictions are right: of the sure and the unsure ones, and of those with the highest scores."""
+    confidences, correct = read_confidences(lines)
+    chosen = {"sure": confidences >= unsure_below, "unsure": confidences < unsure_below}
+    order = np.argsort(-confidences, kind="stable")
+    for share in SHARES:
+        best = np.zeros(len(lines), bool)
+        best[order[: max(1, round(share * len(lines)))]] = True
+        chosen[f"the {100 * share:.0f} % with the highest scores"] = best
+    return [
+        {
+            "name": name,
+            "share": f"{100 * part.mean():.0f}",
+            "right": f"{100 * correct[part].mean():.0f} %" if part.any() else "-",
+        }
+        for name, part in chosen.items()
+    ]
 
 
 def _interval(interval: Interval) -> str:

@@ -21,7 +21,7 @@ from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.augmentation import build_augmentation, describe_degradation
 from recipe.babble import read_voices
 from recipe.batching import Collator
-from recipe.calibration import fit_temperature
+from recipe.calibration import fit_temperature, fit_unsure_threshold
 from recipe.checkpoints import CHECKPOINTS, best_until, checkpoints_in, flush, last_complete
 from recipe.checks import check_durations, check_run, check_stage1_speakers, list_stages
 from recipe.class_weights import compute_class_weights
@@ -281,7 +281,7 @@ def save_and_score(
     """Write a folder with weights, code, feature extractor and predictions.jsonl; return its scores.
 
     The scores are those of the saved model, reloaded in float32 as its users will load it. Its calibration temperature
-    is fitted on the validation set first.
+    is fitted on the validation set first, and then the score below which an answer is unsure.
     """
     state = PartialState()
     pipeline = SpeechEmotionRecognitionPipeline(model=model, feature_extractor=feature_extractor)
@@ -293,17 +293,18 @@ def save_and_score(
     validation = predict(saved, split["validation"], preparer, args.trainer.eval_batch_size)
     saved.config.calibration_temperature = fit_temperature(validation)
     saved.config.encoder_config.name_or_path = ""  # it may be a local path
-    if state.is_main_process:
-        with writing(directory):
-            saved.config.save_pretrained(directory)
-    predictions = []
-    for name in ("validation", "test"):
-        part = predict(saved, split[name], preparer, args.trainer.eval_batch_size)
-        predictions += [{"split": name, **prediction} for prediction in part]
+    parts = {
+        name: predict(saved, split[name], preparer, args.trainer.eval_batch_size) for name in ("validation", "test")
+    }
     if not state.is_main_process:
         return {}
-    write_lines(directory / "predictions.jsonl", predictions)
-    return {**score_file(directory / "predictions.jsonl"), "temperature": saved.config.calibration_temperature}
+    saved.config.unsure_below = fit_unsure_threshold(parts["validation"], args.trainer.sure_accuracy)
+    with writing(directory):
+        saved.config.save_pretrained(directory)
+    lines = [{"split": name, **prediction} for name, part in parts.items() for prediction in part]
+    write_lines(directory / "predictions.jsonl", lines)
+    fitted = {"temperature": saved.config.calibration_temperature, "unsure_below": saved.config.unsure_below}
+    return {**score_file(directory / "predictions.jsonl"), **fitted}
 
 
 def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[str, Any]:

@@ -60,6 +60,14 @@ class TrainerArguments:
         below=1,
         formerly="averaging",
     )
+    sure_accuracy: float = option(
+        0.8,
+        "share of right answers that the sure ones have on validation utterances; answers with lower scores are called "
+        "unsure, and 0 calls none unsure",
+        "ours",
+        minimum=0,
+        below=1,
+    )
     seed: int = option(
         0, "random seed for weight initialisation, batch order, dropout and SpecAugment", minimum=0, per_cell=True
     )

@@ -77,10 +77,11 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
             default is 1 for a waveform encoder on a CPU, otherwise 16.
 
     Returns:
-        a list of {label, score}, best first. With any of the `return_` arguments, a dict with `scores`, `duration`
-        (seconds), `warnings` (reasons why the scores may be unreliable; also issued as Python warnings), and what was
-        requested: `timeline`; `frames`, a dict with `label`, `start` and `end` (seconds), `waveform` (samples,),
-        `weights` (frames,) and `frame_seconds`; `outline` (points,).
+        a list of {label, score}, best first. With any of the `return_` arguments, a dict with `scores`, `unsure`
+        (whether the best score is below `config.unsure_below`), `duration` (seconds), `warnings` (reasons why the
+        scores may be unreliable; also issued as Python warnings), and what was requested: `timeline`; `frames`, a dict
+        with `label`, `start` and `end` (seconds), `waveform` (samples,), `weights` (frames,) and `frame_seconds`;
+        `outline` (points,).
 
     Raises:
         ValueError: a recording cannot be read or contains no speech, or an argument is out of range.
@@ -286,7 +287,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         last = outputs[-1]
         longest = float(np.max(ends - starts)) / SAMPLING_RATE
         problems = last["quality"].find_problems(last["name"], self.model.config.bandwidth, longest)
-        answer: dict[str, Any] = {"scores": scores}
+        answer: dict[str, Any] = {"scores": scores, "unsure": bool(whole.max() < self.model.config.unsure_below)}
         if return_timeline:
             segments = build_timeline(
                 starts[~is_whole] / SAMPLING_RATE,

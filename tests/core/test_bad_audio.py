@@ -167,32 +167,6 @@ def test_the_header_of_a_stream_is_checked_as_that_of_a_file(tmp_path, at, value
         open_stream(io.BytesIO(content), RecordingQuality())
 
 
-@pytest.mark.parametrize("width", [1, 2])
-def test_a_stream_of_unknown_length_is_read_to_its_end(tmp_path, width):
-    write(tmp_path / "a.wav", VOICE, subtype={1: "PCM_U8", 2: "PCM_16"}[width])
-    content = bytearray((tmp_path / "a.wav").read_bytes())
-    content[40:44] = bytes(4)
-    _, seconds = open_stream(io.BytesIO(content), RecordingQuality())
-    np.testing.assert_array_equal(np.concatenate(list(seconds)), blocks_of(tmp_path / "a.wav"))
-
-
-@pytest.mark.parametrize(("channels", "bits"), [(6, 16), (1, 24), (2, 32)])
-def test_a_stream_of_many_channels_or_bits_is_read_as_its_file(channels, bits):
-    """WAVE_FORMAT_EXTENSIBLE, as ffmpeg writes for these."""
-    file = io.BytesIO()
-    samples = np.stack([VOICE / (n + 1) for n in range(channels)], axis=1)
-    soundfile.write(file, samples, RATE, format="WAVEX", subtype=f"PCM_{bits}")
-    _, seconds = open_stream(io.BytesIO(file.getvalue()), RecordingQuality())
-    np.testing.assert_allclose(np.concatenate(list(seconds)), blocks_of(file.getvalue()), atol=1e-7)
-
-
-def test_raw_samples_that_start_below_zero_are_not_taken_for_mp3():
-    samples = np.concatenate([np.array([-1, 21, -2, 37], "<i2"), (20000 * VOICE).astype("<i2")])
-    content, seconds = open_stream(io.BytesIO(samples.tobytes()), RecordingQuality())
-    assert content is None
-    np.testing.assert_allclose(np.concatenate(list(seconds)), samples / 32768)
-
-
 @pytest.mark.parametrize("share", [0.005, 0.02])
 def test_one_percent_of_the_samples_at_full_scale_is_clipped(share):
     waveform = np.tile([0.1, -0.2], 50 * RATE).astype(np.float32)  # four blocks

@@ -72,6 +72,14 @@ def test_names_and_labels_are_text(recognize, example, tmp_path, monkeypatch):
     assert "<b>$" not in page and page.count("&lt;b&gt;$label_") >= len(labels)
 
 
+@pytest.mark.parametrize(("unsure_below", "words"), [(0.0, "Sounds most like"), (1.0, "Hard to tell; perhaps")])
+def test_the_page_says_when_it_is_unsure(recognize, example, monkeypatch, unsure_below, words):
+    monkeypatch.setattr(recognize.model.config, "unsure_below", unsure_below)
+    heading = re.search("<h2>.*?</h2>", answer(recognize, str(example), "a voice"))[0]
+    best = recognize(str(example))[0]["label"]
+    assert heading.endswith(f"</span>{words} <b>{best}</b></h2>")
+
+
 def test_old_uploads_go_and_others_stay(tmp_path):
     for name in ("old", "new"):
         write_wav(tmp_path / name / "voice.wav")

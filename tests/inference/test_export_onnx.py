@@ -279,7 +279,10 @@ def test_the_example_warns_of_what_predict_warns_of(mini, tmp_path):
         soundfile.write(tmp_path / name, waveform, rate)
         run = run_without_torch("examples/onnx_inference.py", mini.path, tmp_path / name)
         assert run.returncode == 0, run.stderr
-        assert len(run.stdout.splitlines()) == mini.model.config.num_labels
+        labels, *said_before = run.stdout.split("unsure\n")[::-1]
+        assert len(labels.splitlines()) == mini.model.config.num_labels
+        best = float(labels.split()[1])
+        assert bool(said_before) == (best < mini.model.config.unsure_below)
         assert run.stderr.startswith(f"warning: {tmp_path / name} {said}") if said else run.stderr == ""
 
 

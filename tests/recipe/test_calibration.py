@@ -9,6 +9,7 @@ from scipy.special import softmax
 from recipe.calibration import (
     expected_calibration_error,
     fit_temperature,
+    fit_unsure_threshold,
     read_log_probabilities,
     reliability,
     undo_temperature,
@@ -62,6 +63,27 @@ def test_calibrated_probabilities_can_be_taken_back():
     np.testing.assert_allclose(
         undo_temperature(np.exp(log_probabilities), 2.5), softmax(logits, axis=1), rtol=1e-6, atol=1e-9
     )
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 0.7, 0.8, 0.95])
+def test_the_most_answers_are_sure_of_which_enough_are_right(accuracy):
+    """Against every possible threshold."""
+    logits, labels = overconfident(number=300)
+    threshold = fit_unsure_threshold(lines(logits, labels), accuracy)
+    probabilities = softmax(logits, axis=1)
+    confidences, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    coverages = {at: (confidences >= at).mean() for at in confidences if correct[confidences >= at].mean() >= accuracy}
+    expected = max(coverages.values())
+    assert (confidences >= threshold).mean() == pytest.approx(expected)
+    assert (threshold == 0) == (correct.mean() >= accuracy)
+
+
+def test_all_answers_or_none_are_sure():
+    right, wrong = ([{"label": label, "probabilities": {"a": 0.9, "b": 0.1}}] for label in "ab")
+    assert fit_unsure_threshold(30 * right, 0.8) == 0.0 == fit_unsure_threshold(30 * wrong, 0.0)
+    assert fit_unsure_threshold(30 * wrong, 0.8) == 1.0
+    few = [{"label": "a", "probabilities": {"a": 0.95, "b": 0.05}}]
+    assert fit_unsure_threshold(9 * few + 30 * wrong, 0.8) == 1.0  # nine are too few to tell
 
 
 def test_the_error_by_hand():

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from praatio import textgrid
 from running import environment, lines_of, predict, run_anew, run_together
 
 from core.errors import InputError
+from core.shipped import SHIPPED_MODEL
 from inference.files import find_recordings
 from inference.options import read_options
 from inference.outputs import choose_format, format_audacity, format_csv, format_textgrid, format_webvtt, name_tracks
@@ -134,6 +136,30 @@ def test_a_stream_gives_one_line_a_second(folder):
     compressed = predict("-", stdin=(folder / "b.flac").read_bytes()).stdout
     assert compressed.startswith("standard input") and " s  " in compressed
     assert "standard input is empty" in predict("-", stdin=b"", expect=1).stderr
+
+
+def test_an_unsure_answer_says_so_in_every_output(folder, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(SHIPPED_MODEL, model)
+    config = json.loads((model / "config.json").read_text())
+    assert 0 < config["unsure_below"] < 1
+    files = [folder / "a.wav", folder / "b.flac"]
+    sure = {path.name: predict(path, "--output", tmp_path / f"{path.name}.jsonl").stdout for path in files}
+    scores = [line["score"] for path in files for line in lines_of(tmp_path / f"{path.name}.jsonl")]
+    (model / "config.json").write_text(json.dumps({**config, "unsure_below": sum(scores) / 2}))
+    rows = predict(*files, "--model", model, "--output", tmp_path / "all.csv").stdout.splitlines()[1:]
+    low = scores.index(min(scores))
+    with (tmp_path / "all.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [row["unsure"] for row in table] == ["False" if index != low else "True" for index in (0, 1)]
+    assert [" unsure " in row for row in rows] == [index == low for index in (0, 1)]
+    assert f"{table[low]['label']} {scores[low]:.2f}" in rows[low]
+    alone = predict(files[low], "--model", model).stdout
+    expected = sure[files[low].name].splitlines()[0].replace("unsure: ", "").replace(" s  ", " s  unsure: ", 1)
+    assert alone.splitlines()[0] == expected
+    samples = soundfile.read(files[1], dtype="int16")[0].tobytes()
+    stream = [json.loads(line) for line in predict("-", "--model", model, stdin=samples).stdout.splitlines()]
+    assert [line["unsure"] for line in stream] == [line["score"] < sum(scores) / 2 for line in stream]
 
 
 @pytest.mark.slow

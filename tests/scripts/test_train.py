@@ -39,8 +39,8 @@ def test_each_stage_leaves_a_complete_folder_with_best_and_last_weights(short_ru
     for name, directory in (("best", folder), ("last", folder / "last")):
         config = json.loads((directory / "config.json").read_text())
         assert 250 <= config["bandwidth"] <= 8000
-        fitted = config["calibration_temperature"]
-        assert results["scores"][name] == {**score_file(directory / "predictions.jsonl"), "temperature": fitted}
+        fitted = {"temperature": config["calibration_temperature"], "unsure_below": config["unsure_below"]}
+        assert results["scores"][name] == {**score_file(directory / "predictions.jsonl"), **fitted}
         for line in lines_of(directory / "predictions.jsonl"):
             assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
             assert line["prediction"] == max(line["probabilities"], key=line["probabilities"].get)
@@ -48,7 +48,7 @@ def test_each_stage_leaves_a_complete_folder_with_best_and_last_weights(short_ru
     assert not set(speakers["train"]) & set(speakers["test"]) and not set(speakers["validation"]) & set(
         speakers["test"]
     )
-    assert set(results["scores"]["best"]) == {"validation", "test", "temperature"}
+    assert set(results["scores"]["best"]) == {"validation", "test", "temperature", "unsure_below"}
     log = [line for line in lines_of(folder / "training_log.jsonl") if "loss" in line]
     assert len(log) == 4 and all(("eal_loss" in line) == (stage == "stage2") for line in log)
 
