@@ -56,6 +56,17 @@ class FeatureCache:
         key = repr((self._hashes[name], how, self.frozen_part))
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.features.npy"
 
+    def is_intact(self, path: Path) -> bool:
+        """Whether there is an entry, as long as it says, with a beginning and an end.
+
+        After a power failure, a file may be empty, cut, or filled up with zeros.
+        """
+        try:
+            features = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError):
+            return False
+        return bool(features[0].any() and features[-1].any())
+
     def read(self, path: Path) -> torch.Tensor:
         return torch.from_numpy(np.array(np.load(path, mmap_mode="r")))
 
@@ -147,14 +158,14 @@ def fill_cache(model: SERAlignForAudioClassification, preparers: dict[str, Any],
         for excerpt in read_excerpts(part[:])
         for variant in preparers[name].augmentation.variants()
     ]
-    missing = [job for job in work if not job[0].locate_features(*job[1:]).is_file()]
+    missing = [job for job in work if not job[0].feature_cache.is_intact(job[0].locate_features(*job[1:]))]
     share = missing[state.process_index :: state.num_processes]
     random.Random(os.getpid()).shuffle(share)  # so that runs which fill the same folder at once share the work
     home = model.device
     model.to(state.device)  # type: ignore[arg-type]
     for preparer, excerpt, variant in tqdm(share, desc="frozen part", leave=False, disable=not state.is_main_process):
         path = preparer.locate_features(excerpt, variant)
-        if not path.is_file():
+        if not preparer.feature_cache.is_intact(path):  # another run may have computed it
             inputs = preparer.extract(preparer.read_waveform(excerpt, variant))[None].to(state.device)
             preparer.feature_cache.write(path, model.extract_features(inputs)[0])
     model.to(home)  # type: ignore[arg-type]

@@ -1,10 +1,11 @@
 """Any dataset on the Hugging Face Hub or on disk, given the names of its audio, label and speaker columns.
 
-Give a Hub name (`owner/name`), a directory written by `save_to_disk`, or a directory of parquet or CSV files. The
-audio column contains encoded audio (the Audio feature, or bytes) or file paths, absolute or relative to the directory.
-The label column contains class names, as ClassLabel, words or numbers. Audio embedded in the dataset is written once,
-without re-encoding, to `CACHE_DIR/audio/`; each file is named by the SHA-256 of its content. Rows without a label
-(empty or -1) are dropped.
+Give a Hub name (`owner/name`), a directory written by `save_to_disk`, or a directory of parquet or CSV files. The audio
+column contains encoded audio (the Audio feature, or bytes) or file paths, absolute or relative to the directory. The
+label column contains class names, as ClassLabel, words or numbers; the library reads 03 in a CSV file as the number 3,
+so --corpus folder with --csv is better for such names. Audio embedded in the dataset is written once, without
+re-encoding, to `CACHE_DIR/audio/`; each file is named by the SHA-256 of its content. Rows without a label (empty or -1)
+are dropped.
 
 A streamed dataset is read once, row by row. A journal in `CACHE_DIR/streams/` lists the rows that have been read: an
 interrupted pass resumes where it stopped, a finished one is not repeated, and a dataset that has changed is streamed

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_ENCODERS, batch, tiny_model, utterances, write_wav
+from datasets import DatasetDict
 from running import SPEAKERS, lines_of, train
 from safetensors.torch import load_file
 
@@ -14,7 +15,8 @@ from feature_extraction_ser_align import SERAlignWaveformExtractor
 from recipe.augmentation import Augmentation, Variant
 from recipe.babble import Voices
 from recipe.batching import Collator
-from recipe.feature_cache import FeatureCache, hash_frozen_part, remove_cache
+from recipe.corpora import load_corpus
+from recipe.feature_cache import FeatureCache, fill_cache, hash_frozen_part, remove_cache
 from recipe.preparing import UtterancePreparer
 
 pytestmark = pytest.mark.slow
@@ -166,6 +168,25 @@ def test_training_with_kept_outputs_is_the_same_training(options, part, demo, tm
 def test_it_says_why_the_convolutions_run_in_every_epoch(option, reason, demo, tmp_path):
     run = train(*TINY_RUN, "--stage", "1", "--max_steps", "1", "--data_dir", demo, "--output_dir", tmp_path, *option)
     assert f"the convolutions run in every epoch: {reason}" in run.stdout
+
+
+def test_entries_that_a_power_failure_has_damaged_are_computed_again(demo, tmp_path):
+    model = tiny_model()
+    cache = FeatureCache(tmp_path, model)
+    preparer = UtterancePreparer(
+        SERAlignWaveformExtractor(return_attention_mask=True), model.config.shortest_samples, feature_cache=cache
+    )
+    split = DatasetDict({"train": load_corpus("demo", str(demo)).select(range(4))})
+    fill_cache(model, {"train": preparer}, split)
+    whole = {path: path.read_bytes() for path in sorted(tmp_path.iterdir())}
+    empty, cut, zeros, intact = whole
+    empty.write_bytes(b"")
+    cut.write_bytes(whole[cut][: len(whole[cut]) // 2])
+    zeros.write_bytes(whole[zeros][:128] + bytes(len(whole[zeros]) - 128))
+    written = intact.stat().st_mtime_ns
+    fill_cache(model, {"train": preparer}, split)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == whole
+    assert intact.stat().st_mtime_ns == written
 
 
 def test_only_what_was_kept_is_removed(tmp_path):
