@@ -47,6 +47,7 @@ def write_model_card(
     intervals = {name: _intervals(lines[name], labels) for name in lines}
     changed, unchanged = hyper_parameters(args)
     best = results["scores"]["best"]
+    unsure_below = best.get("unsure_below", 0.0)  # runs of earlier releases have none
     card = ModelCard.from_template(
         _card_data(results, args, lines["best"]),
         template_path=str(TEMPLATE),
@@ -59,9 +60,9 @@ def write_model_card(
         arguments=args.without_paths(),
         weights=[checkpoint_name(results, name) for name in lines],
         score_rows=_score_rows(results, intervals),
-        unsure_below=f"{best['unsure_below']:.3g}",
+        unsure_below=f"{unsure_below:.3g}",
         sure_percent=f"{100 * args.trainer.sure_accuracy:g}",
-        coverage_rows=_coverage_rows(lines["best"], best["unsure_below"]),
+        coverage_rows=_coverage_rows(lines["best"], unsure_below),
         chance=f"{1 / len(labels):.3f}",
         interval_sentence=_interval_sentence(results["speakers"]["test"]),
         split_sentence=_split_sentence(results),
