@@ -42,10 +42,10 @@ def measure_limits(data_dir: Path) -> None:
     for seconds in CLIPS:
         versions[f"the middle {seconds:g} s of the speech"] = [cut_middle(each, seconds) for each in recordings]
     measured = {name: measure_ua(waveforms, labels) for name, waveforms in versions.items()}
-    ua = {name: value for name, (value, _) in measured.items()}
+    ua = {name: value for name, (value, *_) in measured.items()}
     rows = [
-        {"what": name, "measured": f"UA {100 * value:.1f} %; warnings: {warned} of {len(recordings)}"}
-        for name, (value, warned) in measured.items()
+        {"what": name, "measured": f"UA {100 * value:.1f} %; of {len(recordings)}: {warned} warned of, {unsure} unsure"}
+        for name, (value, warned, unsure) in measured.items()
     ]
     command = "python -m studies.limits --data_dir RAVDESS"
     notes = (
@@ -76,16 +76,18 @@ def cut_middle(waveform: np.ndarray, seconds: float) -> np.ndarray:
     return speech[margin : len(speech) - margin]
 
 
-def measure_ua(waveforms: list[np.ndarray], labels: list[str]) -> tuple[float, int]:
-    """The UA of the shipped model, and how many of the waveforms it warns of."""
+def measure_ua(waveforms: list[np.ndarray], labels: list[str]) -> tuple[float, int, int]:
+    """The UA of the shipped model, how many of the waveforms it warns of, and of how many it is unsure."""
     classify = pipeline("audio-classification", str(SHIPPED_MODEL), trust_remote_code=True)
-    found, num_warned = [], 0
+    found, num_warned, num_unsure = [], 0, 0
     for waveform in waveforms:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            found.append(classify(waveform, top_k=1)[0]["label"])
+            (best,) = classify(waveform, top_k=1)
+        found.append(best["label"])
         num_warned += bool(caught)
-    return float(balanced_accuracy_score(labels, found)), num_warned
+        num_unsure += best["score"] < classify.model.config.unsure_below
+    return float(balanced_accuracy_score(labels, found)), num_warned, num_unsure
 
 
 def main() -> None:

@@ -320,7 +320,7 @@ def test_what_ffmpeg_finds_damaged_is_read_or_refused_in_one_line(ffmpeg, tmp_pa
     path.write_bytes(content)
     decoded = subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-f", "f32le", "pipe:1"], capture_output=True)
     assert len(decoded.stderr) > 2**16, "more than fits into a pipe"
-    assert len(blocks_of(path)) == len(decoded.stdout) // 4
+    assert len(decoded.stdout) // 4 < len(blocks_of(path)) == 30 * len(VOICE)  # what is lost is silence
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=rf"^{path} cannot be read as audio \([^\n]*\)$"):
         blocks_of(path)

@@ -55,10 +55,10 @@ def test_numbers_in_a_table_stay_numbers():
 @pytest.mark.parametrize("label", LABELS.values(), ids=LABELS)
 def test_a_label_in_a_table_of_answers_is_one_cell_that_can_be_read_back(label):
     header, row = csv.reader(io.StringIO(format_csv([record(label)]), newline=""))
-    assert header[:5] == ["file", "channel", "duration", "label", "score"]
+    assert header[:6] == ["file", "channel", "duration", "label", "score", "unsure"]
     assert not any(cell.startswith(tuple("=+-@\t\r\n")) for cell in [*header, *row])
     assert row[0] == "'=cmd.wav" and row[3].removeprefix("'") == label
-    assert {cell.removeprefix("'") for cell in header[5:7]} == {label, "-calm"}
+    assert {cell.removeprefix("'") for cell in header[6:8]} == {label, "-calm"}
     assert float(row[4]) == 0.9
 
 

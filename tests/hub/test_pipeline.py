@@ -240,7 +240,7 @@ def test_the_deciding_frames_and_the_outline_come_with_the_answer(recognize):
         assert frames["weights"] == pytest.approx(output.frame_weights[0].numpy(), abs=1e-5)
         peaks = [np.abs(waveform[start : start + 160]).max() for start in range(0, len(waveform), 160)]
         assert found["outline"].tolist() == pytest.approx(peaks, abs=0)
-        assert set(recognize(waveform, return_frames=True)) == {"scores", "frames", "duration", "warnings"}
+        assert set(recognize(waveform, return_frames=True)) == {"scores", "frames", "unsure", "duration", "warnings"}
 
 
 def test_waveforms_are_scored_as_they_are(recognize):

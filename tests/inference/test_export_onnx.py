@@ -194,6 +194,7 @@ def test_the_metadata_says_what_a_reader_needs(exported):
     assert found == {
         "labels": list(config.label2id),
         "bandwidth": config.bandwidth,
+        "unsure_below": config.unsure_below,
         "sampling_rate": 16000,
         "shortest_samples": {"wav2vec2-bert": 880, "wav2vec2": 400, "whisper": 160}[config.encoder_config.model_type],
         "longest_seconds": 10.0 if config.encoder_config.model_type == "whisper" else None,
