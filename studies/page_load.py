@@ -34,7 +34,7 @@ BEHAVIOURS = ("short",) * 6 + ("slow", "hangs up", "leaves", "large")  # of ever
 TOO_LARGE = 31_000_000  # bytes
 PATIENCE = 180.0  # seconds until a request is counted as unanswered
 PAUSE = 2.0  # seconds between a visitor's answer and the next recording
-ANSWERED_IN = re.compile(r"answered in [\d.]+")
+PROCESSED_IN = re.compile(r"processed in [\d.]+")
 
 
 class HungUp(Exception):
@@ -121,7 +121,7 @@ async def visit(page: Page, number: int, recordings: dict[str, bytes], expected:
 
 def difference(found: str, expected: str) -> float:
     """Largest difference between the scores in two answers; 1 if they differ in anything else."""
-    if ANSWERED_IN.sub("", found) == ANSWERED_IN.sub("", expected):
+    if PROCESSED_IN.sub("", found) == PROCESSED_IN.sub("", expected):
         return 0.0
     shown = [re.findall(r'class="label">(\w+)<.*?class="score">(\d+)', page) for page in (found, expected)]
     labels, scores = zip(*(zip(*sorted(pairs)) for pairs in shown))
