@@ -22,6 +22,7 @@ from recipe.augmentation_options import DEGRADATIONS, AugmentationFields, Degrad
 from recipe.options import DataArguments
 from recipe.rooms import check_rooms, simulate_room
 
+MOST_DEGRADED = 4.0  # degraded variants for each plain one in what is fitted to all at once
 DEGRADING = ("degradations", "max_degradations", "degraded_variants")  # options that need degrade_probability
 
 # Ranges of the degradations, drawn uniformly; all are ours, and docs/TRAINING.md says what they follow.
@@ -106,6 +107,15 @@ class Augmentation:
         """All variants that `draw` can return, unless they are endless."""
         number = self.degraded_variants if self.degrades else 0
         return [*self.plain_variants(), *(self._list_degraded(range(number)))]
+
+    def fitting_variants(self) -> list[Variant]:
+        """Variants in about the proportion of training, for what is fitted to all of them at once."""
+        if not self.is_endless:
+            return self.variants()
+        plain = [] if self.degrade_probability == 1 else self.plain_variants()
+        odds = self.degrade_probability / (1 - self.degrade_probability) if plain else 1.0
+        number = len(self.plain_variants()) * min(odds, MOST_DEGRADED)
+        return [*plain, *self._list_degraded(range(max(1, round(number))))]
 
     def _list_degraded(self, numbers: Sequence[int]) -> list[Variant]:
         """The degraded variants with these numbers; they take the plain variants in turn."""

@@ -24,7 +24,7 @@ C = 0.01  # inverse strength of the L2 penalty on standardised statistics; ours,
 def fit_statistics_classifier(
     model: SERAlignForAudioClassification, rows: Dataset, preparer: UtterancePreparer, batch_size: int
 ) -> dict[str, Tensor]:
-    """Fit the statistics classifier to training utterances, in all variants of the preparer's augmentation.
+    """Fit the statistics classifier to training utterances, in the variants of the preparer's augmentation.
 
     Returns:
         its `weight`, (classes, features), and `bias`, (classes,), which include the standardisation.
@@ -50,7 +50,7 @@ def collect_statistics(
 ) -> np.ndarray:
     """Statistics of all rows in the first variant, then in the second, and so on: (variants x rows, features)."""
     state, collate, excerpts = PartialState(), Collator(preparer.input_name), read_excerpts(rows[:])
-    work = [(excerpt, variant) for variant in preparer.augmentation.variants() for excerpt in excerpts]
+    work = [(excerpt, variant) for variant in preparer.augmentation.fitting_variants() for excerpt in excerpts]
     share = range(state.process_index, len(work), state.num_processes)
     home, found = model.device, dict[int, np.ndarray]()
     model.to(state.device).eval()  # type: ignore[arg-type]
