@@ -284,6 +284,8 @@ def save_and_score(
     is fitted on the validation set first, and then the score below which an answer is unsure.
     """
     state = PartialState()
+    if args.trainer.float16_weights:
+        round_weights(model)
     pipeline = SpeechEmotionRecognitionPipeline(model=model, feature_extractor=feature_extractor)
     if state.is_main_process:
         with writing(directory):
@@ -305,6 +307,13 @@ def save_and_score(
     write_lines(directory / "predictions.jsonl", lines)
     fitted = {"temperature": saved.config.calibration_temperature, "unsure_below": saved.config.unsure_below}
     return {**score_file(directory / "predictions.jsonl"), **fitted}
+
+
+def round_weights(model: SERAlignForAudioClassification) -> None:
+    """Round matrices to float16, in place. Biases and norms remain in float32: they are small, and sums need them."""
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and parameter.abs().max() <= torch.finfo(torch.float16).max:
+            parameter.data = parameter.data.half()
 
 
 def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[str, Any]:

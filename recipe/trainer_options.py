@@ -68,6 +68,11 @@ class TrainerArguments:
         minimum=0,
         below=1,
     )
+    float16_weights: bool = option(
+        False,
+        "save the weights in float16, which halves the file; they are loaded in float32, and the scores are those of "
+        "the rounded weights",
+    )
     seed: int = option(
         0, "random seed for weight initialisation, batch order, dropout and SpecAugment", minimum=0, per_cell=True
     )

@@ -116,6 +116,19 @@ def test_versions_are_counted_and_take_the_speeds_in_turn():
     assert {augmentation.draw(seed) for seed in range(300)} == set(variants)
 
 
+@pytest.mark.parametrize(
+    ("probability", "versions", "plain", "degraded"),
+    [(0, 0, 2, 0), (0.5, 0, 2, 2), (0.75, 0, 2, 6), (0.95, 0, 2, 8), (1, 0, 0, 2), (0.5, 3, 2, 3)],
+)
+def test_what_is_fitted_at_once_sees_degraded_speech_in_the_proportion_of_training(
+    probability, versions, plain, degraded
+):
+    augmentation = degrading("noise", probability=probability, versions=versions, speed_factors=(1.0, 1.1))
+    variants = augmentation.fitting_variants()
+    assert [variant.degradation is None for variant in variants] == [True] * plain + [False] * degraded
+    assert len(set(variants)) == plain + degraded
+
+
 def test_without_degradations_the_draws_of_earlier_releases_stay():
     torch.manual_seed(5)
     plain = [Augmentation([0.9, 1.0, 1.1]).draw(seed).speed for seed in range(30)]

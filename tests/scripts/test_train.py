@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT, write_wav
 from running import FILES, SHORT, environment, lines_of, run_anew, train
 from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForAudioClassification
 
 from core.audio import read_audio
 from core.loading import load_feature_extractor
@@ -169,16 +170,30 @@ def test_a_run_on_a_folder_of_my_own(tmp_path):
     assert "blip.wav lasts 0.0100 s" in short.stderr and (tmp_path / "out" / "stage2" / "results.json").is_file()
 
 
-def assert_predictions_are_those_of_the_folder(stage_dir, data_dir):
+def assert_predictions_are_those_of_the_folder(stage_dir, data_dir, suffix=""):
     """predictions.jsonl belongs to the saved float32 weights, also after training in bfloat16."""
     model = SERAlignForAudioClassification.from_pretrained(stage_dir).eval()
     feature_extractor = load_feature_extractor(str(stage_dir))
     for line in lines_of(stage_dir / "predictions.jsonl"):
-        waveform = read_audio(data_dir / line["id"])
+        waveform = read_audio(data_dir / f"{line['id']}{suffix}")
         with torch.no_grad():
             output = model(**feature_extractor(waveform, sampling_rate=16000, return_tensors="pt"))
         found = output.logits.softmax(-1)[0].tolist()
         assert found == pytest.approx(list(line["probabilities"].values()), abs=1e-5)
+
+
+def test_weights_in_float16_take_half_and_are_loaded_in_float32(short_run, demo, tmp_path):
+    argv = [*SHORT, "--data_dir", demo, "--output_dir", tmp_path, "--stage", "2", "--init_from", short_run[0] / "stage1"]
+    train(*argv, "--float16_weights")
+    half, whole = (folder / "stage2" / "model.safetensors" for folder in (tmp_path, short_run[0]))
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    for load in (AutoModel, AutoModelForAudioClassification):
+        model = load.from_pretrained(half.parent, trust_remote_code=True)
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32} == {model.dtype}
+    assert_predictions_are_those_of_the_folder(half.parent, demo, ".wav")
+    rounded = load_file(half)
+    for name, weight in load_file(whole).items():  # the same training
+        assert torch.equal(rounded[name], weight.half() if weight.ndim > 1 else weight), name
 
 
 @pytest.mark.parametrize(
