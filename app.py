@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import InputError, run_script
-from core.shipped import SHIPPED_MODEL
+from core.shipped import DEFAULT_MODEL
 
 
 def main(argv: list[str]) -> None:
@@ -43,9 +43,10 @@ def read_command_line(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--model",
-        default=os.environ.get("SER_ALIGN_MODEL", str(SHIPPED_MODEL)),
-        metavar="DIR_OR_HUB_ID",
-        help="checkpoint to serve (default: the environment variable SER_ALIGN_MODEL, or the shipped model)",
+        default=os.environ.get("SER_ALIGN_MODEL", DEFAULT_MODEL),
+        metavar="MODEL",
+        help="base or mini, the models in this repository; a model folder; or a model on the Hub, owner/name "
+        f"(default: the environment variable SER_ALIGN_MODEL, or {DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--host",

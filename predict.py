@@ -35,10 +35,11 @@ def main(argv: list[str]) -> int:
     from accelerate import PartialState
     from tqdm import tqdm
 
+    from core.shipped import find_model
     from inference.answers import STANDARD_INPUT, answer_jobs, build_record, list_jobs, load_recognizer
     from inference.live import open_stream
     from inference.parts import is_interrupted, keep_record, open_parts, read_parts, read_state, remove_parts
-    from inference.terminal import Table, print_error, print_stream, print_summary, print_warning
+    from inference.terminal import Table, print_error, print_model, print_stream, print_summary, print_warning
     from quality_ser_align import RecordingQuality
 
     warnings.showwarning = print_warning
@@ -47,6 +48,8 @@ def main(argv: list[str]) -> int:
     if is_shared and not (files and options.output):
         raise InputError("several processes need audio files and --output: add both, or start a single process")
     recognize = load_recognizer(options, state.device if is_shared else None)
+    if state.is_main_process:
+        print_model(find_model(options.model), options.revision)
     recordings: dict[str, str | bytes] = {file: file for file in files}
     if not files:
         quality = RecordingQuality()

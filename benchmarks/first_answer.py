@@ -19,13 +19,13 @@ from benchmarks.clips import clips
 from benchmarks.measuring import in_turn, medians
 from core.audio import SAMPLING_RATE
 from core.json_files import write_json
-from core.shipped import ROOT, SHIPPED_MODEL
+from core.shipped import MINI_MODEL, ROOT
 from recipe.results import library_versions
 
 RESULT = ROOT / "docs" / "results" / "first_answer.json"
 BARE = f"""
 import json, torch, transformers
-config = transformers.AutoConfig.for_model(**json.load(open({str(SHIPPED_MODEL / "config.json")!r}))["encoder_config"])
+config = transformers.AutoConfig.for_model(**json.load(open({str(MINI_MODEL / "config.json")!r}))["encoder_config"])
 model = transformers.AutoModel.from_config(config).eval()
 with torch.inference_mode():
     model(torch.zeros(1, 100, config.feature_projection_input_dim))

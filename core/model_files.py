@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import ModelCard, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -18,13 +18,14 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from safetensors import SafetensorError, safe_open
+from yaml import YAMLError
 
 # What the libraries raise for files that they cannot read, or that hold something else than they expect.
 LOAD_ERRORS = (
     *(OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError),
     *(SafetensorError, HTTPError, OfflineModeIsEnabled),
 )
-CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
+CONFIG, EXTRACTOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # only an encoder may have these
 LFS_POINTER = b"version https://git-lfs"
@@ -47,6 +48,21 @@ def explain_failure(source: str, error: BaseException) -> str | None:
         damage = find_damage(Path(config).parent)
         reason = damage and f"{damage}; its folder in the cache is {Path(config).parent}"
     return reason
+
+
+def read_licence(model: str, revision: str | None = None) -> str | None:
+    """The licence in a model's card, as the Hub names it, such as cc-by-nc-sa-4.0; None if no card states one.
+
+    Args:
+        model: folder, or name on the Hub.
+        revision: commit, branch or tag on the Hub.
+    """
+    try:
+        card = Path(model, CARD) if os.path.isdir(model) else hf_hub_download(model, CARD, revision=revision)
+        licence = ModelCard.load(card).data.license
+    except (*LOAD_ERRORS, YAMLError):
+        return None
+    return licence if isinstance(licence, str) and licence.isprintable() else None
 
 
 def find_damage(folder: Path) -> str | None:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from core.errors import InputError
 from core.loading import load_pipeline
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL, find_model
 from demo.answers import answer, answer_upload
 from demo.examples import write_examples
 from demo.memory import limit_heaps, release_memory
@@ -138,7 +138,8 @@ def make_page(recognize: SpeechEmotionRecognitionPipeline, examples: dict[str, P
 
 def describe_limits(model: str) -> str:
     """Describe, as HTML, what the model was trained on and what happens to recordings."""
-    is_shipped = Path(model).resolve() == SHIPPED_MODEL.resolve()
+    model = find_model(model)
+    is_shipped = Path(model).resolve() == MINI_MODEL.resolve()
     name = Path(model).name if Path(model).is_dir() else model
     return (
         f'<footer class="limits"><p><b>{html.escape(name)}</b>. {ABOUT_SHIPPED if is_shipped else ABOUT_OTHER} '

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from core.errors import InputError
-from core.shipped import ROOT, SHIPPED_MODEL
+from core.shipped import MINI_MODEL, ROOT
 
 PACKAGES = ("core", "inference", "demo")
 # Packages in requirements.txt that these import. The Space installs Gradio itself, in the version in its card.
@@ -35,7 +35,7 @@ short_description: Speech emotion recognition with a timeline
 ---
 
 The demo page of SER-Align. The code is licensed under Apache-2.0. For the licence of the weights, see their model card,
-`{SHIPPED_MODEL.relative_to(ROOT).as_posix()}/README.md`.
+`{MINI_MODEL.relative_to(ROOT).as_posix()}/README.md`.
 """
 
 
@@ -53,7 +53,7 @@ def write_space(folder: Path) -> None:
 
 def find_files() -> list[Path]:
     """List app.py, the Hub files, and all files of the packages and of the shipped model."""
-    folders = [*(ROOT / name for name in PACKAGES), SHIPPED_MODEL]
+    folders = [*(ROOT / name for name in PACKAGES), MINI_MODEL]
     files = [path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts]
     return [ROOT / "app.py", *ROOT.glob("*_ser_align.py"), *filter(Path.is_file, files)]
 

@@ -192,7 +192,7 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
     """
     content = read_yaml(path)
     if "conditions" in content:
-        raise InputError(f"{path} tests finished models: add --model FOLDER, such as --model models/ser-align-mini")
+        raise InputError(f"{path} tests finished models: add --model FOLDER, or --model mini")
     _check_keys(path, content, KEYS, required=("title", "folds", "variants"))
     config = run_config or content.get("config")
     if config is None:

@@ -16,6 +16,7 @@ from core.audio import Excerpt, read_audio
 from core.errors import InputError
 from core.json_files import read_json, write_json, write_lines
 from core.loading import load_pipeline
+from core.shipped import find_model
 from experiments.conditions import RobustnessTest, read_robustness_test
 from experiments.robustness_report import build_rows, write_report
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
@@ -87,6 +88,7 @@ def parse_options(argv: list[str]) -> argparse.Namespace:
 
 def name_models(models: list[str]) -> dict[str, str]:
     """The folder of each model by a short name: that of the folder, or its whole path if two are alike."""
+    models = [find_model(model) for model in models]
     short = [Path(model).resolve().name for model in models]
     names = [model if short.count(name) > 1 or name.startswith("stage") else name for model, name in zip(models, short)]
     for model in models:

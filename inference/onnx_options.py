@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import InputError
-from core.shipped import SHIPPED_MODEL
+from core.shipped import DEFAULT_MODEL
 
 REQUIREMENTS = "requirements-onnx.txt"
 
@@ -21,10 +21,10 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     )
     parser.add_argument(
         "--model",
-        default=str(SHIPPED_MODEL),
-        metavar="DIR_OR_HUB_ID",
-        help="model folder written by train.py, or model on the Hub (default: models/ser-align-mini, the one in this "
-        "repository)",
+        default=DEFAULT_MODEL,
+        metavar="MODEL",
+        help="base or mini, the models in this repository; a model folder; or a model on the Hub, owner/name "
+        f"(default: {DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--output",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from core.shipped import SHIPPED_MODEL
+from core.shipped import DEFAULT_MODEL
 from inference.outputs import FORMATS
 
 TIMELINE_OPTIONS = ("pause", "window", "smoothing", "min_duration")
@@ -23,9 +23,10 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
-        default=str(SHIPPED_MODEL),
-        metavar="DIR_OR_HUB_ID",
-        help="model folder or model on the Hub (default: models/ser-align-mini, the one in this repository)",
+        default=DEFAULT_MODEL,
+        metavar="MODEL",
+        help="base or mini, the models in this repository; a model folder; or a model on the Hub, owner/name "
+        f"(default: {DEFAULT_MODEL})",
     )
     model.add_argument("--revision", metavar="COMMIT", help="commit, branch or tag of a model on the Hub")
     model.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: the fastest one available)")

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from core.errors import InputError
 from core.escaping import printable
+from core.model_files import read_licence
 from inference.answers import Job
 from inference.live import answer_live
 from inference.options import TIMELINE_OPTIONS
@@ -117,6 +119,15 @@ def print_error(text: str) -> None:
 def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Replacement for `warnings.showwarning`."""
     tqdm.write(f"warning: {printable(str(message))}", file=sys.stderr)
+
+
+def print_model(model: str, revision: str | None) -> None:
+    """Name the model and its licence on standard error."""
+    licence = read_licence(model, revision)
+    stated = f"licence {licence}" if licence else "its card states no licence"
+    limited = " (not for commercial use)" if licence and "-nc" in licence else ""
+    name = Path(model).resolve().name if os.path.isdir(model) else model
+    print(f"model: {printable(name)}, {stated}{limited}", file=sys.stderr, flush=True)
 
 
 def print_summary(records: list[Record], seconds: float) -> None:

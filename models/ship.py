@@ -28,7 +28,7 @@ from core.audio import read_audio
 from core.errors import InputError, error_line
 from core.json_files import read_json, write_json
 from core.loading import load_pipeline
-from core.shipped import ROOT, SHIPPED_MODEL
+from core.shipped import MINI_MODEL, ROOT
 from docs.build.blocks import run_snippet
 from docs.build.make import write_block
 from docs.build.robustness import EMPTY_SECTION
@@ -96,10 +96,10 @@ def main() -> None:
         stage_dir, read_json(stage_dir / "results.json"), arguments[2], "models/ser-align-mini", build_notes()
     )
     copy_model(stage_dir)
-    write_json(PREDICTIONS, predict_buzzes(SHIPPED_MODEL))
+    write_json(PREDICTIONS, predict_buzzes(MINI_MODEL))
     write_block("shipped", build_shipped_block())
     draw_timeline(own.data_dir)
-    print(f"The model is in {SHIPPED_MODEL.relative_to(ROOT)}.")
+    print(f"The model is in {MINI_MODEL.relative_to(ROOT)}.")
 
 
 def build_notes() -> str:
@@ -138,10 +138,10 @@ def read_score_rows() -> dict[str, dict[str, str]]:
 
 def copy_model(stage_dir: Path) -> None:
     """Copy the files that a user needs, and the predictions behind the scores."""
-    shutil.rmtree(SHIPPED_MODEL, ignore_errors=True)
-    SHIPPED_MODEL.mkdir(parents=True)
+    shutil.rmtree(MINI_MODEL, ignore_errors=True)
+    MINI_MODEL.mkdir(parents=True)
     for path in [*(stage_dir / name for name in FILES), *(ROOT / name for name in CODE)]:
-        shutil.copyfile(path, SHIPPED_MODEL / path.name)
+        shutil.copyfile(path, MINI_MODEL / path.name)
 
 
 SNIPPET = """from transformers import pipeline
@@ -174,7 +174,7 @@ def draw_timeline(data_dir: str) -> None:
 
 def choose_typical_six(ua: float) -> list[str]:
     """Choose six emotions of one test actor, sentence and repetition, with about as many correct as the UA suggests."""
-    predictions = (SHIPPED_MODEL / "predictions.jsonl").read_text(encoding="utf-8")
+    predictions = (MINI_MODEL / "predictions.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in predictions.splitlines()]
     right = {line["id"]: line["label"] == line["prediction"] for line in lines if line["split"] == "test"}
     actors = sorted({name[-2:] for name in right})
@@ -200,7 +200,7 @@ def concatenate_six(data_dir: Path, ids: list[str], target: Path) -> tuple[Path,
 
 
 def draw_six(recording: Path, truth: list[tuple[float, float, str]], target: Path) -> None:
-    recognize = load_pipeline(str(SHIPPED_MODEL))
+    recognize = load_pipeline(str(MINI_MODEL))
     found = recognize(str(recording), return_timeline=True)
     labels = list(recognize.model.config.id2label.values())
     figure = draw(str(recording), {**found, "channel": None}, labels)

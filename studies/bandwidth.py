@@ -22,7 +22,7 @@ from sklearn.metrics import balanced_accuracy_score
 from tqdm import tqdm
 
 from core.loading import load_pipeline
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from fields_ser_align import SAMPLING_RATE
 from quality_ser_align import RecordingQuality
 from recording_ser_align import read_blocks
@@ -97,7 +97,7 @@ def count_warned(files: list[Path], change: Callable[[np.ndarray], np.ndarray] |
 
 def measure_ua(folder: Path, rate: int) -> float:
     """Measure the UA of the shipped model on its test actors, with their speech resampled to this rate and back."""
-    recognize = load_pipeline(str(SHIPPED_MODEL))
+    recognize = load_pipeline(str(MINI_MODEL))
     recordings, labels, _ = read_utterances(folder / "ravdess", "test")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

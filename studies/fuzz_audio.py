@@ -240,10 +240,10 @@ def run_command(numbers: range) -> dict[str, int]:
 def upload_files(numbers: range) -> Counter[str]:
     """Count the demo page's responses to uploads of these files."""
     from core.loading import load_pipeline
-    from core.shipped import SHIPPED_MODEL
+    from core.shipped import MINI_MODEL
     from demo.answers import answer_upload
 
-    recognize = load_pipeline(str(SHIPPED_MODEL), device="cpu")
+    recognize = load_pipeline(str(MINI_MODEL), device="cpu")
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for path in write_files(numbers, Path(folder)):

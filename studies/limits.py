@@ -18,7 +18,7 @@ from transformers import pipeline
 
 from core.audio import read_audio
 from core.json_files import read_json
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from fields_ser_align import SAMPLING_RATE
 from speech_ser_align import TRIM_DB, trim
 from studies.disturbances import DISTURBANCES, disturb, resample_through
@@ -62,7 +62,7 @@ def measure_limits(data_dir: Path) -> None:
 
 def read_utterances(data_dir: Path, part: str) -> tuple[list[np.ndarray], list[str], list[str]]:
     """The waveforms and labels of the `validation` or `test` actors of the shipped model, and these actors."""
-    actors = read_json(SHIPPED_MODEL / "results.json")["speakers"][part]
+    actors = read_json(MINI_MODEL / "results.json")["speakers"][part]
     files = sorted(path for actor in actors for path in data_dir.glob(f"Actor_{actor}/03-01-*"))
     if not files:
         sys.exit(f"error: {data_dir} has no Actor_{actors[0]}; give the directory of Actor_01 to Actor_24")
@@ -78,7 +78,7 @@ def cut_middle(waveform: np.ndarray, seconds: float) -> np.ndarray:
 
 def measure_ua(waveforms: list[np.ndarray], labels: list[str]) -> tuple[float, int, int]:
     """The UA of the shipped model, how many of the waveforms it warns of, and of how many it is unsure."""
-    classify = pipeline("audio-classification", str(SHIPPED_MODEL), trust_remote_code=True)
+    classify = pipeline("audio-classification", str(MINI_MODEL), trust_remote_code=True)
     found, num_warned, num_unsure = [], 0, 0
     for waveform in waveforms:
         with warnings.catch_warnings(record=True) as caught:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from recipe.model_card import OLDEST
 from studies.reporting import RELIABILITY, write_study
 
@@ -80,7 +80,7 @@ def try_versions(versions: dict[str, str], expected: list[list[float]]) -> str:
 def probe(python: str) -> tuple[list[list[float]] | None, str]:
     """Return the model's scores for one waveform in this Python, or None and the last line of the error."""
     with tempfile.TemporaryDirectory() as folder:
-        copy = shutil.copytree(SHIPPED_MODEL, Path(folder) / "model")
+        copy = shutil.copytree(MINI_MODEL, Path(folder) / "model")
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         variables |= {"HF_HOME": folder, "HF_HUB_OFFLINE": "1"}
         command = [python, "-c", PROBE, str(copy)]

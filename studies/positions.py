@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from core.loading import load_pipeline
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from fields_ser_align import SAMPLING_RATE
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from speech_ser_align import TRIM_DB, measure_levels, trim
@@ -73,7 +73,7 @@ def run_study(data_dir: Path) -> None:
     utterances: list[np.ndarray] = []
     for part in ("validation", "test"):
         utterances += read_utterances(data_dir, part)[0]
-    recognize = load_pipeline(str(SHIPPED_MODEL))
+    recognize = load_pipeline(str(MINI_MODEL))
     alone = [recognize(utterance)[0]["label"] for utterance in utterances]  # type: ignore[index]
     rows, shares = [], {}
     for pauses in PAUSES:

@@ -19,7 +19,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from core.librosa_loading import load_librosa
 from core.loading import load_pipeline
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from fields_ser_align import SAMPLING_RATE
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from speech_ser_align import TRIM_DB, trim
@@ -58,7 +58,7 @@ def make_silero() -> Method:
 
 def compare_methods(data_dir: Path) -> None:
     recordings, labels, actors = read_utterances(data_dir, "validation")
-    recognize = load_pipeline(str(SHIPPED_MODEL))
+    recognize = load_pipeline(str(MINI_MODEL))
     methods: dict[str, Method] = {
         "peak - 30 dB": cut_with_librosa(30),
         "peak - 40 dB": cut_with_librosa(40),

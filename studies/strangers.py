@@ -26,7 +26,7 @@ import soundfile
 
 from core.audio import read_audio
 from core.loading import load_pipeline
-from core.shipped import ROOT, SHIPPED_MODEL
+from core.shipped import MINI_MODEL, ROOT
 from recipe import run as _training  # noqa: F401 -- before processes are forked, so that each of them starts at once
 from recipe.broken import check_recording, explain_cut
 from studies.reporting import RELIABILITY, write_study
@@ -77,7 +77,7 @@ class Strangers:
     def __init__(self, folder: Path, only: tuple[str, ...] = ()):
         self.folder, self.only = folder, only
         self.speech = soundfile.read(SPEECH, dtype="float32")[0]
-        self.recognize = load_pipeline(str(SHIPPED_MODEL), device="cpu")
+        self.recognize = load_pipeline(str(MINI_MODEL), device="cpu")
         self.expected = name_scores(self.recognize(self.speech))
         self.paths = write_recordings(folder / "recordings", self.speech)
 

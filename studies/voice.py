@@ -23,7 +23,7 @@ from scipy.signal import lfilter
 from tqdm import tqdm
 
 from core.loading import load_pipeline
-from core.shipped import ROOT, SHIPPED_MODEL
+from core.shipped import MINI_MODEL, ROOT
 from fields_ser_align import SAMPLING_RATE
 from quality_ser_align import RecordingQuality, measure_quality
 from recording_ser_align import read_blocks
@@ -169,7 +169,7 @@ def describe_sounds() -> list[dict[str, str]]:
 
 def measure_cost() -> str:
     """The time that the voice measures take, in percent of the pipeline's, on a minute of speech."""
-    recognize = load_pipeline(str(SHIPPED_MODEL), device="cpu")
+    recognize = load_pipeline(str(MINI_MODEL), device="cpu")
     speech = np.concatenate(list(read_blocks(ROOT / "examples" / "speech.flac")))
     minute = np.resize(speech, 60 * SAMPLING_RATE)
     quality, own, whole = RecordingQuality(), [], []

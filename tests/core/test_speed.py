@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 
 from core.errors import InputError
 from core.loading import load_pipeline
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from core.speed import PackedLinear, check_dtype, make_fast
 from models.ship import generate_buzzes
 
@@ -32,7 +32,7 @@ def test_a_fast_model_gives_the_same_answers(encoder):
 def test_bfloat16_is_refused_where_it_would_be_emulated(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
     with pytest.raises(InputError, match=re.escape("--dtype bfloat16 needs a processor with AVX-512 BF16 or AMX")):
-        load_pipeline(str(SHIPPED_MODEL), device="cpu", dtype="bfloat16")
+        load_pipeline(str(MINI_MODEL), device="cpu", dtype="bfloat16")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     check_dtype("bfloat16", torch.device("cpu"))
 
@@ -40,7 +40,7 @@ def test_bfloat16_is_refused_where_it_would_be_emulated(monkeypatch):
 def test_bfloat16_answers_nearly_the_same(recognize, monkeypatch):
     """Emulated where it must be: slower, the same numbers."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    rough = load_pipeline(str(SHIPPED_MODEL), device="cpu", dtype="bfloat16")
+    rough = load_pipeline(str(MINI_MODEL), device="cpu", dtype="bfloat16")
     for waveform in generate_buzzes().values():
         exact = {entry["label"]: entry["score"] for entry in recognize(waveform)}
         near = {entry["label"]: entry["score"] for entry in rough(waveform)}

@@ -17,14 +17,14 @@ import soundfile
 from conftest import ROOT, write_wav
 from visiting import find_uploads, join_queue, request_answer, upload, wait_until
 
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_server_gives_out_nothing_else(server):
     url, _ = server
-    for path in ("/etc/hostname", str(ROOT / "app.py"), "app.py", str(SHIPPED_MODEL / "model.safetensors")):
+    for path in ("/etc/hostname", str(ROOT / "app.py"), "app.py", str(MINI_MODEL / "model.safetensors")):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(f"{url}/gradio_api/file={path}", timeout=10)
 

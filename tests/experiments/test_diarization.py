@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.loading import load_feature_extractor
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from experiments.diarization import concatenate_utterances, count_errors, measure_drops, score_methods
 from experiments.diarization_report import build_deletion_table, build_diarization_table
 from modeling_ser_align import SERAlignForAudioClassification
@@ -17,8 +17,8 @@ RATE = 16000
 
 @pytest.fixture(scope="module")
 def recognize():
-    model = SERAlignForAudioClassification.from_pretrained(SHIPPED_MODEL)
-    return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=load_feature_extractor(str(SHIPPED_MODEL)))
+    model = SERAlignForAudioClassification.from_pretrained(MINI_MODEL)
+    return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=load_feature_extractor(str(MINI_MODEL)))
 
 
 def utterance(seconds, level=0.3, seed=0, silence=0.4):

@@ -12,17 +12,17 @@ from running import fresh
 from torch import nn
 
 from configuration_ser_align import SERAlignConfig
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from modeling_ser_align import SERAlignForAudioClassification
 
 NAMES = ("low", "high", "noise")
 LABELS, INDICES = dict(enumerate(NAMES)), {name: index for index, name in enumerate(NAMES)}
 TEXT = {str(index): name for index, name in LABELS.items()}
-CALIBRATION = SERAlignConfig.from_pretrained(SHIPPED_MODEL).calibration_temperature
+CALIBRATION = SERAlignConfig.from_pretrained(MINI_MODEL).calibration_temperature
 
 
 def load(**given):
-    return SERAlignForAudioClassification.from_pretrained(SHIPPED_MODEL, ignore_mismatched_sizes=True, **given)
+    return SERAlignForAudioClassification.from_pretrained(MINI_MODEL, ignore_mismatched_sizes=True, **given)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def load(**given):
     ],
 )
 def test_labels_given_while_loading_replace_those_of_the_file(given, names):
-    for found in (load(**given), SERAlignConfig.from_pretrained(SHIPPED_MODEL, **given)):
+    for found in (load(**given), SERAlignConfig.from_pretrained(MINI_MODEL, **given)):
         config = getattr(found, "config", found)
         assert config.num_labels == 3 and tuple(config.id2label.values()) == names
         assert config.label2id == {name: index for index, name in enumerate(names)}
@@ -77,7 +77,7 @@ def test_only_what_the_user_gives_can_contradict_itself(given, message):
 
 
 def test_other_labels_are_warned_of_and_the_same_ones_are_not(recwarn):
-    same = SERAlignConfig.from_pretrained(SHIPPED_MODEL).id2label
+    same = SERAlignConfig.from_pretrained(MINI_MODEL).id2label
     for given in ({}, {"num_labels": 8}, {"id2label": same}, {"id2label": {str(i): name for i, name in same.items()}}):
         assert load(**given).config.calibration_temperature == CALIBRATION != 1.0
     assert not [each for each in recwarn if "labels" in str(each.message)]
@@ -192,7 +192,7 @@ def generate_tones(folder):
 
 @pytest.mark.slow
 def test_the_librarys_example_fine_tunes_the_shipped_model_on_new_labels(tmp_path):
-    shutil.copytree(SHIPPED_MODEL, tmp_path / "shipped")
+    shutil.copytree(MINI_MODEL, tmp_path / "shipped")
     generate_tones(tmp_path)
     trained, run = fresh(TRAIN, tmp_path / "shipped", tmp_path, tmp_path / "tuned", home=tmp_path / "hf")
     assert trained["after"] >= 0.9 > trained["before"]

@@ -17,7 +17,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from transformers.pipelines.pt_utils import KeyDataset
 
 from core.loading import load_feature_extractor
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from speech_ser_align import HOP, cut_recording
@@ -34,8 +34,8 @@ def make_pipeline(model, extractor=None, **options):
 
 @pytest.fixture(scope="module")
 def recognize():
-    model = SERAlignForAudioClassification.from_pretrained(SHIPPED_MODEL)
-    return make_pipeline(model, load_feature_extractor(str(SHIPPED_MODEL)))
+    model = SERAlignForAudioClassification.from_pretrained(MINI_MODEL)
+    return make_pipeline(model, load_feature_extractor(str(MINI_MODEL)))
 
 
 def sounds(*parts):
@@ -311,7 +311,7 @@ def test_a_saved_folder_brings_its_pipeline_to_a_fresh_process(kind, recognize, 
 @pytest.mark.slow
 def test_its_scores_of_unseen_actors_are_those_that_the_card_counts(recognize, corpora):
     """From the file, trimmed as in training: what predictions.jsonl says."""
-    stored = {line["id"]: line for line in lines_of(SHIPPED_MODEL / "predictions.jsonl") if line["split"] == "test"}
+    stored = {line["id"]: line for line in lines_of(MINI_MODEL / "predictions.jsonl") if line["split"] == "test"}
     for path in sorted((corpora / "ravdess").rglob("*.flac")) + sorted((corpora / "ravdess").rglob("*.wav")):
         if path.stem in stored:
             line = stored.pop(path.stem)

@@ -12,7 +12,7 @@ from loopback import REPO, TOKEN
 from running import fresh
 from transformers.dynamic_module_utils import get_imports, get_relative_import_files
 
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 
 # A user's own program: loads the model in one of three ways, saves it in each way that there is.
 SAVE = """
@@ -87,7 +87,7 @@ def expected(waveform, tmp_path_factory):
     """The shipped model's own answers."""
     folder = tmp_path_factory.mktemp("shipped")
     for name in ("model", "trainer", "sharded", "config", "extractor"):
-        shutil.copytree(SHIPPED_MODEL, folder / name)
+        shutil.copytree(MINI_MODEL, folder / name)
     return fresh(LOAD, folder, waveform, home=folder / "hf")[0]
 
 
@@ -108,7 +108,7 @@ def check_saved(target, waveform, expected, home):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["project", "published folder"])
 def test_a_user_saves_a_model_that_came_from_a_folder(how, waveform, expected, tmp_path):
-    shutil.copytree(SHIPPED_MODEL, tmp_path / "source")
+    shutil.copytree(MINI_MODEL, tmp_path / "source")
     modules, _ = fresh(SAVE, tmp_path / "source", tmp_path, ROOT, how, home=tmp_path / "hf")
     assert all(name.startswith("transformers_modules") == (how != "project") for name in modules)
     if how != "project":
@@ -118,7 +118,7 @@ def test_a_user_saves_a_model_that_came_from_a_folder(how, waveform, expected, t
 
 @pytest.mark.slow
 def test_a_user_saves_a_model_that_came_from_the_hub_and_pushes_it(hub, waveform, expected, tmp_path):
-    hub.commits["a" * 40] = {path.name: path.read_bytes() for path in SHIPPED_MODEL.iterdir()}
+    hub.commits["a" * 40] = {path.name: path.read_bytes() for path in MINI_MODEL.iterdir()}
     online = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
     modules, _ = fresh(SAVE, REPO, tmp_path, ROOT, "hub", home=tmp_path / "hf", **online)
     assert all(name.startswith("transformers_modules.someone") for name in modules)
@@ -153,5 +153,5 @@ WITHOUT_AUDIO = textwrap.dedent(
 
 @pytest.mark.slow
 def test_without_the_libraries_for_audio_the_model_loads_and_the_pipeline_names_them(tmp_path):
-    (count, message), _ = fresh(WITHOUT_AUDIO, SHIPPED_MODEL, home=tmp_path / "hf")
+    (count, message), _ = fresh(WITHOUT_AUDIO, MINI_MODEL, home=tmp_path / "hf")
     assert count > 500_000 and "pip install soundfile soxr" in message

@@ -8,7 +8,7 @@ from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor, 
 
 from core.audio import read_audio
 from core.loading import load_feature_extractor, load_pipeline
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from feature_extraction_ser_align import SERAlignFeatureExtractor, SERAlignWaveformExtractor, add_trimming
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.preparing import UtterancePreparer
@@ -90,7 +90,7 @@ def test_training_takes_the_features_of_the_extractor(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["shipped", "waveform"])
 def test_the_librarys_own_pipeline_gives_the_scores_of_ours(kind, tmp_path, corpora):
-    folder = SHIPPED_MODEL
+    folder = MINI_MODEL
     if kind == "waveform":
         folder = tmp_path / "model"
         extractor = SERAlignWaveformExtractor(trim_db=30, return_attention_mask=True)
@@ -107,7 +107,7 @@ def test_the_librarys_own_pipeline_gives_the_scores_of_ours(kind, tmp_path, corp
 
 @pytest.mark.slow
 def test_an_offset_changes_no_answer_and_is_no_speech_itself(corpora):
-    recognize = load_pipeline(str(SHIPPED_MODEL), device="cpu")
+    recognize = load_pipeline(str(MINI_MODEL), device="cpu")
     for path in sorted((corpora / "ravdess" / "Actor_11").glob("03-01-0*-01-01-01-*")):
         waveform = read_audio(path)
         assert by_label(recognize(waveform + 0.02)) == pytest.approx(by_label(recognize(waveform)), abs=0.02)

@@ -14,7 +14,7 @@ from running import lines_of, predict
 from transformers import pipeline
 
 from core.loading import load_feature_extractor
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from feature_extraction_ser_align import SERAlignFeatureExtractor
 from recipe.preparing import UtterancePreparer
 from studies.noises import add_noise, list_noises, make_mains_hum
@@ -47,7 +47,7 @@ def catch(function, *arguments, **options):
 @pytest.fixture(scope="module")
 def classify():
     """The library's own pipeline with the shipped model."""
-    return pipeline("audio-classification", str(SHIPPED_MODEL), trust_remote_code=True)
+    return pipeline("audio-classification", str(MINI_MODEL), trust_remote_code=True)
 
 
 @pytest.mark.slow
@@ -68,13 +68,13 @@ def test_the_librarys_own_pipeline_names_each_of_several_and_refuses_what_has_no
 
 
 def test_a_batch_given_to_the_feature_extractor_names_its_recordings():
-    extractor = load_feature_extractor(str(SHIPPED_MODEL))
+    extractor = load_feature_extractor(str(MINI_MODEL))
     _, said = catch(extractor, [SPEECH, CALL, SPEECH, CALL], sampling_rate=RATE)
     assert [line.split()[0] for line in said] == ["recordings[1]", "recordings[3]"]
 
 
 def test_a_model_of_telephone_speech_warns_of_no_call_and_remembers_it(tmp_path):
-    extractor = load_feature_extractor(str(SHIPPED_MODEL))
+    extractor = load_feature_extractor(str(MINI_MODEL))
     assert extractor.bandwidth == 7750
     extractor.bandwidth = 4000
     extractor.save_pretrained(tmp_path)

@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import lfilter, sawtooth
 
 from core.loading import load_feature_extractor
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from inference.evidence import MEASURES, _write_words, choose_top_frames, explain, measure_voice
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import generate_buzzes
@@ -77,8 +77,8 @@ def test_the_fifth_with_the_highest_weights_is_taken():
 
 @pytest.fixture(scope="module")
 def recognize():
-    model = SERAlignForAudioClassification.from_pretrained(SHIPPED_MODEL)
-    return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=load_feature_extractor(str(SHIPPED_MODEL)))
+    model = SERAlignForAudioClassification.from_pretrained(MINI_MODEL)
+    return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=load_feature_extractor(str(MINI_MODEL)))
 
 
 @pytest.mark.parametrize("seconds", [2, 20])

@@ -22,7 +22,7 @@ from configuration_ser_align import SERAlignConfig
 from core.audio import read_audio
 from core.errors import InputError
 from core.loading import load_model
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from examples import onnx_inference
 from feature_extraction_ser_align import SERAlignFeatureExtractor
 from inference import onnx_export, onnx_options
@@ -76,7 +76,7 @@ def mini(tmp_path_factory):
     run = run_anew("export_onnx.py", "--int8", cwd=folder)
     written = [line.split()[0] for line in run.stdout.splitlines() if "of PyTorch's" in line]
     assert written == ["model.onnx:", "model.int8.onnx:"]
-    model, extractor = load_model(str(SHIPPED_MODEL))
+    model, extractor = load_model(str(MINI_MODEL))
     assert extractor.trim_db == TRIM_DB
     return Exported(model, extractor, folder / "model.onnx")
 
@@ -153,7 +153,7 @@ def test_real_speech_gets_the_scores_of_pytorch(mini, corpora):
 
 @pytest.mark.slow
 def test_8_bits_keep_the_ua_on_unseen_actors(mini, corpora):
-    stored = {line["id"]: line for line in lines_of(SHIPPED_MODEL / "predictions.jsonl") if line["split"] == "test"}
+    stored = {line["id"]: line for line in lines_of(MINI_MODEL / "predictions.jsonl") if line["split"] == "test"}
     rows = load_corpus("ravdess", str(corpora / "ravdess")).filter(lambda name: name in stored, input_columns="id")
     assert len(rows) == 120
     waveforms = [read_audio(row["audio"]["path"], TRIM_DB) for row in rows]
@@ -339,14 +339,14 @@ def test_the_example_refuses_what_is_longer_than_the_encoder_takes(whisper, tmp_
 def test_help_and_mistakes_answer_before_the_slow_imports():
     run = run_without_torch("export_onnx.py", "--help")
     assert run.returncode == 0 and "--int8" in run.stdout, run.stderr
-    run = run_without_torch("export_onnx.py", "--model", SHIPPED_MODEL, "--output", "model.pt")
+    run = run_without_torch("export_onnx.py", "--model", MINI_MODEL, "--output", "model.pt")
     assert (run.returncode, run.stderr) == (1, "error: --output model.pt is not a file name ending in .onnx\n")
 
 
 def test_a_mistake_is_one_line(tmp_path):
     run = run_script("export_onnx.py", "--model", tmp_path / "nowhere", "--output", tmp_path / "a.onnx", expect=1)
     assert len(run.stderr.splitlines()) == 1, run.stderr
-    assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'} is neither a folder with a config.json")
+    assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'} is neither base nor mini, nor a folder with a config.json")
     assert list(tmp_path.iterdir()) == []
 
 

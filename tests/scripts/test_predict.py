@@ -21,7 +21,7 @@ from praatio import textgrid
 from running import environment, lines_of, predict, run_anew, run_together
 
 from core.errors import InputError
-from core.shipped import SHIPPED_MODEL
+from core.shipped import MINI_MODEL
 from inference.files import find_recordings
 from inference.options import read_options
 from inference.outputs import choose_format, format_audacity, format_csv, format_textgrid, format_webvtt, name_tracks
@@ -140,7 +140,7 @@ def test_a_stream_gives_one_line_a_second(folder):
 
 def test_an_unsure_answer_says_so_in_every_output(folder, tmp_path):
     model = tmp_path / "model"
-    shutil.copytree(SHIPPED_MODEL, model)
+    shutil.copytree(MINI_MODEL, model)
     config = json.loads((model / "config.json").read_text())
     assert 0 < config["unsure_below"] < 1
     files = [folder / "a.wav", folder / "b.flac"]

@@ -183,7 +183,17 @@ def assert_predictions_are_those_of_the_folder(stage_dir, data_dir, suffix=""):
 
 
 def test_weights_in_float16_take_half_and_are_loaded_in_float32(short_run, demo, tmp_path):
-    argv = [*SHORT, "--data_dir", demo, "--output_dir", tmp_path, "--stage", "2", "--init_from", short_run[0] / "stage1"]
+    argv = [
+        *SHORT,
+        "--data_dir",
+        demo,
+        "--output_dir",
+        tmp_path,
+        "--stage",
+        "2",
+        "--init_from",
+        short_run[0] / "stage1",
+    ]
     train(*argv, "--float16_weights")
     half, whole = (folder / "stage2" / "model.safetensors" for folder in (tmp_path, short_run[0]))
     assert half.stat().st_size < 0.6 * whole.stat().st_size
