@@ -11,7 +11,7 @@ import gradio as gr
 
 from core.errors import InputError
 from core.loading import load_pipeline
-from core.shipped import MINI_MODEL, find_model
+from core.shipped import SHIPPED_MODELS, find_model
 from demo.answers import answer, answer_upload
 from demo.examples import write_examples
 from demo.memory import limit_heaps, release_memory
@@ -32,11 +32,15 @@ EMPTY = '<p class="empty">Record or upload speech to see the result here.</p>'
 SYNTHETIC = (
     '<p class="about">Generated babble, not speech. It demonstrates the page, not the accuracy of the model.</p>'
 )
-ABOUT_SHIPPED = (
-    "The model was trained on recordings of twenty actors speaking two English sentences in a studio. It predicts "
-    "which of eight acted emotions a voice most resembles, not what the speaker feels. It is often wrong, especially "
-    "on spontaneous speech, other languages, children, older people, phone calls and noisy recordings."
-)
+ABOUT_SHIPPED = {
+    "base": "The model was trained on recordings of thirty actors speaking English, German and Polish, half of them "
+    "degraded as by telephones, rooms and noise. It predicts which of seven acted emotions a voice most resembles, not "
+    "what the speaker feels. It is often wrong, especially on spontaneous speech, other languages, children and older "
+    "people.",
+    "mini": "The model was trained on recordings of twenty actors speaking two English sentences in a studio. It "
+    "predicts which of eight acted emotions a voice most resembles, not what the speaker feels. It is often wrong, "
+    "especially on spontaneous speech, other languages, children, older people, phone calls and noisy recordings.",
+}
 ABOUT_OTHER = (
     "The model card describes the training data. The model is less accurate on other voices, languages and recording "
     "conditions. It predicts which emotion a voice most resembles, not what the speaker feels."
@@ -139,10 +143,10 @@ def make_page(recognize: SpeechEmotionRecognitionPipeline, examples: dict[str, P
 def describe_limits(model: str) -> str:
     """Describe, as HTML, what the model was trained on and what happens to recordings."""
     model = find_model(model)
-    is_shipped = Path(model).resolve() == MINI_MODEL.resolve()
+    shipped = {folder.resolve(): ABOUT_SHIPPED[name] for name, folder in SHIPPED_MODELS.items()}
     name = Path(model).name if Path(model).is_dir() else model
     return (
-        f'<footer class="limits"><p><b>{html.escape(name)}</b>. {ABOUT_SHIPPED if is_shipped else ABOUT_OTHER} '
+        f'<footer class="limits"><p><b>{html.escape(name)}</b>. {shipped.get(Path(model).resolve(), ABOUT_OTHER)} '
         f"Do not use it to judge people.</p><p>Recordings may be up to {MAX_MEGABYTES} MB and {MAX_MINUTES} minutes "
         "long. Each one is deleted as soon as the result is ready, and nothing is stored.</p></footer>"
     )

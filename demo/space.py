@@ -1,12 +1,13 @@
-"""Writes a folder that runs as a Space on the Hugging Face Hub: the page, its imports, and the shipped model."""
+"""Writes a folder that runs as a Space on the Hugging Face Hub: the page, its imports, and the default model."""
 
 import shutil
 from importlib.metadata import version
 from pathlib import Path
 
 from core.errors import InputError
-from core.shipped import MINI_MODEL, ROOT
+from core.shipped import DEFAULT_MODEL, ROOT, SHIPPED_MODELS
 
+MODEL = SHIPPED_MODELS[DEFAULT_MODEL]
 PACKAGES = ("core", "inference", "demo")
 # Packages in requirements.txt that these import. The Space installs Gradio itself, in the version in its card.
 REQUIREMENTS = {
@@ -35,7 +36,7 @@ short_description: Speech emotion recognition with a timeline
 ---
 
 The demo page of SER-Align. The code is licensed under Apache-2.0. For the licence of the weights, see their model card,
-`{MINI_MODEL.relative_to(ROOT).as_posix()}/README.md`.
+`{MODEL.relative_to(ROOT).as_posix()}/README.md`.
 """
 
 
@@ -52,8 +53,8 @@ def write_space(folder: Path) -> None:
 
 
 def find_files() -> list[Path]:
-    """List app.py, the Hub files, and all files of the packages and of the shipped model."""
-    folders = [*(ROOT / name for name in PACKAGES), MINI_MODEL]
+    """List app.py, the Hub files, and all files of the packages and of the default model."""
+    folders = [*(ROOT / name for name in PACKAGES), MODEL]
     files = [path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts]
     return [ROOT / "app.py", *ROOT.glob("*_ser_align.py"), *filter(Path.is_file, files)]
 

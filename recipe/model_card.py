@@ -33,7 +33,13 @@ Interval = tuple[float, float] | None
 
 
 def write_model_card(
-    stage_dir: Path, results: dict[str, Any], args: Arguments, where: str, notes: str = "", revision: str = ""
+    stage_dir: Path,
+    results: dict[str, Any],
+    args: Arguments,
+    where: str,
+    notes: str = "",
+    revision: str = "",
+    licence: str = "",
 ) -> None:
     """README.md of a stage folder, from its results and its predictions.jsonl.
 
@@ -41,6 +47,7 @@ def write_model_card(
         where: the model that the snippets load, a Hub name or a folder.
         notes: Markdown inserted between the sections on use and data.
         revision: commit on the Hub whose code the snippets run; empty for a folder.
+        licence: of the weights, as the Hub names it; empty takes that of the corpora.
     """
     labels = results["labels"]
     lines = {"best": _test_lines(stage_dir), "last": _test_lines(stage_dir / "last")}
@@ -49,7 +56,7 @@ def write_model_card(
     best = results["scores"]["best"]
     unsure_below = best.get("unsure_below", 0.0)  # runs of earlier releases have none
     card = ModelCard.from_template(
-        _card_data(results, args, lines["best"]),
+        _card_data(results, args, lines["best"], licence),
         template_path=str(TEMPLATE),
         title=f"SER-Align on {results['corpus']}, stage {results['stage']}",
         stage=results["stage"],
@@ -126,7 +133,7 @@ def _data_sentence(data: DataArguments) -> str:
     return " ".join(trained) + (f" Tested on {', '.join(tested)}." if tested else "")
 
 
-def _card_data(results: dict[str, Any], args: Arguments, lines: list[dict[str, Any]]) -> ModelCardData:
+def _card_data(results: dict[str, Any], args: Arguments, lines: list[dict[str, Any]], licence: str) -> ModelCardData:
     """Metadata for the Hub: licence, base model, and the test scores of the best weights with their intervals.
 
     Several corpora have their own scores.
@@ -136,7 +143,7 @@ def _card_data(results: dict[str, Any], args: Arguments, lines: list[dict[str, A
     of_each = scores.get("corpora") or {args.data.corpus: scores}
     lines_of_each = group_by_corpus(lines) or {args.data.corpus: lines}
     return ModelCardData(
-        license=licenses.pop() if len(licenses) == 1 else "other",
+        license=licence or (licenses.pop() if len(licenses) == 1 else "other"),
         library_name="transformers",
         pipeline_tag="audio-classification",
         base_model=encoder if encoder is not None and not Path(encoder).is_dir() else None,

@@ -19,7 +19,7 @@ from docs.build.blocks import ROOT, replace_block
 
 # The file that contains each generated block, between <!-- name:begin --> and <!-- name:end -->.
 BLOCKS = {
-    "shipped": ROOT / "README.md",  # by python -m models.ship
+    "shipped": ROOT / "README.md",  # by python -m docs.build.first_screen
     "performance": ROOT / "README.md",
     "quickstart": ROOT / "docs" / "TRAINING.md",
     "timeline": ROOT / "docs" / "INFERENCE.md",

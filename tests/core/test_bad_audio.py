@@ -360,7 +360,7 @@ def test_predict_answers_what_can_be_read_and_says_of_the_rest_why(zoo, tmp_path
     assert sorted(f"warning: {line}" for record in records.values() for line in record.get("warnings", [])) == sorted(
         warned
     )
-    assert len(run.stderr.strip().split("\n")) == len(failed) + len(warned) + 1  # the summary
+    assert len(run.stderr.strip().split("\n")) == len(failed) + len(warned) + 2  # the model and the summary
 
 
 @pytest.mark.parametrize("name", [*SILENT, *REFUSED, "clipped.wav", "two\nlines \x1b[31m.wav"])

@@ -9,6 +9,7 @@ from conftest import ROOT
 from visiting import request_answer, upload
 
 from core.errors import InputError
+from core.shipped import DEFAULT_MODEL, SHIPPED_MODELS
 from demo.space import write_space
 from docs.build.page_screenshot import serving
 
@@ -40,7 +41,7 @@ def test_it_holds_the_page_and_the_model_alone(space):
     hub_files = {path.name for path in ROOT.glob("*_ser_align.py")}
     folders = {"core", "demo", "inference", "models"}
     assert {path.name for path in space.iterdir()} == {*hub_files, *folders, "app.py", "requirements.txt", "README.md"}
-    assert [path.name for path in (space / "models").iterdir()] == ["ser-align-mini"]
+    assert [path.name for path in (space / "models").iterdir()] == [SHIPPED_MODELS[DEFAULT_MODEL].name]
     assert not list(space.rglob("__pycache__"))
     lines = (space / "requirements.txt").read_text().splitlines()
     assert set(lines) < set((ROOT / "requirements.txt").read_text().splitlines())

@@ -129,6 +129,7 @@ def test_generated_blocks_are_up_to_date(name, build):
             if '__name__ == "__main__"' in path.read_text(encoding="utf-8") and "argparse" in path.read_text("utf-8")
         ),
         "docs.build.make",
+        "docs.build.first_screen",
         "models.ship",
     ],
 )

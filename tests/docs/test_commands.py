@@ -33,6 +33,7 @@ BY_HAND = {
     "benchmarks/onnx_export.py": "docs/results/onnx.json",
     "docs/build/make.py": "docs/RESULTS.md",
     "docs/build/page_screenshot.py": "docs/app.png",
+    "docs/build/first_screen.py": "docs/timeline.png",
     "models/ship.py": "models/ser-align-mini/README.md",
     "studies/fuzz_audio.py": "docs/results/reliability/fuzz_audio.json",
     "studies/encoders.py": "docs/results/encoders.json",
