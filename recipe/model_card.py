@@ -95,6 +95,8 @@ def write_model_card(
         seconds=f"{results['seconds']:.0f} s"
         + (", not counting the time before training was resumed" if results["resumed"] else ""),
         device=results["device"],
+        teacher=results.get("teacher"),
+        teacher_percent=f"{100 * args.trainer.teacher_weight:g}",
         changed=_yaml(changed),
         unchanged=_yaml(unchanged),
         epochs=[_epoch_row(line, results) for line in results["history"]],

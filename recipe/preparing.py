@@ -24,6 +24,7 @@ from recipe.corpora.rows import read_excerpts
 from recipe.degradations import mix_voices
 from recipe.feature_cache import FeatureCache
 from recipe.mixing import mix
+from recipe.teacher import Teacher
 from speech_ser_align import trim
 
 MEASURED = 100  # utterances that the bandwidth is measured on
@@ -66,6 +67,7 @@ class UtterancePreparer:
         feature_cache: outputs of the frozen part of the encoder, (frames, features), which then replace the waveforms
             or log-mel frames as model input.
         voices: utterances that the degradation `babble` is made of.
+        teacher: softens the labels, which then are distributions.
 
     Raises:
         InputError: an utterance is shorter than one frame or its input is not finite; the message names the file.
@@ -81,6 +83,7 @@ class UtterancePreparer:
         cache: AudioCache | None = None,
         feature_cache: FeatureCache | None = None,
         voices: Voices | None = None,
+        teacher: Teacher | None = None,
     ):
         self.feature_extractor = feature_extractor
         self.input_name = "extracted_features" if feature_cache is not None else feature_extractor.model_input_names[0]
@@ -92,6 +95,7 @@ class UtterancePreparer:
         self.cache = cache
         self.feature_cache = feature_cache
         self.voices = voices
+        self.teacher = teacher
         plain = copy.copy(feature_extractor)
         vars(plain).pop("bandwidth", None)  # known only once features are extracted, and no part of them
         self._extraction = plain.to_json_string()
@@ -105,7 +109,10 @@ class UtterancePreparer:
         excerpts, labels = read_excerpts(columns), columns["label"]
         seeds = seeds or [0] * len(excerpts)
         if self.augmentation.mix_probability == 0:
-            inputs = [self.prepare(excerpt, seed) for excerpt, seed in zip(excerpts, seeds)]
+            variants = [self.augmentation.draw(seed) for seed in seeds]
+            inputs = [self.prepare_variant(excerpt, variant) for excerpt, variant in zip(excerpts, variants)]
+            if self.teacher is not None:
+                labels = [self._soften(*each) for each in zip(excerpts, variants, labels)]
         else:
             inputs, labels = self._prepare_mixed(excerpts, labels, seeds)
         for excerpt, values in zip(excerpts, inputs):
@@ -175,7 +182,10 @@ class UtterancePreparer:
         """Mix each utterance, with the given probability, with another one in the batch."""
         variants = [self.augmentation.draw(seed) for seed in seeds]
         waveforms = [self._recall_waveform(excerpt, variant) for excerpt, variant in zip(excerpts, variants)]
-        distributions = F.one_hot(torch.tensor(labels), self.num_labels).float()
+        if self.teacher is None:
+            distributions = [*F.one_hot(torch.tensor(labels), self.num_labels).float()]
+        else:
+            distributions = [self._soften(*each) for each in zip(excerpts, variants, labels)]
         inputs, mixed_labels = [], []
         for index, waveform in enumerate(waveforms):
             other, share = int(torch.randint(len(waveforms), ())), 0.0
@@ -184,6 +194,14 @@ class UtterancePreparer:
             inputs.append(self.extract(waveform))
             mixed_labels.append(torch.lerp(distributions[index], distributions[other], share))
         return inputs, mixed_labels
+
+    def _soften(self, excerpt: Excerpt, variant: Variant, label: int) -> Tensor:
+        """The label of a variant of an utterance, softened by the teacher."""
+        assert self.teacher is not None
+        teacher, key = self.teacher, ("teacher", excerpt, variant, self.trim_db, self.max_samples)
+        return self._recall_variant(
+            variant, key, lambda: teacher.soften(self._recall_waveform(excerpt, variant), label)
+        )
 
     def _recall_waveform(self, excerpt: Excerpt, variant: Variant) -> np.ndarray:
         key = (excerpt, variant, self.trim_db, self.max_samples)

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from core.errors import InputError, warn, writing
 from core.json_files import write_lines
+from core.shipped import find_model
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.augmentation import build_augmentation, describe_degradation
@@ -40,6 +41,7 @@ from recipe.scoring import never_predicted, predict, score_file
 from recipe.stage_folder import describe_run, open_stage_folder, read_finished, remove_checkpoints
 from recipe.stages import build_model, find_source, find_stage1_folder, find_stage_folder, make_feature_extractor
 from recipe.statistics_classifier import fit_statistics_classifier
+from recipe.teacher import find_teacher
 from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history, find_weights
 from recipe.training_arguments import build_training_arguments
 
@@ -180,6 +182,7 @@ def make_preparers(
         cache=audio_cache,
         feature_cache=feature_cache,
         voices=read_voices(split["train"]) if augmentation.has_babble else None,
+        teacher=find_teacher(args, split),
     )
     return Preparers(evaluation, training)
 
@@ -329,6 +332,7 @@ def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[
         "broken_files": num_broken,
         "hours": {name: sum(part["duration"][:]) / 3600 for name, part in split.items()},
         "arguments": args.without_paths(),
+        "teacher": args.trainer.teacher and Path(find_model(args.trainer.teacher)).resolve().name,
     }
 
 

@@ -11,6 +11,7 @@ from datasets import DatasetDict
 
 from core.errors import InputError
 from core.json_files import read_json, write_json
+from core.shipped import find_model
 from recipe.checkpoints import CHECKPOINTS
 from recipe.options import Arguments
 from recipe.records import first_difference
@@ -26,10 +27,17 @@ def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, A
     record = {**args.flat(), "rows": hash_values(rows)}
     if DIGEST in split["train"].column_names:
         record["audio"] = hash_values([part[DIGEST][:] for part in split.values()])
+    teacher = args.trainer.teacher
+    record["teacher_weights"] = None if teacher is None else hash_weights(Path(find_model(teacher)))
     if stage == 2:
-        first = find_stage1_folder(args) / "model.safetensors"
-        record["stage1"] = hashlib.sha256(first.read_bytes()).hexdigest() if first.is_file() else None
+        record["stage1"] = hash_weights(find_stage1_folder(args))
     return record
+
+
+def hash_weights(folder: Path) -> str | None:
+    """The digest of a model's weights; None if it has none."""
+    weights = folder / "model.safetensors"
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
 
 
 def hash_values(values: list[Any]) -> str:

@@ -30,6 +30,16 @@ class TrainerArguments:
     init_classifier: Literal["new", "stage1"] = option(
         "new", "initial classifier of stage 2: a new one, or the one from stage 1", "ours"
     )
+    teacher: str | None = option(
+        None,
+        "folder of a trained model, or base or mini, whose probabilities soften the labels of the training utterances "
+        "(Hinton et al. 2015); it must have been trained on speakers who also train this run",
+        is_path=True,
+        may_change=True,
+    )
+    teacher_weight: float = option(
+        0.5, "weight of the teacher's probabilities in the label, from 0 to 1", "ours", minimum=0
+    )
     num_epochs: float = option(10.0, "number of passes over the training set", "ours", minimum=0.01)
     max_steps: int = option(-1, "number of updates to train for; -1 trains for --num_epochs", minimum=-1)
     batch_size: int = option(16, "utterances per batch, over all processes", "ours", minimum=1)

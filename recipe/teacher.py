@@ -1,0 +1,86 @@
+"""Distillation (Hinton et al. 2015): a trained model softens the labels of the training utterances of another one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import DatasetDict
+from torch import Tensor
+
+from core.audio import SAMPLING_RATE
+from core.errors import InputError
+from core.loading import load_model
+from core.shipped import find_model
+from recipe.options import Arguments
+from recipe.results import read_results
+
+
+class Teacher:
+    """A trained model that gives labels between the true one and its own answer.
+
+    It is loaded when it is first asked, in each process that prepares audio, and pickled without its weights.
+
+    Args:
+        folder: written by train.py.
+        labels: classes of the student, in its order.
+        weight: of the teacher's probabilities in the label, from 0 to 1.
+    """
+
+    def __init__(self, folder: str, labels: list[str], weight: float):
+        self.folder, self.labels, self.weight = folder, labels, weight
+        self._loaded: Any = None
+
+    @torch.no_grad()
+    def soften(self, waveform: np.ndarray, label: int) -> Tensor:
+        """The label of an utterance, (classes,).
+
+        Args:
+            waveform: (samples,) at 16 kHz, trimmed and augmented, as the student hears it.
+            label: index of the true class.
+        """
+        if self._loaded is None:
+            self._loaded = load_model(self.folder, option="--teacher ")
+        model, extractor = self._loaded
+        inputs = extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True)
+        order = [model.config.label2id[name] for name in self.labels]
+        probabilities = model(**inputs).logits[0, order].softmax(dim=-1)
+        return torch.lerp(F.one_hot(torch.tensor(label), len(self.labels)).float(), probabilities, self.weight)
+
+    def __reduce__(self) -> tuple:
+        return Teacher, (self.folder, self.labels, self.weight)
+
+
+def find_teacher(args: Arguments, split: DatasetDict) -> Teacher | None:
+    """The teacher of a run, if it has one.
+
+    Raises:
+        InputError: it cannot be loaded, lacks a class, or has heard speakers who are not in the training set: the
+            student would learn from them.
+    """
+    if args.trainer.teacher is None:
+        return None
+    if args.trainer.teacher_weight > 1:
+        raise InputError(f"--teacher_weight {args.trainer.teacher_weight:g} is not a weight: give a number from 0 to 1")
+    folder, labels = find_model(args.trainer.teacher), split["train"].features["label"].names
+    model, _ = load_model(folder, option="--teacher ")
+    missing = [label for label in labels if label not in model.config.label2id]
+    if missing:
+        raise InputError(
+            f"--teacher {folder} knows {', '.join(model.config.label2id)}, but not {', '.join(missing)}: choose a "
+            "teacher with the labels of this run, or match them with --label_map"
+        )
+    results = read_results(Path(folder))
+    if results is None:
+        raise InputError(
+            f"--teacher {folder} has no results.json, which names the speakers that it has heard: give a folder that "
+            "train.py wrote, or a complete download of one"
+        )
+    strange = sorted(set(results["speakers"]["train"]) - set(split["train"]["speaker"][:]))
+    if strange:
+        raise InputError(
+            f"--teacher {folder} was trained on {len(strange)} speakers who do not train this run, such as "
+            f"{strange[0]!r}: train the teacher on the same split"
+        )
+    return Teacher(folder, labels, args.trainer.teacher_weight)
