@@ -5,7 +5,6 @@ of another kind, and babble is made of voices that the model has not been traine
 """
 
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +14,7 @@ import numpy as np
 from core.errors import InputError
 from recipe import degradations
 from recipe.arguments import read_yaml
+from recipe.augmentation import MakeBabble
 from recipe.rooms import check_rooms, simulate_room
 
 KEYS = ("title", "seed", "output_dir", "conditions")
@@ -39,7 +39,6 @@ NUM_ROOMS = 32  # of each reverberation time; an utterance has the same one for 
 TESTING = 1  # third number of all seeds; those of training have two, which NumPy fills up with zeros
 SILENCE_FLOOR = -60.0  # dB, relative to the level of the speech
 
-MakeBabble = Callable[[int, np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from recipe.options import DataArguments
 from recipe.records import use_current_names
 from recipe.run import quiet_libraries
 from recording_ser_align import SAMPLING_RATE
+from speech_ser_align import TRIM_DB
 
 NUM_VOICES = 6  # of babble
 
@@ -190,5 +191,5 @@ def predict_conditions(
 
 def make_babble(voices: Voices, excerpt: Excerpt, length: int, rng: np.random.Generator) -> np.ndarray:
     """Make babble of speakers whom the model has not heard in training, other than that of an utterance."""
-    others = [read_audio(other, trim_db=30) for other in voices.draw(excerpt, NUM_VOICES, rng)]
+    others = [read_audio(other, TRIM_DB) for other in voices.draw(excerpt, NUM_VOICES, rng)]
     return mix_voices(others, length, rng)
