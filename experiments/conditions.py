@@ -40,7 +40,6 @@ TESTING = 1  # third number of all seeds; those of training have two, which NumP
 SILENCE_FLOOR = -60.0  # dB, relative to the level of the speech
 
 
-
 @dataclass(frozen=True)
 class Condition:
     """A name, and the parameter of each degradation in turn; none for recordings as they are."""
