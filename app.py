@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import InputError, run_script
-from core.shipped import DEFAULT_MODEL
+from core.shipped import DEFAULT_MODEL, SHIPPED_MODELS
 
 
 def main(argv: list[str]) -> None:
@@ -45,7 +45,7 @@ def read_command_line(argv: list[str]) -> argparse.Namespace:
         "--model",
         default=os.environ.get("SER_ALIGN_MODEL", DEFAULT_MODEL),
         metavar="MODEL",
-        help="base or mini, the models in this repository; a model folder; or a model on the Hub, owner/name "
+        help=f"{', '.join(SHIPPED_MODELS)} (in this repository), a model folder, or a model on the Hub, owner/name "
         f"(default: the environment variable SER_ALIGN_MODEL, or {DEFAULT_MODEL})",
     )
     parser.add_argument(

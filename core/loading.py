@@ -10,7 +10,7 @@ from transformers.utils import logging
 from configuration_ser_align import SERAlignConfig
 from core.errors import InputError
 from core.model_files import AGAIN, EXTRACTOR, LOAD_ERRORS, explain_failure
-from core.shipped import find_model
+from core.shipped import SHIPPED_MODELS, find_model
 from core.speed import check_dtype, make_fast
 from feature_extraction_ser_align import (
     SERAlignFeatureExtractor,
@@ -54,7 +54,7 @@ def load_model(
     """Load a model in float32 for inference, and its feature extractor.
 
     Args:
-        model: base or mini, a folder written by train.py, or a name on the Hub.
+        model: name of a shipped model, a folder written by train.py, or a name on the Hub.
         revision: commit, branch or tag on the Hub.
         option: the option that named it, for errors.
 
@@ -65,8 +65,8 @@ def load_model(
     is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     if not is_hub_name and not (Path(model) / "config.json").is_file():
         raise InputError(
-            f"{option}{model} is neither base nor mini, nor a folder with a config.json, nor a name on the Hub, "
-            "such as owner/name"
+            f"{option}{model} is neither a shipped model ({', '.join(SHIPPED_MODELS)}), nor a folder with a "
+            "config.json, nor a name on the Hub, such as owner/name"
         )
     logging.disable_progress_bar()
     logging.set_verbosity_error()

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SHIPPED_MODELS = {name: ROOT / "models" / f"ser-align-{name}" for name in ("base", "mini")}
-BASE_MODEL, MINI_MODEL = SHIPPED_MODELS.values()
+MINI_MODEL = ROOT / "models" / "ser-align-mini"
+SHIPPED_MODELS = {"mini": MINI_MODEL}
 DEFAULT_MODEL = "mini"
 
 
 def find_model(name: str) -> str:
-    """The folder of a shipped model, for `base` and `mini`; every other name stays as it is, such as ./base."""
+    """The folder of a shipped model, for `mini`; every other name stays as it is, such as ./mini."""
     return str(SHIPPED_MODELS.get(name, name))

@@ -33,10 +33,6 @@ SYNTHETIC = (
     '<p class="about">Generated babble, not speech. It demonstrates the page, not the accuracy of the model.</p>'
 )
 ABOUT_SHIPPED = {
-    "base": "The model was trained on recordings of thirty actors speaking English, German and Polish, half of them "
-    "degraded as by telephones, rooms and noise. It predicts which of seven acted emotions a voice most resembles, not "
-    "what the speaker feels. It is often wrong, especially on spontaneous speech, other languages, children and older "
-    "people.",
     "mini": "The model was trained on recordings of twenty actors speaking two English sentences in a studio. It "
     "predicts which of eight acted emotions a voice most resembles, not what the speaker feels. It is often wrong, "
     "especially on spontaneous speech, other languages, children, older people, phone calls and noisy recordings.",

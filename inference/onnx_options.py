@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import InputError
-from core.shipped import DEFAULT_MODEL
+from core.shipped import DEFAULT_MODEL, SHIPPED_MODELS
 
 REQUIREMENTS = "requirements-onnx.txt"
 
@@ -23,7 +23,7 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
         "--model",
         default=DEFAULT_MODEL,
         metavar="MODEL",
-        help="base or mini, the models in this repository; a model folder; or a model on the Hub, owner/name "
+        help=f"{', '.join(SHIPPED_MODELS)} (in this repository), a model folder, or a model on the Hub, owner/name "
         f"(default: {DEFAULT_MODEL})",
     )
     parser.add_argument(

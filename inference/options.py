@@ -2,7 +2,7 @@
 
 import argparse
 
-from core.shipped import DEFAULT_MODEL
+from core.shipped import DEFAULT_MODEL, SHIPPED_MODELS
 from inference.outputs import FORMATS
 
 TIMELINE_OPTIONS = ("pause", "window", "smoothing", "min_duration")
@@ -25,7 +25,7 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
         "--model",
         default=DEFAULT_MODEL,
         metavar="MODEL",
-        help="base or mini, the models in this repository; a model folder; or a model on the Hub, owner/name "
+        help=f"{', '.join(SHIPPED_MODELS)} (in this repository), a model folder, or a model on the Hub, owner/name "
         f"(default: {DEFAULT_MODEL})",
     )
     model.add_argument("--revision", metavar="COMMIT", help="commit, branch or tag of a model on the Hub")

@@ -24,7 +24,7 @@ from transformers import pipeline
 
 from core.errors import InputError, error_line
 from core.json_files import read_json, write_json
-from core.shipped import ROOT, SHIPPED_MODELS
+from core.shipped import ROOT
 from docs.build.robustness import EMPTY_SECTION
 from recipe.arguments import parse_arguments
 from recipe.model_card import write_model_card
@@ -93,7 +93,7 @@ def main() -> None:
     )
     own, rest = parser.parse_known_args()
     torch.set_num_threads(1)  # more threads change the order of summation, and so the last digits of the weights
-    folder, recipe = SHIPPED_MODELS[own.model], RECIPES[own.model]
+    folder, recipe = ROOT / "models" / f"ser-align-{own.model}", RECIPES[own.model]
     options = [
         "--config",
         str(ROOT / "run_configs" / recipe.config),

@@ -32,7 +32,7 @@ class TrainerArguments:
     )
     teacher: str | None = option(
         None,
-        "folder of a trained model, or base or mini, whose probabilities soften the labels of the training utterances "
+        "folder of a trained model, whose probabilities soften the labels of the training utterances "
         "(Hinton et al. 2015); it must have been trained on speakers who also train this run",
         is_path=True,
         may_change=True,

@@ -9,7 +9,6 @@ import pytest
 import torch
 from conftest import ROOT
 from running import fresh, lines_of
-from safetensors.torch import load_file
 from sklearn.metrics import balanced_accuracy_score
 
 from core.audio import read_audio
@@ -31,14 +30,10 @@ audio = np.load(sys.argv[2])
 print("RESULT" + json.dumps({name: classify(audio[name], top_k=None) for name in audio}))
 """
 # Most parameters, bytes on disk, and seconds for four seconds of speech on one core.
-LIMITS = {"base": (22_000_000, 45_000_000, 0.6), "mini": (2_500_000, 6_000_000, 0.1)}
-CITED = {
-    "base": ("Livingstone and Frank A. Russo", "Burkhardt", "Christop"),
-    "mini": ("Livingstone and Frank A. Russo",),
-}
+LIMITS = {"mini": (2_500_000, 6_000_000, 0.1)}
+CITED = {"mini": ("Livingstone and Frank A. Russo",)}
 
-SHIPPED = [name for name, folder in SHIPPED_MODELS.items() if folder.is_dir()]
-each_model = pytest.mark.parametrize("name", SHIPPED)
+each_model = pytest.mark.parametrize("name", SHIPPED_MODELS)
 
 
 def read_results(name):
@@ -49,8 +44,8 @@ def load(name):
     return SERAlignForAudioClassification.from_pretrained(SHIPPED_MODELS[name]).eval()
 
 
-def test_the_default_model_is_there():
-    assert DEFAULT_MODEL in SHIPPED
+def test_the_default_model_is_one_of_them():
+    assert DEFAULT_MODEL in SHIPPED_MODELS
 
 
 @each_model
@@ -63,8 +58,6 @@ def test_it_is_small_and_the_two_stage_model_with_both_losses(name):
     assert (config.pooling, config.eal_weight, config.fual_weight, config.eal_margin) == ("cls", 0.05, 0.05, 0.8)
     assert read_results(name)["stage"] == 2
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    matrices = {weight.dtype for weight in load_file(folder / "model.safetensors").values() if weight.ndim > 1}
-    assert matrices == {torch.float16 if name == "base" else torch.float32}
 
 
 @each_model

@@ -346,7 +346,7 @@ def test_help_and_mistakes_answer_before_the_slow_imports():
 def test_a_mistake_is_one_line(tmp_path):
     run = run_script("export_onnx.py", "--model", tmp_path / "nowhere", "--output", tmp_path / "a.onnx", expect=1)
     assert len(run.stderr.splitlines()) == 1, run.stderr
-    assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'} is neither base nor mini, nor a folder")
+    assert run.stderr.startswith(f"error: --model {tmp_path / 'nowhere'} is neither a shipped model")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -198,7 +198,7 @@ def test_channels_plot_and_explanation(folder, tmp_path):
     [
         (["nothing.wav"], "nothing.wav: no such file or folder"),
         (["docs"], "docs contains no audio files"),
-        (["README.md", "--model", "docs"], "--model docs is neither base nor mini, nor a folder"),
+        (["README.md", "--model", "docs"], "--model docs is neither a shipped model (mini), nor a folder"),
         (["README.md", "--window", "0"], "--window=0.0 is not a number of seconds from 0.2 to 60"),
         (["README.md", "--output", "x"], "--output x has an unknown suffix"),
         (["README.md", "LICENSE", "--output", "x.vtt"], "is one file, but there are 2 recordings"),
