@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -39,8 +40,15 @@ from recipe.publishing import push
 from recipe.results import class_lines, describe_unseen, library_versions, score_lines, write_results
 from recipe.scoring import never_predicted, predict, score_file
 from recipe.stage_folder import describe_run, open_stage_folder, read_finished, remove_checkpoints
-from recipe.stages import build_model, find_source, find_stage1_folder, find_stage_folder, make_feature_extractor
-from recipe.statistics_classifier import fit_statistics_classifier
+from recipe.stages import (
+    build_model,
+    find_source,
+    find_stage1_folder,
+    find_stage_folder,
+    make_feature_extractor,
+    round_weights,
+)
+from recipe.statistics_classifier import fit_statistics_classifier, recall_statistics_classifier
 from recipe.teacher import find_teacher
 from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history, find_weights
 from recipe.training_arguments import build_training_arguments
@@ -134,7 +142,10 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
         fill_cache(model, {**dict.fromkeys(split, preparers.evaluation), "train": preparers.training}, split)
     statistics = None
     if model.statistics_classifier is not None:  # before training, which sums up to nothing while its weights are zero
-        statistics = fit_statistics_classifier(model, split["train"], preparers.training, args.trainer.eval_batch_size)
+        fit = partial(
+            fit_statistics_classifier, model, split["train"], preparers.training, args.trainer.eval_batch_size
+        )
+        statistics = recall_statistics_classifier(stage_dir / CHECKPOINTS, fit)
     training = train(trainer, stage_dir / CHECKPOINTS)
     scores = score_checkpoints(stage_dir, feature_extractor, preparers.evaluation, args, split, statistics)
     if state.is_main_process:
@@ -310,13 +321,6 @@ def save_and_score(
     write_lines(directory / "predictions.jsonl", lines)
     fitted = {"temperature": saved.config.calibration_temperature, "unsure_below": saved.config.unsure_below}
     return {**score_file(directory / "predictions.jsonl"), **fitted}
-
-
-def round_weights(model: SERAlignForAudioClassification) -> None:
-    """Round matrices to float16, in place. Biases and norms remain in float32: they are small, and sums need them."""
-    for parameter in model.parameters():
-        if parameter.ndim > 1 and parameter.abs().max() <= torch.finfo(torch.float16).max:
-            parameter.data = parameter.data.half()
 
 
 def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 It needs the frozen layers alone, so it is fitted once per stage, whatever the rest of the model learns.
 """
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -15,9 +19,11 @@ from tqdm.auto import tqdm
 
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.batching import Collator
+from recipe.checkpoints import flush
 from recipe.corpora.rows import read_excerpts
 from recipe.preparing import UtterancePreparer
 
+FILE = "statistics.safetensors"  # in the folder of the checkpoints
 C = 0.01  # inverse strength of the L2 penalty on standardised statistics; ours, chosen on validation actors of RAVDESS
 
 
@@ -42,6 +48,23 @@ def fit_statistics_classifier(
     weight = coefficients / scaler.scale_
     bias = intercepts - weight @ scaler.mean_
     return {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
+
+
+def recall_statistics_classifier(folder: Path, fit: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What `fit` returns, kept in this folder, so that a run that resumes need not fit it again."""
+    state, path = PartialState(), folder / FILE
+    is_there = path.is_file()
+    state.wait_for_everyone()
+    if is_there:
+        return load_file(path)
+    fitted = fit()
+    if state.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        save_file(fitted, unfinished)
+        flush(folder)
+        unfinished.replace(path)
+    return fitted
 
 
 @torch.no_grad()

@@ -54,7 +54,8 @@ def run_study(experiment: Experiment) -> None:
     for cell in (cells[-1], *cells):
         name = cell.variant.name if lines else "untrained"
         set_seed(0)
-        model = SERAlignForAudioClassification.from_pretrained(experiment.find_stage_folder(cell)) if lines else None
+        folder = experiment.find_stage_folder(cell) / "last"
+        model = SERAlignForAudioClassification.from_pretrained(folder) if lines else None
         if model is None:
             model = build_model(2, experiment.parse_cell(cell)[2], rows)
         feature_extractor = load_feature_extractor(str(experiment.find_stage_folder(cell)))
@@ -64,7 +65,8 @@ def run_study(experiment: Experiment) -> None:
     rules = "|---" * len(HEADER) + "|"
     table = "\n".join([format_row(HEADER), rules, *(format_row(line.values()) for line in lines)])
     experiment.report_dir.mkdir(parents=True, exist_ok=True)
-    (experiment.report_dir / "loss_gradients.md").write_text(table + "\n", encoding="utf-8")
+    text = f"Weights of the last epoch:\n\n{table}\n"
+    (experiment.report_dir / "loss_gradients.md").write_text(text, encoding="utf-8")
     write_csv(experiment.report_dir / "loss_gradients.csv", lines)
     print(table)
 
@@ -78,6 +80,9 @@ def measure_model(model: SERAlignForAudioClassification, utterances: Dataset, in
     model.eval()
     model.config.calibration_temperature = 1.0
     model.config.eal_weight = model.config.fual_weight = WEIGHT  # so that both are computed
+    if model.statistics_classifier is not None:  # it adds nothing while the losses train the rest
+        torch.nn.init.zeros_(model.statistics_classifier.weight)
+        torch.nn.init.zeros_(model.statistics_classifier.bias)
     collate = Collator(input_name)
     batches = [
         collate([utterances[index] for index in range(start, start + BATCH_SIZE)])

@@ -15,7 +15,13 @@ from core.audio import SAMPLING_RATE, read_audio
 from recipe.augmentation import Augmentation
 from recipe.corpora import load_corpus
 from recipe.preparing import UtterancePreparer
-from recipe.statistics_classifier import C, collect_statistics, fit_statistics_classifier
+from recipe.statistics_classifier import (
+    FILE,
+    C,
+    collect_statistics,
+    fit_statistics_classifier,
+    recall_statistics_classifier,
+)
 
 
 @pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 0.7]])
@@ -59,3 +65,17 @@ def test_two_classes_get_a_logit_each(demo):
     reference = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000)).fit(statistics, rows["label"])
     probabilities = torch.tensor(logits).softmax(dim=-1).numpy()
     np.testing.assert_allclose(probabilities, reference.predict_proba(statistics), atol=1e-3)
+
+
+def test_a_run_that_resumes_finds_what_was_fitted(tmp_path):
+    folder, fits = tmp_path / "checkpoints", []
+
+    def fit():
+        fits.append(torch.randn(3, 4).T.contiguous())
+        return {"weight": fits[-1], "bias": fits[-1][:, 0].contiguous()}
+
+    first = recall_statistics_classifier(folder, fit)
+    (folder / FILE).with_suffix(".unfinished").write_bytes(b"of a killed run")
+    again = recall_statistics_classifier(folder, fit)
+    assert len(fits) == 1 and again.keys() == first.keys()
+    assert all(torch.equal(again[name], first[name]) for name in first)
