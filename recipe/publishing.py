@@ -1,4 +1,4 @@
-"""Pushing a stage folder to the Hugging Face Hub."""
+"""Publishing: half-size weights, and pushing a stage folder to the Hugging Face Hub."""
 
 import shlex
 import sys
@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from core.errors import InputError
+from modeling_ser_align import SERAlignForAudioClassification
 from recipe.checkpoints import CHECKPOINTS
 from recipe.model_card import write_model_card
 from recipe.options import Arguments
@@ -20,6 +22,13 @@ NOT_PUSHED = ("arguments.json", "tensorboard/*")
 CARD = "README.md"
 # Seconds before each retry if the Hub does not respond. The Hub client itself retries only some of its calls.
 RETRY_AFTER = (1, 2, 4)
+
+
+def round_weights(model: SERAlignForAudioClassification) -> None:
+    """Round matrices to float16, in place. Biases and norms remain in float32: they are small, and sums need them."""
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and parameter.abs().max() <= torch.finfo(torch.float16).max:
+            parameter.data = parameter.data.half()
 
 
 def push(stage_dir: Path, args: Arguments, repo_id: str) -> None:

@@ -36,18 +36,11 @@ from recipe.lora import load_merged
 from recipe.model_card import write_model_card
 from recipe.options import Arguments
 from recipe.preparing import AudioCache, TrainingSet, UtterancePreparer, measure_bandwidth, prepare_rows
-from recipe.publishing import push
+from recipe.publishing import push, round_weights
 from recipe.results import class_lines, describe_unseen, library_versions, score_lines, write_results
 from recipe.scoring import never_predicted, predict, score_file
 from recipe.stage_folder import describe_run, open_stage_folder, read_finished, remove_checkpoints
-from recipe.stages import (
-    build_model,
-    find_source,
-    find_stage1_folder,
-    find_stage_folder,
-    make_feature_extractor,
-    round_weights,
-)
+from recipe.stages import build_model, find_source, find_stage1_folder, find_stage_folder, make_feature_extractor
 from recipe.statistics_classifier import fit_statistics_classifier, recall_statistics_classifier
 from recipe.teacher import find_teacher
 from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history, find_weights

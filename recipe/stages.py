@@ -269,10 +269,3 @@ def name_source(stage: int, args: Arguments) -> str:
 def find_source(stage: int, args: Arguments) -> str | None:
     """The Hub name or folder that a stage starts from: the pretrained encoder, if any, or stage 1."""
     return str(find_stage1_folder(args)) if stage == 2 else args.model.encoder
-
-
-def round_weights(model: SERAlignForAudioClassification) -> None:
-    """Round matrices to float16, in place. Biases and norms remain in float32: they are small, and sums need them."""
-    for parameter in model.parameters():
-        if parameter.ndim > 1 and parameter.abs().max() <= torch.finfo(torch.float16).max:
-            parameter.data = parameter.data.half()
