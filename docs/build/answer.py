@@ -1,9 +1,10 @@
 """The answer to the paper's question, do EAL and FUAL help?, in five sentences from the report of a table 3."""
 
+import math
 import textwrap
 from pathlib import Path
 
-from experiments.cells import Experiment
+from experiments.cells import Cell, Experiment
 from experiments.tables import read_csv
 
 SYSTEMS = ("cls", "cls_eal", "cls_fual", "cls_eal_fual", "cls_eal_fual_statistics")
@@ -32,7 +33,7 @@ def build_answer(experiment: Experiment, report: Path) -> list[str]:
         f"{judge(both)}.",
         f"EAL alone changes it by {describe_difference(eal)}, FUAL alone by {describe_difference(fual)}, and CLS "
         f"pooling in place of self-attention pooling by {describe_difference(pooling)}.",
-        f"A true effect of both losses of more than {reach:.1f} points is unlikely.",
+        f"A true effect of both losses of more than {reach:.1f} points is unlikely{describe_setting(experiment)}.",
         "The explanation that can be measured: in a model trained without them, the gradient of FUAL in the pooling "
         f"layer is {share(plain, 'FUAL / CE pooling')} of that of the cross-entropy at the paper's weight, that of EAL "
         f"{share(plain, 'EAL / CE pooling')}, and {share(plain, 'frames that agree')} of the frames already agree with "
@@ -41,6 +42,14 @@ def build_answer(experiment: Experiment, report: Path) -> list[str]:
         f"the UA by {describe_difference(statistics)}: {judge(statistics)}.",
     )
     return ["## Do EAL and FUAL help?", "", *textwrap.wrap(" ".join(sentences), 120, break_on_hyphens=False), ""]
+
+
+def describe_setting(experiment: Experiment) -> str:
+    """What limits the answer: whether the encoder is fixed in stage 2, where the losses are."""
+    options = experiment.parse_cell(Cell(experiment.folds[0], experiment.seeds[0], experiment.variants[0]))[2].model
+    if options.freeze_encoder_layers < options.encoder_config.get("num_hidden_layers", math.inf):
+        return ""
+    return " in this setting, where stage 2 trains the pooling and the classifiers on a fixed encoder"
 
 
 def describe_difference(row: dict[str, str]) -> str:

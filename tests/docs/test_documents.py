@@ -53,6 +53,18 @@ def test_the_readme_gives_the_measured_scores():
     assert f"({(ROOT / 'models/ser-align-mini/model.safetensors').stat().st_size / 1e6:.1f} MB)" in read_readme()
 
 
+def test_the_readme_gives_the_measured_scores_of_whisper():
+    report = RESULTS / "ravdess-whisper_table3"
+    rows = {row["system"]: row for row in csv.DictReader((report / "scores.csv").open(encoding="utf-8"))}
+    row = rows["proposed + statistics of the frozen layers"]
+    ua, low, high = (100 * float(row[f"best_pooled_ua{end}"]) for end in ("", "_low", "_high"))
+    assert f"reach {ua:.1f} % UA [{low:.1f}, {high:.1f}] on the same folds" in read_readme()
+    steps = {row["system"]: row for row in csv.DictReader((report / "steps.csv").open(encoding="utf-8"))}
+    row = steps["CLS pooling + EAL + FUAL (proposed)"]
+    gain, low, high = (100 * float(row[name]) for name in ("difference_ua", "low", "high"))
+    assert f"change its UA by {gain:+.1f} points [{low:.1f}, {high:.1f}]" in read_readme()
+
+
 def test_the_readme_gives_the_measured_limits():
     ua = json.loads((RESULTS / "reliability" / "limits.json").read_text(encoding="utf-8"))["ua"]
     recorded, telephone, noise = (100 * ua[name] for name in (AS_RECORDED, TELEPHONE, WHITE_NOISE))
