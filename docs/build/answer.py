@@ -8,6 +8,7 @@ from experiments.cells import Cell, Experiment
 from experiments.tables import read_csv
 
 SYSTEMS = ("cls", "cls_eal", "cls_fual", "cls_eal_fual", "cls_eal_fual_statistics")
+REPORTS = {"steps": "system", "comparisons": "system", "loss_gradients": "trained as", "alignment": "system"}
 SIGNIFICANT = 0.05
 
 
@@ -15,17 +16,18 @@ def build_answer(experiment: Experiment, report: Path) -> list[str]:
     """The answer in Markdown; empty if the experiment or its report lacks what it needs.
 
     Args:
-        report: folder with steps.csv, comparisons.csv and loss_gradients.csv of the experiment.
+        report: folder with steps.csv, comparisons.csv, loss_gradients.csv and alignment.csv of the experiment.
     """
     names = {variant.key: variant.name for variant in experiment.variants}
-    paths = [report / f"{name}.csv" for name in ("steps", "comparisons", "loss_gradients")]
+    paths = [report / f"{name}.csv" for name in REPORTS]
     if not set(SYSTEMS) <= names.keys() or not all(path.is_file() for path in paths):
         return []
-    steps, comparisons, gradients = (
-        {row[column]: row for row in read_csv(path)} for column, path in zip(("system", "system", "trained as"), paths)
+    steps, comparisons, gradients, alignment = (
+        {row[column]: row for row in read_csv(path)} for column, path in zip(REPORTS.values(), paths)
     )
     both, eal, fual, statistics = (steps[names[key]] for key in ("cls_eal_fual", "cls_eal", "cls_fual", SYSTEMS[-1]))
     pooling, plain = comparisons[names["cls"]], gradients[names["cls"]]
+    without, with_both = alignment[names["cls"]], alignment[names["cls_eal_fual"]]
     reach = max(abs(100 * float(both[end])) for end in ("low", "high"))
     sentences = (
         f"In {experiment.title[0].lower()}{experiment.title[1:]} ({both['runs']} runs of each system, {both['speakers']} "
@@ -35,9 +37,12 @@ def build_answer(experiment: Experiment, report: Path) -> list[str]:
         f"pooling in place of self-attention pooling by {describe_difference(pooling)}.",
         f"A true effect of both losses of more than {reach:.1f} points is unlikely{describe_setting(experiment)}.",
         "The explanation that can be measured: in a model trained without them, the gradient of FUAL in the pooling "
-        f"layer is {share(plain, 'FUAL / CE pooling')} of that of the cross-entropy at the paper's weight, that of EAL "
-        f"{share(plain, 'EAL / CE pooling')}, and {share(plain, 'frames that agree')} of the frames already agree with "
-        "their utterance.",
+        f"layer is {share(plain, 'FUAL / CE pooling')} of that of the cross-entropy at the paper's weight, and that of "
+        f"EAL {share(plain, 'EAL / CE pooling')}; on test utterances, both losses change the cosine of frames to their "
+        f"own CLS output from {float(without['cls_cosine']):.2f} to {float(with_both['cls_cosine']):.2f}, to those of "
+        f"other utterances from {float(without['other_cosine']):.2f} to {float(with_both['other_cosine']):.2f}, and the "
+        f"share of frames with the predicted class from {share(without, 'agreement')} to "
+        f"{share(with_both, 'agreement')}.",
         "For comparison, a logistic regression on statistics of the frozen layers, added to the proposed model, changes "
         f"the UA by {describe_difference(statistics)}: {judge(statistics)}.",
     )

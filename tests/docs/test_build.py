@@ -78,14 +78,22 @@ def test_the_papers_question_is_answered_with_the_numbers_of_the_report(tmp_path
     write_csv(tmp_path / "steps.csv", rows[:4])
     write_csv(tmp_path / "comparisons.csv", rows[4:])
     assert build_answer(experiment, tmp_path) == []  # without the gradients
-    measured = {"EAL / CE pooling": 0.211, "FUAL / CE pooling": 0.00387, "frames that agree": 0.865}
+    measured = {"EAL / CE pooling": 0.211, "FUAL / CE pooling": 0.00387}
     write_csv(tmp_path / "loss_gradients.csv", [{"trained as": names["cls"], **measured}])
+    assert build_answer(experiment, tmp_path) == []  # without the alignment
+    aligned = {"cls": (0.042, -0.014, 0.592), "cls_eal_fual": (0.184, 0.123, 0.606)}
+    rows = [
+        {"system": names[key], **dict(zip(("cls_cosine", "other_cosine", "agreement"), values))}
+        for key, values in aligned.items()
+    ]
+    write_csv(tmp_path / "alignment.csv", rows)
     text = " ".join(build_answer(experiment, tmp_path))
     assert "changes the UA by +0.3 points (95 % interval -1.7 to 1.5, p = 0.80): within the noise." in text
     assert "FUAL alone by -0.2 points (95 % interval -1.2 to 1.0, p = 1.00)" in text
     assert "more than 1.7 points is unlikely in this setting, where stage 2 trains the pooling" in text
     assert "is 0.39 % of that of the cross-entropy" in text and "that of EAL 21 %" in text
-    assert "86 % of the frames already agree" in text
+    assert "to their own CLS output from 0.04 to 0.18, to those of other utterances from -0.01 to 0.12" in text
+    assert "with the predicted class from 59 % to 61 %." in text
     assert text.endswith("changes the UA by +2.2 points (95 % interval 1.2 to 3.4, p = 0.04): a difference. ")
 
 
