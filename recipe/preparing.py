@@ -198,7 +198,8 @@ class UtterancePreparer:
     def _soften(self, excerpt: Excerpt, variant: Variant, label: int) -> Tensor:
         """The label of a variant of an utterance, softened by the teacher."""
         assert self.teacher is not None
-        teacher, key = self.teacher, ("teacher", excerpt, variant, self.trim_db, self.max_samples)
+        teacher = self.teacher
+        key = (teacher.folder, *teacher.labels, teacher.weight, excerpt, variant, self.trim_db, self.max_samples)
         return self._recall_variant(
             variant, key, lambda: teacher.soften(self._recall_waveform(excerpt, variant), label)
         )

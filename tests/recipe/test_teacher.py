@@ -80,6 +80,8 @@ def test_the_teacher_hears_what_the_student_hears(folder, mixed, tmp_path):
     for _ in range(2):  # the second time from the cache
         (label,) = preparer(columns)["labels"]
         torch.testing.assert_close(label, expected)  # mixed with itself, since the batch has no other
+    preparer.teacher = Teacher(str(folder), LABELS, 0.0)  # of another stage, with the same cache
+    assert preparer(columns)["labels"][0].tolist() == [0, 0, 1]
 
 
 def test_without_a_teacher_labels_are_what_they_were(tmp_path):
