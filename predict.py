@@ -48,8 +48,6 @@ def main(argv: list[str]) -> int:
     if is_shared and not (files and options.output):
         raise InputError("several processes need audio files and --output: add both, or start a single process")
     recognize = load_recognizer(options, state.device if is_shared else None)
-    if state.is_main_process:
-        print_model(find_model(options.model), options.revision)
     recordings: dict[str, str | bytes] = {file: file for file in files}
     if not files:
         quality = RecordingQuality()
@@ -67,6 +65,8 @@ def main(argv: list[str]) -> int:
         parts = open_parts(options, state.is_main_process) if files and options.output else None
         records = read_parts(parts)
     state.wait_for_everyone()  # otherwise a process might skip what another one has just written
+    if state.is_main_process:
+        print_model(find_model(options.model), options.revision)
     states = {file: read_state(file) for file in files} if parts else {}
     own = [job for job in jobs if job not in records][state.process_index :: state.num_processes]
     table = Table(own, is_quiet=options.quiet or is_shared, in_full=len(jobs) == 1)

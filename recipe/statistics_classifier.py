@@ -61,7 +61,7 @@ def recall_statistics_classifier(folder: Path, fit: Callable[[], dict[str, Tenso
     if state.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
-        save_file(fitted, unfinished)
+        save_file({name: tensor.contiguous() for name, tensor in fitted.items()}, unfinished)
         flush(folder)
         unfinished.replace(path)
     return fitted
