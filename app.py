@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import InputError, run_script
-from core.shipped import DEFAULT_MODEL, SHIPPED_MODELS
+from core.shipped import DEFAULT_MODEL, MODEL_HELP, find_model
 
 
 def main(argv: list[str]) -> None:
@@ -43,10 +43,10 @@ def read_command_line(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--model",
+        type=find_model,
         default=os.environ.get("SER_ALIGN_MODEL", DEFAULT_MODEL),
         metavar="MODEL",
-        help=f"{', '.join(SHIPPED_MODELS)} (in this repository), a model folder, or a model on the Hub, owner/name "
-        f"(default: the environment variable SER_ALIGN_MODEL, or {DEFAULT_MODEL})",
+        help=f"{MODEL_HELP} (default: the environment variable SER_ALIGN_MODEL, or {DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--host",

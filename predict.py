@@ -35,7 +35,6 @@ def main(argv: list[str]) -> int:
     from accelerate import PartialState
     from tqdm import tqdm
 
-    from core.shipped import find_model
     from inference.answers import STANDARD_INPUT, answer_jobs, build_record, list_jobs, load_recognizer
     from inference.live import open_stream
     from inference.parts import is_interrupted, keep_record, open_parts, read_parts, read_state, remove_parts
@@ -66,7 +65,7 @@ def main(argv: list[str]) -> int:
         records = read_parts(parts)
     state.wait_for_everyone()  # otherwise a process might skip what another one has just written
     if state.is_main_process:
-        print_model(find_model(options.model), options.revision)
+        print_model(options.model, options.revision)
     states = {file: read_state(file) for file in files} if parts else {}
     own = [job for job in jobs if job not in records][state.process_index :: state.num_processes]
     table = Table(own, is_quiet=options.quiet or is_shared, in_full=len(jobs) == 1)

@@ -6,6 +6,7 @@ ROOT = Path(__file__).parent.parent
 MINI_MODEL = ROOT / "models" / "ser-align-mini"
 SHIPPED_MODELS = {"mini": MINI_MODEL}
 DEFAULT_MODEL = "mini"
+MODEL_HELP = f"{', '.join(SHIPPED_MODELS)} (in this repository), a model folder, or a model on the Hub, owner/name"
 
 
 def find_model(name: str) -> str:

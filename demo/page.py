@@ -11,7 +11,7 @@ import gradio as gr
 
 from core.errors import InputError
 from core.loading import load_pipeline
-from core.shipped import SHIPPED_MODELS, find_model
+from core.shipped import SHIPPED_MODELS
 from demo.answers import answer, answer_upload
 from demo.examples import write_examples
 from demo.memory import limit_heaps, release_memory
@@ -138,7 +138,6 @@ def make_page(recognize: SpeechEmotionRecognitionPipeline, examples: dict[str, P
 
 def describe_limits(model: str) -> str:
     """Describe, as HTML, what the model was trained on and what happens to recordings."""
-    model = find_model(model)
     shipped = {folder.resolve(): ABOUT_SHIPPED[name] for name, folder in SHIPPED_MODELS.items()}
     name = Path(model).name if Path(model).is_dir() else model
     return (

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from core.errors import InputError
 from core.loading import load_pipeline
-from core.shipped import find_model
 from inference.evidence import explain_frames
 from inference.options import TIMELINE_OPTIONS
 from inference.outputs import Record
@@ -29,7 +28,7 @@ def load_recognizer(options: argparse.Namespace, device: Any = None) -> SpeechEm
     """Load the pipeline with the command-line options; `device` applies if they set none. Raises InputError."""
     if options.batch_size is not None and options.batch_size < 1:
         raise InputError(f"--batch_size {options.batch_size} is not a whole number of at least 1")
-    if options.revision is not None and Path(find_model(options.model)).is_dir():
+    if options.revision is not None and Path(options.model).is_dir():
         raise InputError(
             f"--revision {options.revision} is for models on the Hub, but --model {options.model} is a folder"
         )

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import InputError
-from core.shipped import DEFAULT_MODEL, SHIPPED_MODELS
+from core.shipped import DEFAULT_MODEL, MODEL_HELP, find_model
 
 REQUIREMENTS = "requirements-onnx.txt"
 
@@ -21,10 +21,10 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     )
     parser.add_argument(
         "--model",
+        type=find_model,
         default=DEFAULT_MODEL,
         metavar="MODEL",
-        help=f"{', '.join(SHIPPED_MODELS)} (in this repository), a model folder, or a model on the Hub, owner/name "
-        f"(default: {DEFAULT_MODEL})",
+        help=f"{MODEL_HELP} (default: {DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--output",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from core.shipped import DEFAULT_MODEL, SHIPPED_MODELS
+from core.shipped import DEFAULT_MODEL, MODEL_HELP, find_model
 from inference.outputs import FORMATS
 
 TIMELINE_OPTIONS = ("pause", "window", "smoothing", "min_duration")
@@ -23,10 +23,10 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
+        type=find_model,
         default=DEFAULT_MODEL,
         metavar="MODEL",
-        help=f"{', '.join(SHIPPED_MODELS)} (in this repository), a model folder, or a model on the Hub, owner/name "
-        f"(default: {DEFAULT_MODEL})",
+        help=f"{MODEL_HELP} (default: {DEFAULT_MODEL})",
     )
     model.add_argument("--revision", metavar="COMMIT", help="commit, branch or tag of a model on the Hub")
     model.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: the fastest one available)")

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from core.errors import InputError
 from core.escaping import printable
 from core.model_files import read_licence
-from core.shipped import find_model
 from inference.answers import Job
 from inference.live import answer_live
 from inference.options import TIMELINE_OPTIONS
@@ -107,7 +106,7 @@ def print_stream(
     given += [f"--{name}" for name in TIMELINE_OPTIONS if getattr(options, name) is not None]
     if given:
         raise InputError(f"{' '.join(given)} cannot be used with a stream, which is scored once per second: remove it")
-    print_model(find_model(options.model), options.revision)
+    print_model(options.model, options.revision)
     for line in answer_live(recognize, seconds, quality):
         print(json.dumps(line), flush=True)
     return 0

@@ -13,6 +13,7 @@ from core.errors import InputError
 from core.json_files import read_json, write_json
 from core.shipped import find_model
 from recipe.checkpoints import CHECKPOINTS
+from recipe.feature_cache import hash_content
 from recipe.options import Arguments
 from recipe.records import first_difference
 from recipe.repeats import DIGEST
@@ -37,7 +38,7 @@ def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, A
 def hash_weights(folder: Path) -> str | None:
     """The digest of a model's weights; None if it has none."""
     weights = folder / "model.safetensors"
-    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
+    return hash_content(str(weights)) if weights.is_file() else None
 
 
 def hash_values(values: list[Any]) -> str:

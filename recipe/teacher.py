@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from datasets import DatasetDict
 from torch import Tensor
+from transformers import SequenceFeatureExtractor
 
 from core.audio import SAMPLING_RATE
 from core.errors import InputError
 from core.loading import load_model
 from core.shipped import find_model
+from modeling_ser_align import SERAlignForAudioClassification
 from recipe.options import Arguments
 from recipe.results import read_results
 
@@ -20,7 +22,7 @@ from recipe.results import read_results
 class Teacher:
     """A trained model that gives labels between the true one and its own answer.
 
-    It is loaded when it is first asked, in each process that prepares audio, and pickled without its weights.
+    Each process that prepares audio loads it once; it is pickled without its weights.
 
     Args:
         folder: written by train.py.
@@ -32,6 +34,12 @@ class Teacher:
         self.folder, self.labels, self.weight = folder, labels, weight
         self._loaded: Any = None
 
+    def load(self) -> tuple[SERAlignForAudioClassification, SequenceFeatureExtractor]:
+        """The model and its feature extractor, loaded on first use. Raises InputError."""
+        if self._loaded is None:
+            self._loaded = load_model(self.folder, option="--teacher ")
+        return self._loaded
+
     @torch.no_grad()
     def soften(self, waveform: np.ndarray, label: int) -> Tensor:
         """The label of an utterance, (classes,).
@@ -40,9 +48,7 @@ class Teacher:
             waveform: (samples,) at 16 kHz, trimmed and augmented, as the student hears it.
             label: index of the true class.
         """
-        if self._loaded is None:
-            self._loaded = load_model(self.folder, option="--teacher ")
-        model, extractor = self._loaded
+        model, extractor = self.load()
         inputs = extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True)
         order = [model.config.label2id[name] for name in self.labels]
         probabilities = model(**inputs).logits[0, order].softmax(dim=-1)
@@ -64,7 +70,8 @@ def find_teacher(args: Arguments, split: DatasetDict) -> Teacher | None:
     if args.trainer.teacher_weight > 1:
         raise InputError(f"--teacher_weight {args.trainer.teacher_weight:g} is not a weight: give a number from 0 to 1")
     folder, labels = find_model(args.trainer.teacher), split["train"].features["label"].names
-    model, _ = load_model(folder, option="--teacher ")
+    teacher = Teacher(folder, labels, args.trainer.teacher_weight)
+    model, _ = teacher.load()
     missing = [label for label in labels if label not in model.config.label2id]
     if missing:
         raise InputError(
@@ -83,4 +90,4 @@ def find_teacher(args: Arguments, split: DatasetDict) -> Teacher | None:
             f"--teacher {folder} was trained on {len(strange)} speakers who do not train this run, such as "
             f"{strange[0]!r}: train the teacher on the same split"
         )
-    return Teacher(folder, labels, args.trainer.teacher_weight)
+    return teacher

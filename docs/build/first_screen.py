@@ -1,6 +1,8 @@
 """Write the README's first prediction and docs/timeline.png with the default model.
 
-python -m docs.build.first_screen --data_dir RAVDESS
+    python -m docs.build.first_screen --data_dir RAVDESS
+
+The example recording is in the repository; the figure needs RAVDESS.
 """
 
 import argparse

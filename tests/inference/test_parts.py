@@ -8,9 +8,10 @@ import pytest
 import soundfile
 
 from core.errors import InputError
-from core.shipped import ROOT
+from core.shipped import MINI_MODEL, ROOT
 from inference.answers import Job
 from inference.files import find_recordings
+from inference.options import read_options
 from inference.parts import fingerprint_model, keep_record, open_parts, read_parts, read_state
 
 SPEECH, RATE = soundfile.read(ROOT / "examples" / "speech.flac", dtype="float32")
@@ -110,3 +111,9 @@ def test_standard_input_beside_files_is_refused(tmp_path):
     (tmp_path / "b.wav").write_bytes(b"")
     with pytest.raises(InputError, match=r"^- reads standard input, which is scored alone: give it or files"):
         find_recordings(["-", str(tmp_path / "b.wav")])
+
+
+@pytest.mark.parametrize("argv", [[], ["--model", "mini"]])
+def test_a_shipped_model_is_known_by_its_files_however_it_is_named(argv):
+    options = read_options(["a.wav", *argv], None)
+    assert fingerprint_model(options.model, None) == fingerprint_model(str(MINI_MODEL), None)
