@@ -14,6 +14,7 @@ from tqdm import tqdm
 from core.errors import InputError
 from core.escaping import printable
 from core.model_files import read_licence
+from core.shipped import SHIPPED_MODELS
 from inference.answers import Job
 from inference.live import answer_live
 from inference.options import TIMELINE_OPTIONS
@@ -123,11 +124,11 @@ def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def print_model(model: str, revision: str | None) -> None:
-    """Name the model and its licence on standard error."""
+    """Name the model and its licence on standard error: a shipped model by its name, others as they were given."""
     licence = read_licence(model, revision)
     stated = f"licence {licence}" if licence else "its card states no licence"
     limited = " (not for commercial use)" if licence and "-nc" in licence else ""
-    name = Path(model).resolve().name if os.path.isdir(model) else model
+    name = Path(model).name if Path(model) in SHIPPED_MODELS.values() else model
     print(f"model: {printable(name)}, {stated}{limited}", file=sys.stderr, flush=True)
 
 

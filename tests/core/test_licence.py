@@ -27,7 +27,7 @@ def test_it_is_that_of_the_card(card, licence, tmp_path, capsys):
     assert read_licence(str(tmp_path)) == licence
     print_model(str(tmp_path), None)
     expected = f"licence {licence}" if licence else "its card states no licence"
-    assert capsys.readouterr().err == f"model: {tmp_path.name}, {expected}\n"
+    assert capsys.readouterr().err == f"model: {tmp_path}, {expected}\n"
 
 
 def test_a_card_in_another_encoding_states_none(tmp_path):
