@@ -9,13 +9,8 @@ from core.errors import InputError, writing
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file atomically: a kill or power failure leaves either the old or the new content."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    with writing(path), unfinished.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    """Write a JSON file atomically."""
+    _write_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -27,9 +22,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Write a JSON Lines file."""
-    with writing(path):
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    """Write a JSON Lines file atomically."""
+    _write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    """Write a file: a kill or power failure leaves either the old or the new content."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with writing(path), unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

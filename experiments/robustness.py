@@ -1,6 +1,8 @@
 """Tests saved models on their own test speakers, as recorded and degraded, and writes a report."""
 
 import argparse
+import hashlib
+import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -9,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import DatasetDict, concatenate_datasets
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from tqdm.auto import tqdm
 
 from core.audio import Excerpt, read_audio
 from core.errors import InputError
-from core.json_files import read_json, write_json, write_lines
+from core.json_files import read_json, read_lines, write_json, write_lines
 from core.loading import load_pipeline
 from core.shipped import find_model
 from experiments.conditions import RobustnessTest, read_robustness_test
@@ -52,14 +54,13 @@ def run_robustness_test(config: str, models: list[str], options: list[str]) -> P
     names = name_models(models)
     splits = {name: read_split(folder, given) for name, folder in names.items()}  # refuse before anything is scored
     tested, output = [], Path(given.output_dir or test.output_dir)
+    finished = output / "conditions"
+    finished.mkdir(parents=True, exist_ok=True)
     for name, folder in names.items():
         recognize = load_pipeline(folder, device="cpu" if given.use_cpu else None)
-        lines = [
-            {"model": name, **line}
-            for line in predict_conditions(recognize, test, splits[name], read_json(Path(folder) / "results.json"))
-        ]
-        tested += lines
-    output.mkdir(parents=True, exist_ok=True)
+        weights = hash_content(f"{folder}/model.safetensors")
+        lines = predict_conditions(recognize, test, splits[name], finished, weights)
+        tested += [{"model": name, **line} for line in lines]
     write_lines(output / "predictions.jsonl", tested)
     rows = build_rows(tested, [condition.name for condition in test.conditions])
     command = f"python experiment.py --config {test.path.as_posix()} --model {' '.join(models)} --data_dir CORPORA"
@@ -154,39 +155,54 @@ def describe_models(names: dict[str, str], splits: dict[str, DatasetDict]) -> li
 
 
 def predict_conditions(
-    recognize: SpeechEmotionRecognitionPipeline, test: RobustnessTest, split: DatasetDict, results: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """Yield a line per condition and test utterance: what a user of the pipeline would be told.
+    recognize: SpeechEmotionRecognitionPipeline, test: RobustnessTest, split: DatasetDict, finished: Path, weights: str
+) -> list[dict[str, Any]]:
+    """Predict every test utterance in every condition.
 
-    A recording in which no speech is found has no `prediction`.
+    Args:
+        finished: folder of a file for each finished condition, which an interrupted test continues from.
+        weights: hash of the model's weights.
+
+    Returns:
+        A line per condition and utterance: what a user of the pipeline would be told. A recording in which no speech
+        is found has no `prediction`.
     """
-    rows = split["test"]
+    rows, lines = split["test"], []
     unheard = concatenate_datasets([split["validation"], rows])
     voices = Voices(read_excerpts(unheard[:]), unheard["speaker"][:])
     waveforms = {excerpt: read_audio(excerpt) for excerpt in read_excerpts(rows[:])}
-    names = rows.features["label"].names
     for condition in tqdm(test.conditions, desc="conditions", leave=False):
-        recordings = (
-            {
-                "array": condition.apply(waveform, test.seed, partial(make_babble, voices, excerpt)),
-                "sampling_rate": SAMPLING_RATE,
-            }
-            for excerpt, waveform in waveforms.items()
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a recording is noisy is what is tested
-            answers = list(recognize(recordings, on_error="return"))
-        for row, answer in zip(rows, answers, strict=True):
-            scores = {} if isinstance(answer, Exception) else {each["label"]: each["score"] for each in answer}
-            yield {
-                "condition": condition.name,
-                "id": row["id"],
-                "speaker": row["speaker"],
-                **({"corpus": row["corpus"]} if "corpus" in row else {}),
-                "label": names[row["label"]],
-                "prediction": max(scores, key=scores.__getitem__, default=None),
-                "probabilities": scores,
-            }
+        asked = json.dumps([weights, test.seed, condition.steps, unheard["id"][:], recognize.model.device.type])
+        part = finished / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.jsonl"
+        if not part.exists():
+            recordings = (
+                condition.apply(waveform, test.seed, partial(make_babble, voices, excerpt))
+                for excerpt, waveform in waveforms.items()
+            )
+            write_lines(part, list(predict(recognize, recordings, rows)))
+        lines += [{"condition": condition.name, **line} for line in read_lines(part)]
+    return lines
+
+
+def predict(
+    recognize: SpeechEmotionRecognitionPipeline, recordings: Iterator[np.ndarray], rows: Dataset
+) -> Iterator[dict[str, Any]]:
+    """Yield a line per recording, the waveform (samples,) of a row."""
+    names = rows.features["label"].names
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a recording is noisy is what is tested
+        inputs = ({"array": waveform, "sampling_rate": SAMPLING_RATE} for waveform in recordings)
+        answers = list(recognize(inputs, on_error="return"))
+    for row, answer in zip(rows, answers, strict=True):
+        scores = {} if isinstance(answer, Exception) else {each["label"]: each["score"] for each in answer}
+        yield {
+            "id": row["id"],
+            "speaker": row["speaker"],
+            **({"corpus": row["corpus"]} if "corpus" in row else {}),
+            "label": names[row["label"]],
+            "prediction": max(scores, key=scores.__getitem__, default=None),
+            "probabilities": scores,
+        }
 
 
 def make_babble(voices: Voices, excerpt: Excerpt, length: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,297 @@
+"""The options of the SER-Align model. Each is declared once, with its default, range, meaning and source.
+
+`SERAlignConfig` and the command line of train.py inherit them. The sampling rate and `printable` are also defined here,
+because the model code and the rest of the project both need them.
+
+Part of the model code on the Hugging Face Hub; imports only the standard library, so that `--help` is fast.
+"""
+
+import math
+import types
+import typing
+from dataclasses import Field, dataclass, field
+from typing import Any, Literal
+
+SAMPLING_RATE = 16_000  # Hz, of all audio that the model reads
+BLOCK_SECONDS = 30.0  # longest block in which a recording is read
+
+Source = Literal["paper", "ours"]
+
+
+def printable(text: str) -> str:
+    """Escape control characters, so that the text fits on one line: a line break becomes \\n, an escape \\x1b."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def option(
+    default: Any,
+    help: str,
+    source: Source | None = None,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+    formerly: str | None = None,
+    is_path: bool = False,
+    may_change: bool = False,
+    both_stages: bool = False,
+    per_cell: bool = False,
+) -> Any:
+    """A dataclass field with all the metadata of an option.
+
+    Args:
+        default: value if none is given; lists and dicts are copied.
+        help: a phrase that makes sense on its own.
+        source: where the default comes from: `"paper"` if the paper states it, `"ours"` if we chose it; None if this
+            does not apply, as for a folder.
+        minimum, maximum: smallest and largest valid number.
+        above, below: exclusive bounds.
+        choices: choices on the command line, if they are fewer than the type of the field allows.
+        formerly: name in earlier releases.
+        is_path: whether it is a path on the user's machine; such values are never published.
+        may_change: whether an interrupted run may resume with another value, because it does not affect the result.
+        both_stages: whether it applies to the whole run and cannot be set for a single stage.
+        per_cell: whether an experiment sets it for each of its runs.
+    """
+    metadata = {name: value for name, value in locals().items() if name != "default"}
+    if isinstance(default, dict | list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def split_hint(hint: Any) -> tuple[Any, bool]:
+    """Return a type hint without None, and whether it included None."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        return members[0], True
+    return hint, False
+
+
+def find_choices(option: Field) -> tuple[str, ...]:
+    """The allowed words of an option; empty if its type is not Literal."""
+    hint, _ = split_hint(option.type)
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
+def is_in_range(option: Field, number: float) -> bool:
+    facts = option.metadata
+    return (
+        math.isfinite(number)
+        and (facts["minimum"] is None or number >= facts["minimum"])
+        and (facts["maximum"] is None or number <= facts["maximum"])
+        and (facts["above"] is None or number > facts["above"])
+        and (facts["below"] is None or number < facts["below"])
+    )
+
+
+def describe_range(option: Field) -> str:
+    """` from 0 to 1`, ` of at least 0 and below 1`, ` above 0`; empty if any number is valid."""
+    facts = option.metadata
+    if facts["minimum"] is not None and facts["maximum"] is not None:
+        return f" from {facts['minimum']:g} to {facts['maximum']:g}"
+    words = {"minimum": "of at least", "above": "above", "maximum": "of at most", "below": "below"}
+    bounds = [f"{word} {facts[name]:g}" for name, word in words.items() if facts[name] is not None]
+    return f" {' and '.join(bounds)}" if bounds else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_field(option: Field, value: Any) -> None:
+    """Raise ValueError if the value is not valid for this field; the message says what is."""
+    hint, is_optional = split_hint(option.type)
+    if value is None and is_optional:
+        return
+    choices = find_choices(option)
+    if choices:
+        is_valid, valid = value in choices, f"one of {', '.join(choices)}"
+    elif hint is bool:
+        is_valid, valid = isinstance(value, bool), "true or false"
+    elif hint == list[float]:
+        is_valid = isinstance(value, list) and all(
+            _is_number(number) and is_in_range(option, number) for number in value
+        )
+        valid = "a list of numbers" + describe_range(option)
+    else:
+        is_valid = _is_number(value) and is_in_range(option, value) and (hint is float or isinstance(value, int))
+        valid = ("a number" if hint is float else "a whole number") + describe_range(option)
+    if not is_valid:
+        raise ValueError(f"{option.name}={value!r} is not {valid}{', or None' if is_optional else ''}")
+
+
+@dataclass(kw_only=True)
+class SERAlignFields:
+    """model: the pooling of stage 2 and the losses
+
+    Source: Byun and Lee, "Frame and Utterance Emotional Alignment for Speech Emotion Recognition", Future Internet
+    2025, 17(11), 509. "paper" marks what the paper states; "ours" marks our interpretation where it is ambiguous, and
+    our additions. EAL and FUAL need the CLS output, so they require pooling="cls".
+    """
+
+    pooling: Literal["attentive", "self_attention", "cls", "mean", "max", "flam"] = option(
+        "cls",
+        "pooling of stage 2: cls; self_attention, the paper's baseline without CLS; attentive, as in stage 1; mean or "
+        "max over frames; or flam, self-attention with a residual and one learned score vector (Wang et al. 2025)",
+        "paper",
+    )
+    pooling_num_heads: int = option(4, "number of attention heads in the pooling encoder", "paper", minimum=1)
+    pooling_num_layers: int = option(1, "number of layers in the pooling encoder", "paper", minimum=1)
+    pooling_dropout: float = option(0.0, "dropout in the pooling encoder", "paper", minimum=0, maximum=1)
+    pooling_intermediate_size: int | None = option(
+        None,
+        "feed-forward size of the pooling encoder; none means 4 x hidden size (Vaswani et al. 2017)",
+        "ours",
+        minimum=1,
+    )
+    pooling_norm: Literal["post", "pre"] = option(
+        "post",
+        "position of the layer norm in the pooling encoder: after each block (Vaswani et al. 2017), or before it",
+        "ours",
+    )
+    pooling_activation: Literal["relu", "gelu"] = option(
+        "relu", "activation function in the feed-forward layers of the pooling encoder", "ours"
+    )
+    attentive_scorer: Literal["tanh", "linear"] = option(
+        "tanh", "frame scorer of attentive pooling: v^T tanh(W h + b) (Okabe et al. 2018), or v^T h", "ours"
+    )
+    attentive_hidden_size: int | None = option(
+        None,
+        "hidden size of the tanh scorer of attentive pooling; none means the encoder's hidden size",
+        "ours",
+        minimum=1,
+    )
+    self_attention_readout: Literal["attentive", "mean"] = option(
+        "attentive",
+        "frame weights of the baseline without CLS: from the attentive scorer of stage 1, or uniform",
+        "ours",
+    )
+    cls_init_std: float = option(
+        0.02,
+        "standard deviation for the normal initialisation of the CLS vector; 0 initialises it with zeros",
+        "ours",
+        minimum=0,
+    )
+    frame_similarity: Literal["dot", "cosine"] = option(
+        "dot", "similarity between the CLS output and a frame, which determines the weight of the frame", "ours"
+    )
+    frame_temperature: float | None = option(
+        None,
+        "temperature of the softmax over frames; none means sqrt(hidden size) for dot and 0.1 for cosine",
+        "ours",
+        above=0,
+    )
+    cls_in_embedding: Literal["none", "add", "concat"] = option(
+        "none", "how to combine the CLS output with the weighted sum of the frames", "ours"
+    )
+    frame_classifier: Literal["shared", "separate"] = option(
+        "shared", "classifier for the frames: shared with the utterance, or a separate one", "ours"
+    )
+    ce_weight: float = option(
+        1.0, "weight of the cross-entropy; 0 disables it, if KL or the focal loss replaces it", "paper", minimum=0
+    )
+    eal_margin: float = option(
+        0.8,
+        "cosine margin of the EAL loss (the best of 0.4, 0.6 and 0.8 in the paper)",
+        "paper",
+        minimum=-1,
+        maximum=2,
+    )
+    eal_weight: float = option(
+        0.05,
+        "weight of the EAL loss (the best of 0.05, 0.10 and 0.15 in the paper); 0 disables it",
+        "paper",
+        minimum=0,
+    )
+    fual_weight: float = option(
+        0.05, "weight of the FUAL loss (the best value in the paper); 0 disables it", "paper", minimum=0
+    )
+    fual_direction: Literal["utterance_to_frames", "frames_to_utterance"] = option(
+        "utterance_to_frames",
+        "direction of the KL divergence in the FUAL loss: KL(utterance || frames) or KL(frames || utterance)",
+        "ours",
+    )
+    fual_gradient: Literal["both", "frames", "utterance"] = option(
+        "both", "side of the FUAL loss that receives its gradient; the other one is detached", "ours"
+    )
+    kl_weight: float = option(
+        0.0,
+        "weight of KL(label || prediction), which has the gradient of the cross-entropy (Wang et al. 2025); 0 disables "
+        "it",
+        "ours",
+        minimum=0,
+    )
+    focal_weight: float = option(0.0, "weight of the focal loss (Lin et al. 2017); 0 disables it", "ours", minimum=0)
+    focal_gamma: float = option(
+        2.0, "exponent of the focal loss; the larger it is, the less confident answers count", "ours", minimum=0
+    )
+    center_weight: float = option(
+        0.0,
+        "weight of the center loss, which pulls a projection of each utterance to a learned centre of its class (Wen "
+        "et al. 2016); 0 disables it",
+        "ours",
+        minimum=0,
+    )
+    center_size: int = option(
+        64, "number of dimensions of the projection in the center loss (64 in Wang et al. 2025)", "ours", minimum=1
+    )
+    contrastive_weight: float = option(
+        0.0,
+        "weight of the supervised contrastive loss (Khosla et al. 2020) after context broadcasting; it compares the "
+        "utterances of one batch on one process, so accumulated batches are not one large batch; 0 disables it",
+        "ours",
+        minimum=0,
+    )
+    contrastive_temperature: float = option(0.1, "temperature of the supervised contrastive loss", "ours", above=0)
+    contrastive_samples: Literal["utterances", "frames"] = option(
+        "utterances",
+        "what the contrastive loss compares: the mean direction of the frames of each utterance, or every frame, whose "
+        "cost grows with the square of the frames in a batch",
+        "ours",
+    )
+    label_smoothing: float = option(
+        0.0, "label smoothing of the cross-entropy; 0 disables it", "ours", minimum=0, maximum=1
+    )
+    freeze_feature_encoder: bool = option(True, "freeze the convolutional feature encoder in both stages", "paper")
+    freeze_encoder_layers: int = option(
+        0,
+        "number of the encoder's first layers that are frozen in both stages, with the convolutions; they have no "
+        "dropout, and their output is cached",
+        "ours",
+        minimum=0,
+    )
+    average_frames: int = option(
+        1,
+        "number of neighbouring frames that are averaged into one before the first trained layer of the encoder; 2 "
+        "halves the cost of the layers after it and the resolution of the timeline; 1 is off",
+        "ours",
+        minimum=1,
+    )
+    average_after: int | None = option(
+        None,
+        "layer of the encoder after which --average_frames averages, one of those that are frozen; none means the last "
+        "of them; needed if stage 2 freezes more layers than stage 1",
+        "ours",
+        minimum=0,
+    )
+    layer_mix: Literal["last", "weighted", "normalized"] = option(
+        "last",
+        "frames of the encoder: output of the last layer, or a learned softmax-weighted sum of the outputs of all "
+        "layers (SUPERB), as they are or each normalised first",
+        "ours",
+    )
+    statistics_layers: int = option(
+        0,
+        "number of the encoder's first layers, all frozen, whose mean and standard deviation over time are also "
+        "classified, by a logistic regression that is fitted before training and added to the logits after it; 0 is "
+        "off",
+        "ours",
+        minimum=0,
+    )
+    log_mel_layer_norm: bool = option(
+        True,
+        "layer norm on each log-mel frame of wav2vec2-bert, as in its pretrained checkpoints; false keeps frame levels",
+        "ours",
+    )

@@ -1,0 +1,87 @@
+"""The training objective of SER-Align: the enabled losses, their weighted sum, and what only they train.
+
+Part of the model code on the Hugging Face Hub; requires only torch and transformers. Inference does not use it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+try:
+    from .checks_ser_align import check_labels
+    from .configuration_ser_align import SERAlignConfig
+    from .heads_ser_align import Pooled
+    from .losses_ser_align import (
+        center_loss,
+        emotional_attention_loss,
+        focal_loss,
+        frame_to_utterance_alignment_loss,
+        soft_label_divergence,
+        supervised_contrastive_loss,
+        weighted_cross_entropy,
+    )
+except ImportError:
+    if __package__:  # inside a package, the relative import must work: do not hide its error
+        raise
+    from checks_ser_align import check_labels
+    from configuration_ser_align import SERAlignConfig
+    from heads_ser_align import Pooled
+    from losses_ser_align import (
+        center_loss,
+        emotional_attention_loss,
+        focal_loss,
+        frame_to_utterance_alignment_loss,
+        soft_label_divergence,
+        supervised_contrastive_loss,
+        weighted_cross_entropy,
+    )
+
+
+class Objective(nn.Module):
+    """The losses with a weight above 0. With the center loss, a projection of the embedding and a centre per class.
+
+    Args:
+        config: the configuration of the model; its loss weights are read in each call.
+        embedding_size: size of the utterance vector.
+    """
+
+    def __init__(self, config: SERAlignConfig, embedding_size: int):
+        super().__init__()
+        self.config = config
+        self.projection: nn.Linear | None = None
+        self.centers: nn.Parameter | None = None
+        if config.center_weight > 0:
+            self.projection = nn.Linear(embedding_size, config.center_size)
+            self.centers = nn.Parameter(torch.empty(config.num_labels, config.center_size))
+
+    def forward(
+        self, pooled: Pooled, logits: Tensor, frame_logits: Tensor, frame_mask: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Compute the enabled losses by the names of `SERAlignOutput`, and `loss`, their weighted sum."""
+        config, labels = self.config, check_labels(labels, *logits.shape)
+        weighted: dict[str, tuple[float, Tensor]] = {}
+        if config.ce_weight > 0:
+            ce = weighted_cross_entropy(logits, labels, config.class_weights, config.label_smoothing)
+            weighted["ce_loss"] = (config.ce_weight, ce)
+        if pooled.cls_output is not None and config.eal_weight > 0:
+            eal = emotional_attention_loss(pooled.cls_output, pooled.frames, frame_mask, config.eal_margin)
+            weighted["eal_loss"] = (config.eal_weight, eal)
+        if pooled.cls_output is not None and config.fual_weight > 0:
+            fual = frame_to_utterance_alignment_loss(
+                logits, frame_logits, pooled.log_frame_weights, config.fual_direction, config.fual_gradient
+            )
+            weighted["fual_loss"] = (config.fual_weight, fual)
+        if config.kl_weight > 0:
+            weighted["kl_loss"] = (config.kl_weight, soft_label_divergence(logits, labels, config.class_weights))
+        if config.focal_weight > 0:
+            focal = focal_loss(logits, labels, config.focal_gamma, config.class_weights)
+            weighted["focal_loss"] = (config.focal_weight, focal)
+        if self.projection is not None and self.centers is not None:
+            center = center_loss(self.projection(pooled.embedding), self.centers, labels)
+            weighted["center_loss"] = (config.center_weight, center)
+        if config.contrastive_weight > 0:
+            contrastive = supervised_contrastive_loss(
+                pooled.frames, frame_mask, labels, config.contrastive_temperature, config.contrastive_samples
+            )
+            weighted["contrastive_loss"] = (config.contrastive_weight, contrastive)
+        total: Tensor = sum(weight * loss for weight, loss in weighted.values())  # type: ignore[assignment]
+        return {"loss": total, **{name: loss for name, (_, loss) in weighted.items()}}

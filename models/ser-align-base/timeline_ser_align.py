@@ -1,0 +1,130 @@
+"""The emotion timeline: turns the scores of overlapping windows into segments of one emotion each.
+
+Part of the model code on the Hugging Face Hub; requires only NumPy.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+TIMELINE_STEP = 0.1  # seconds: resolution of the timeline within a phrase
+
+Run = tuple[int, int, int]  # label, first step, last step + 1
+
+
+def build_timeline(
+    starts: np.ndarray,
+    ends: np.ndarray,
+    phrase: np.ndarray,
+    probabilities: np.ndarray,
+    smoothing: float = 0.0,
+    min_duration: float = 0.0,
+) -> list[dict[str, Any]]:
+    """Turn the scores of windows into segments of one emotion each.
+
+    Where windows of a phrase overlap, their probabilities are cross-faded. A segment ends where another emotion
+    becomes the most probable, and at every pause.
+
+    Args:
+        starts, ends: (windows,), seconds, in order.
+        phrase: (windows,), the number of the phrase that each window belongs to.
+        probabilities: (windows, classes).
+        smoothing: width in seconds of the Hann window that smooths the probabilities; 0 disables it.
+        min_duration: duration in seconds below which a segment takes the emotion of its longer neighbour in the
+            phrase, or is dropped if it has none.
+
+    Returns:
+        dicts with `start`, `end` (seconds), `label` (class index) and `score`, the mean probability of that class.
+    """
+    steps, spans = [], []  # (steps, classes) of each phrase, and where it starts and ends
+    for number in np.unique(phrase):
+        chosen = phrase == number
+        spans.append((starts[chosen].min(), ends[chosen].max()))
+        steps.append(_cross_fade(starts[chosen], ends[chosen], probabilities[chosen]))
+    if smoothing > 0 and steps:
+        steps = _smooth(steps, spans, smoothing)
+    segments = []
+    for (start, end), scores in zip(spans, steps):
+        edges = np.linspace(start, end, len(scores) + 1)
+        for label, first, last in _join_short_runs(_find_runs(scores.argmax(axis=1)), edges, min_duration):
+            score = float(scores[first:last, label].mean())
+            segments.append({"start": float(edges[first]), "end": float(edges[last]), "label": label, "score": score})
+    return segments
+
+
+def weigh_windows(starts: np.ndarray, ends: np.ndarray, phrase: np.ndarray) -> np.ndarray:
+    """The weight of each window in the mean over a recording: together, those of a phrase weigh its duration.
+
+    Args:
+        starts, ends, phrase: as in [`build_timeline`]; the windows of a phrase have equal durations.
+    """
+    weights = np.zeros(len(phrase))
+    for number in np.unique(phrase):
+        chosen = phrase == number
+        weights[chosen] = (ends[chosen].max() - starts[chosen].min()) / chosen.sum()
+    return weights
+
+
+def _cross_fade(starts: np.ndarray, ends: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities over a phrase, (steps, classes): each window has its highest weight at the centre."""
+    steps = max(1, round((ends.max() - starts.min()) / TIMELINE_STEP))
+    centres = np.linspace(starts.min(), ends.max(), 2 * steps + 1)[1::2, None]
+    inside = np.minimum(centres - starts, ends - centres)  # seconds to the nearer edge of each window
+    weights = np.maximum(inside, 0.0)
+    return weights @ probabilities / weights.sum(axis=1, keepdims=True)
+
+
+def _smooth(steps: list[np.ndarray], spans: list[tuple[float, float]], smoothing: float) -> list[np.ndarray]:
+    """Average over time with a Hann window; pauses are ignored."""
+    positions = [round(start / TIMELINE_STEP) for start, _ in spans]
+    length = max(position + len(scores) for position, scores in zip(positions, steps))
+    kernel = np.hanning(2 * round(smoothing / TIMELINE_STEP / 2) + 3)[1:-1]
+    values, weights = np.zeros((length, steps[0].shape[1])), np.zeros(length)
+    for position, scores in zip(positions, steps):
+        values[position : position + len(scores)] = scores
+        weights[position : position + len(scores)] = 1.0
+    norm = _convolve(weights, kernel)
+    smooth = np.stack([_convolve(column, kernel) for column in values.T], axis=1) / np.maximum(norm, 1e-9)[:, None]
+    return [smooth[position : position + len(scores)] for position, scores in zip(positions, steps)]
+
+
+def _convolve(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Centred convolution, (length,) to (length,), even if the kernel is longer than the values."""
+    half = len(kernel) // 2
+    return np.convolve(values, kernel)[half : half + len(values)]
+
+
+def _find_runs(labels: np.ndarray) -> list[Run]:
+    """Find runs of equal labels."""
+    edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+    return [(int(labels[first]), first, last) for first, last in pairwise(edges)]
+
+
+def _join_short_runs(runs: list[Run], edges: np.ndarray, min_duration: float) -> list[Run]:
+    """Join the shortest run to its longer neighbour until every run has the minimum duration."""
+
+    def seconds(index: int) -> float:
+        return edges[runs[index][2]] - edges[runs[index][1]] if 0 <= index < len(runs) else -1.0
+
+    while runs:
+        short = min(range(len(runs)), key=seconds)
+        if seconds(short) >= min_duration - 1e-9:
+            return runs
+        if len(runs) == 1:
+            return []
+        neighbour = short - 1 if seconds(short - 1) >= seconds(short + 1) else short + 1
+        low, high = min(short, neighbour), max(short, neighbour)
+        runs = [*runs[:low], (runs[neighbour][0], runs[low][1], runs[high][2]), *runs[high + 1 :]]
+        runs = _merge_equal_runs(runs)
+    return runs
+
+
+def _merge_equal_runs(runs: list[Run]) -> list[Run]:
+    merged: list[Run] = []
+    for run in runs:
+        if merged and merged[-1][0] == run[0]:
+            merged[-1] = (run[0], merged[-1][1], run[2])
+        else:
+            merged.append(run)
+    return merged
