@@ -4,8 +4,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MINI_MODEL = ROOT / "models" / "ser-align-mini"
-SHIPPED_MODELS = {"mini": MINI_MODEL}
-DEFAULT_MODEL = "mini"
+SHIPPED_MODELS = {"base": ROOT / "models" / "ser-align-base", "mini": MINI_MODEL}
+DEFAULT_MODEL = "base"
 MODEL_HELP = f"{', '.join(SHIPPED_MODELS)} (in this repository), a model folder, or a model on the Hub, owner/name"
 
 

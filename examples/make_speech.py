@@ -1,4 +1,4 @@
-"""Write examples/speech.flac: two utterances of an actor who is not in the training data of the shipped model.
+"""Write examples/speech.flac: two utterances of an actor who is not in the training data of the shipped models.
 
     python examples/make_speech.py RAVDESS
 
@@ -13,7 +13,7 @@ import librosa
 import numpy as np
 import soundfile
 
-UTTERANCES = ("03-01-02-02-02-01-06", "03-01-08-02-02-01-06")  # acted: calm, then surprised
+UTTERANCES = ("03-01-02-02-02-01-11", "03-01-08-02-02-01-11")  # acted: calm, then surprised
 SAMPLING_RATE = 16000
 MARGIN = 0.3  # seconds kept before and after the speech
 PAUSE = 0.5  # seconds of silence between the two

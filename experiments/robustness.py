@@ -36,6 +36,7 @@ from recording_ser_align import SAMPLING_RATE
 from speech_ser_align import TRIM_DB
 
 NUM_VOICES = 6  # of babble
+FILES = ("model.safetensors", "config.json", "preprocessor_config.json")  # that answers depend on
 
 
 def run_robustness_test(config: str, models: list[str], options: list[str]) -> Path:
@@ -58,8 +59,9 @@ def run_robustness_test(config: str, models: list[str], options: list[str]) -> P
     finished.mkdir(parents=True, exist_ok=True)
     for name, folder in names.items():
         recognize = load_pipeline(folder, device="cpu" if given.use_cpu else None)
-        weights = hash_content(f"{folder}/model.safetensors")
-        lines = predict_conditions(recognize, test, splits[name], finished, weights)
+        lines = predict_conditions(
+            recognize, test, splits[name], finished, [hash_content(f"{folder}/{file}") for file in FILES]
+        )
         tested += [{"model": name, **line} for line in lines]
     write_lines(output / "predictions.jsonl", tested)
     rows = build_rows(tested, [condition.name for condition in test.conditions])
@@ -155,13 +157,17 @@ def describe_models(names: dict[str, str], splits: dict[str, DatasetDict]) -> li
 
 
 def predict_conditions(
-    recognize: SpeechEmotionRecognitionPipeline, test: RobustnessTest, split: DatasetDict, finished: Path, weights: str
+    recognize: SpeechEmotionRecognitionPipeline,
+    test: RobustnessTest,
+    split: DatasetDict,
+    finished: Path,
+    model: list[str],
 ) -> list[dict[str, Any]]:
     """Predict every test utterance in every condition.
 
     Args:
         finished: folder of a file for each finished condition, which an interrupted test continues from.
-        weights: hash of the model's weights.
+        model: hashes of its files.
 
     Returns:
         A line per condition and utterance: what a user of the pipeline would be told. A recording in which no speech
@@ -172,7 +178,7 @@ def predict_conditions(
     voices = Voices(read_excerpts(unheard[:]), unheard["speaker"][:])
     waveforms = {excerpt: read_audio(excerpt) for excerpt in read_excerpts(rows[:])}
     for condition in tqdm(test.conditions, desc="conditions", leave=False):
-        asked = json.dumps([weights, test.seed, condition.steps, unheard["id"][:], recognize.model.device.type])
+        asked = json.dumps([model, test.seed, condition.steps, unheard["id"][:], recognize.model.device.type])
         part = finished / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.jsonl"
         if not part.exists():
             recordings = (

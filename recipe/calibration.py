@@ -13,19 +13,21 @@ FEWEST_SURE = 10  # answers, from which their share of right ones says something
 
 
 def fit_temperature(predictions: list[dict[str, Any]]) -> float:
-    """Find the temperature that maximises the likelihood of the labels.
+    """Find the temperature that maximises the likelihood of the labels, averaged over corpora.
 
     Args:
-        predictions: lines with `label` and `probabilities` from a model with temperature 1; never of test data.
+        predictions: lines with `label`, `probabilities` from a model with temperature 1 and, if there are several
+            corpora, `corpus`; never of test data.
 
     Returns:
         between 0.05 and 20; above 1 if the model was overconfident.
     """
     log_probabilities, labels = read_log_probabilities(predictions)
+    weights = weigh_corpora(predictions)
 
     def negative_log_likelihood(log_temperature: float) -> float:
         scaled = log_softmax(log_probabilities / math.exp(log_temperature), axis=1)
-        return -float(scaled[np.arange(len(labels)), labels].mean())
+        return -float((weights * scaled[np.arange(len(labels)), labels]).mean())
 
     # Convex in 1 / temperature, so any minimum is the global one.
     bounds = (math.log(LOWEST), math.log(HIGHEST))
@@ -36,15 +38,17 @@ def fit_unsure_threshold(predictions: list[dict[str, Any]], accuracy: float) -> 
     """Find the lowest score of the best label from which on enough answers are right.
 
     Args:
-        predictions: lines with `label` and calibrated `probabilities`; never of test data.
-        accuracy: share of right answers among the sure ones.
+        predictions: lines with `label`, calibrated `probabilities` and, if there are several corpora, `corpus`; never
+            of test data.
+        accuracy: share of right answers among the sure ones; every corpus counts as much as any other.
 
     Returns:
         0 if all answers together are that accurate, and 1 if not even the ten with the highest scores are.
     """
     confidences, correct = read_confidences(predictions)
+    weights = weigh_corpora(predictions)
     order = np.argsort(-confidences, kind="stable")
-    shares = correct[order].cumsum() / np.arange(1, len(order) + 1)
+    shares = (weights * correct)[order].cumsum() / weights[order].cumsum()
     falls = np.diff(confidences[order], append=-np.inf) < 0  # equal scores are sure together
     enough = np.flatnonzero(falls & (shares >= accuracy))
     if len(enough) == 0 or enough[-1] + 1 < FEWEST_SURE:
@@ -52,6 +56,12 @@ def fit_unsure_threshold(predictions: list[dict[str, Any]], accuracy: float) -> 
     if enough[-1] + 1 == len(order):
         return 0.0
     return float(confidences[order[enough[-1] :][:2]].mean())
+
+
+def weigh_corpora(predictions: list[dict[str, Any]]) -> np.ndarray:
+    """A weight for each prediction, (utterances,): the same for each corpus in total, and 1 if there is only one."""
+    corpora, which = np.unique([line.get("corpus", "") for line in predictions], return_inverse=True)
+    return len(predictions) / (len(corpora) * np.bincount(which))[which]
 
 
 def read_confidences(predictions: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

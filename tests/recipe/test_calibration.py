@@ -78,6 +78,18 @@ def test_the_most_answers_are_sure_of_which_enough_are_right(accuracy):
     assert (threshold == 0) == (correct.mean() >= accuracy)
 
 
+def test_every_corpus_counts_as_much_as_any_other():
+    """A corpus repeated nine times changes nothing; without its name, it decides alone."""
+    logits, labels = overconfident(number=60)
+    others, other_labels = overconfident(seed=1, number=60, factor=0.5)
+    small = [{**line, "corpus": "small"} for line in lines(logits, labels)]
+    large = [{**line, "corpus": "large"} for line in lines(others, other_labels)]
+    assert fit_temperature(small + 9 * large) == pytest.approx(fit_temperature(small + large), rel=1e-4)
+    assert fit_unsure_threshold(small + 9 * large, 0.6) == pytest.approx(fit_unsure_threshold(small + large, 0.6))
+    unnamed = [{**line, "corpus": "large"} for line in small] + 9 * large
+    assert fit_temperature(unnamed) < 0.8 * fit_temperature(small + large)
+
+
 def test_all_answers_or_none_are_sure():
     right, wrong = ([{"label": label, "probabilities": {"a": 0.9, "b": 0.1}}] for label in "ab")
     assert fit_unsure_threshold(30 * right, 0.8) == 0.0 == fit_unsure_threshold(30 * wrong, 0.0)
