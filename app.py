@@ -8,7 +8,7 @@ The page works offline and keeps no recordings. To publish it as a Space on the 
     python app.py --write_space my_space
     hf upload --repo-type space user/name my_space
 
-The Space serves the shipped model. Set its variable SER_ALIGN_MODEL to serve another model from the Hub.
+The Space serves the base model. Set its variable SER_ALIGN_MODEL to serve another model from the Hub.
 """
 
 import argparse

@@ -14,7 +14,7 @@ accelerate launch --multi_gpu --num_processes 4 experiment.py ...
 With --model, no cell is trained: finished models are tested on their own test speakers in telephones, noise and rooms.
 This takes --data_dir, --data_dirs, --output_dir and --use_cpu:
 
-    python experiment.py --config run_configs/robustness.yaml --model models/ser-align-mini --data_dir RAVDESS
+    python experiment.py --config run_configs/robustness.yaml --model mini base --data_dir CORPORA
 
 Tables (Markdown, CSV) and figures (PNG, SVG) are computed from the saved predictions.
 """

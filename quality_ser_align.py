@@ -27,7 +27,7 @@ except ImportError:
 
 # Ours. A recording is clipped if more than 1% of its samples reach 0.99; floats above 8 are integers in disguise.
 FULL_SCALE, CLIPPED_SHARE, LARGEST_FLOAT = 0.99, 0.01, 8.0
-SHORTEST_UTTERANCE = 0.5  # seconds; ours: on so little, the shipped model loses half its UA (python -m studies.limits)
+SHORTEST_UTTERANCE = 0.5  # seconds; ours: on so little, ser-align-mini loses half its UA (python -m studies.limits)
 LEAST_8_BIT_PEAK = 0.5  # ours: below it, the quantisation noise of 8 bits costs accuracy
 FRAME, HOP, BANDS = 1024, 512, 32  # samples: spectra of 64 ms every 32 ms, in bands of 250 Hz
 BAND_WIDTH = SAMPLING_RATE / 2 / BANDS  # Hz

@@ -2,7 +2,7 @@
 
     python -m benchmarks.first_answer --repetitions 5
 
-Runs predict.py and train.py with --help, and predict.py with the shipped model on a short file. These alternate with a
+Runs predict.py and train.py with --help, and predict.py with the mini model on a short file. These alternate with a
 bare process that imports torch and transformers and runs a forward pass of the library's encoder of the same size.
 Writes docs/results/first_answer.json and prints the ratio last.
 """
@@ -38,7 +38,7 @@ def run_benchmark(repetitions: int) -> None:
         soundfile.write(path, clips(1)[0], SAMPLING_RATE)
         commands = {
             "bare": ["-c", BARE],
-            "first prediction": ["predict.py", path],
+            "first prediction": ["predict.py", path, "--model", "mini"],
             "predict.py --help": ["predict.py", "--help"],
             "train.py --help": ["train.py", "--help"],
         }

@@ -2,7 +2,7 @@
 
     python -m benchmarks.linear_cost --minutes 1 4 16 60 --data_dir RAVDESS --rows 1000 10000 100000
 
-Recordings are utterances of RAVDESS in random order. A separate predict.py process scores each of them with the shipped
+Recordings are utterances of RAVDESS in random order. A separate predict.py process scores each of them with the mini
 model; the time is the one that predict.py reports, without loading. Corpora are CSV files of clips, which are hard
 links to the same file. Preparation reads the corpus, checks it (which decodes every clip), splits it, and orders the
 first epoch. Results are medians of three processes, with their peak memory. Writes docs/results/linear_cost.json.
@@ -70,7 +70,7 @@ def recording(folder: Path, minutes: int, utterances: list[Path]) -> dict[str, A
     with soundfile.SoundFile(path, "w", SAMPLING_RATE, 1) as file:
         while file.frames < 60 * minutes * SAMPLING_RATE:
             file.write(read_audio(utterances[rng.integers(len(utterances))]))
-    runs = [run(["predict.py", str(path), "--quiet"]) for _ in range(REPETITIONS)]
+    runs = [run(["predict.py", str(path), "--quiet", "--model", "mini"]) for _ in range(REPETITIONS)]
     printed = [float(re.findall(r"([\d.]+) s of compute per minute", output)[0]) for output, _ in runs]
     found = {"minutes": minutes, "seconds_a_minute": median(printed), "peak_megabytes": median(mb for _, mb in runs)}
     print(found, flush=True)

@@ -10,5 +10,5 @@ MODEL_HELP = f"{', '.join(SHIPPED_MODELS)} (in this repository), a model folder,
 
 
 def find_model(name: str) -> str:
-    """The folder of a shipped model, for `mini`; every other name stays as it is, such as ./mini."""
+    """The folder of a shipped model, for `base` and `mini`; every other name stays as it is, such as ./mini."""
     return str(SHIPPED_MODELS.get(name, name))

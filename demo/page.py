@@ -33,6 +33,10 @@ SYNTHETIC = (
     '<p class="about">Generated babble, not speech. It demonstrates the page, not the accuracy of the model.</p>'
 )
 ABOUT_SHIPPED = {
+    "base": "The model was trained on recordings of thirty actors who spoke English, German and Polish sentences in "
+    "studios, half of them degraded as on telephones, in rooms and in noise. It predicts which of seven acted emotions "
+    "a voice most resembles, not what the speaker feels. It is often wrong, especially on spontaneous speech, other "
+    "languages, children and older people.",
     "mini": "The model was trained on recordings of twenty actors speaking two English sentences in a studio. It "
     "predicts which of eight acted emotions a voice most resembles, not what the speaker feels. It is often wrong, "
     "especially on spontaneous speech, other languages, children, older people, phone calls and noisy recordings.",

@@ -3,7 +3,7 @@
     python -m studies.bandwidth --corpora CORPORA
 
 CORPORA contains ravdess/, emodb/ and nemo/, at 16 kHz. No file should trigger a warning as it is. Every fourth file is
-then narrowed and saved at 44.1 kHz, and should trigger one. UA by bandwidth is that of the shipped model on its test
+then narrowed and saved at 44.1 kHz, and should trigger one. UA by bandwidth is that of ser-align-mini on its test
 actors.
 """
 
@@ -96,7 +96,7 @@ def count_warned(files: list[Path], change: Callable[[np.ndarray], np.ndarray] |
 
 
 def measure_ua(folder: Path, rate: int) -> float:
-    """Measure the UA of the shipped model on its test actors, with their speech resampled to this rate and back."""
+    """Measure the UA of ser-align-mini on its test actors, with their speech resampled to this rate and back."""
     recognize = load_pipeline(str(MINI_MODEL))
     recordings, labels, _ = read_utterances(folder / "ravdess", "test")
     with warnings.catch_warnings():
@@ -123,7 +123,7 @@ def measure(folder: Path) -> None:
         for name, count in narrowed.items()
     ]
     rows += [
-        {"what": f"UA of the shipped model on speech up to {rate / 2000:.3g} kHz", "measured": f"{100 * value:.1f} %"}
+        {"what": f"UA of ser-align-mini on speech up to {rate / 2000:.3g} kHz", "measured": f"{100 * value:.1f} %"}
         for rate, value in ua.items()
     ]
     notes = (

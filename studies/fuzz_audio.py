@@ -216,7 +216,7 @@ def run_command(numbers: range) -> dict[str, int]:
         folder, output = Path(name) / "files", Path(name) / "out.jsonl"
         folder.mkdir()
         paths = write_files(numbers, folder)
-        command = [sys.executable, "predict.py", str(folder), "--output", str(output), "--quiet"]
+        command = [sys.executable, "predict.py", str(folder), "--output", str(output), "--quiet", "--model", "mini"]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         records = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     lines = run.stderr.splitlines()

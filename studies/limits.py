@@ -1,4 +1,4 @@
-"""Evaluate the shipped model on telephone speech, with silence, offsets and noises, and on short clips.
+"""Evaluate ser-align-mini on telephone speech, with silence, offsets and noises, and on short clips.
 
     python -m studies.limits --data_dir RAVDESS
 
@@ -49,7 +49,7 @@ def measure_limits(data_dir: Path) -> None:
     ]
     command = "python -m studies.limits --data_dir RAVDESS"
     notes = (
-        f"The shipped model on the {len(recordings)} utterances of its test actors, {' and '.join(actors)}; chance "
+        f"ser-align-mini on the {len(recordings)} utterances of its test actors, {' and '.join(actors)}; chance "
         f"is {100 / len(EMOTIONS):.1f} %. Noise is given relative to the loudest moment of the speech, or as the ratio "
         "of their powers (SNR). Noise in the pauses alone does no harm, but may be warned of. No simple measure tells "
         "babble, gusts of wind, clicks and soft music from clean speech without false alarms, so recordings with these "
@@ -61,7 +61,7 @@ def measure_limits(data_dir: Path) -> None:
 
 
 def read_utterances(data_dir: Path, part: str) -> tuple[list[np.ndarray], list[str], list[str]]:
-    """The waveforms and labels of the `validation` or `test` actors of the shipped model, and these actors."""
+    """The waveforms and labels of the `validation` or `test` actors of ser-align-mini, and these actors."""
     actors = read_json(MINI_MODEL / "results.json")["speakers"][part]
     files = sorted(path for actor in actors for path in data_dir.glob(f"Actor_{actor}/03-01-*"))
     if not files:
@@ -77,7 +77,7 @@ def cut_middle(waveform: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def measure_ua(waveforms: list[np.ndarray], labels: list[str]) -> tuple[float, int, int]:
-    """The UA of the shipped model, how many of the waveforms it warns of, and of how many it is unsure."""
+    """The UA of ser-align-mini, how many of the waveforms it warns of, and of how many it is unsure."""
     classify = pipeline("audio-classification", str(MINI_MODEL), trust_remote_code=True)
     found, num_warned, num_unsure = [], 0, 0
     for waveform in waveforms:

@@ -2,7 +2,7 @@
 
     python -m studies.positions --data_dir RAVDESS
 
-Each utterance of the shipped model's validation and test actors stands twice, at random places, in one recording,
+Each utterance of ser-align-mini's validation and test actors stands twice, at random places, in one recording,
 between pauses of 0.3 to 1.5 s of digital silence or of noise at the level of the room. Its label there is the one that
 the timeline gives to most of it.
 """
@@ -83,7 +83,7 @@ def run_study(data_dir: Path) -> None:
             {"what": f"same label at both places, pauses of {pauses}", "measured": f"{100 * same:.1f} %"},
         ]
     notes = (
-        f"The {len(utterances)} utterances of the shipped model's validation and test actors, each twice in a long "
+        f"The {len(utterances)} utterances of ser-align-mini's validation and test actors, each twice in a long "
         "recording. The ends of a phrase are cut by its own levels, as those of an utterance alone. What remains: an "
         "utterance with a pause of more than 0.25 s becomes two phrases, one of more than 2 s is scored in windows, "
         "and ends move by up to 8 ms."

@@ -1,4 +1,4 @@
-"""Compare ways of finding the speech of an utterance, by the shipped model's UA and by where they cut.
+"""Compare ways of finding the speech of an utterance, by ser-align-mini's UA and by where they cut.
 
     pip install --no-deps silero-vad==6.2.3
     python -m studies.speech_detection --data_dir RAVDESS
@@ -78,7 +78,7 @@ def compare_methods(data_dir: Path) -> None:
         "Finding speech",
         "python -m studies.speech_detection --data_dir RAVDESS",
         rows,
-        f"UA of the shipped model on the {len(recordings)} utterances of its validation actors, "
+        f"UA of ser-align-mini on the {len(recordings)} utterances of its validation actors, "
         f"{' and '.join(actors)}, and in brackets the mean error of a cut. Each method cuts the same recordings. The "
         "model was trained with ours; `peak - 30 dB` is `librosa.effects.trim(top_db=30)`.",
         ua=ua,

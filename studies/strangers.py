@@ -72,7 +72,7 @@ def name_scores(answer: Any) -> Scores:
 
 
 class Strangers:
-    """The shipped model, its answer to the example recording, and the recordings made from it."""
+    """ser-align-mini, its answer to the example recording, and the recordings made from it."""
 
     def __init__(self, folder: Path, only: tuple[str, ...] = ()):
         self.folder, self.only = folder, only
@@ -124,7 +124,7 @@ class Strangers:
 
     def predict(self, what: str, path: Path) -> Outcome:
         output = self.folder / "answers" / f"{list(self.paths).index(what)}.jsonl"
-        run = run_script("predict.py", path, "--output", output)
+        run = run_script("predict.py", path, "--output", output, "--model", MINI_MODEL)
         return judge_run(run, lambda: self.is_right(what, json.loads(output.read_text(encoding="utf-8"))["scores"]))
 
     def ask_page(self, what: str, path: Path) -> Outcome:

@@ -181,7 +181,7 @@ def measure_cost() -> str:
         start = time.perf_counter()
         recognize(minute)
         whole.append(time.perf_counter() - start)
-    return f"{1000 * min(own):.0f} ms, {100 * min(own) / min(whole):.0f} % of the time of the shipped model on a CPU"
+    return f"{1000 * min(own):.0f} ms, {100 * min(own) / min(whole):.0f} % of the time of ser-align-mini on a CPU"
 
 
 # ------------------------------------------------------------------------------------------- Silero VAD

@@ -125,7 +125,7 @@ def short_run(demo, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def recognize():
-    """The pipeline of the shipped model."""
+    """The pipeline of the mini model."""
     from core.loading import load_pipeline
 
     return load_pipeline(str(ROOT / "models" / "ser-align-mini"), device="cpu")

@@ -43,8 +43,8 @@ recognize = pipeline("speech-emotion-recognition", "models/{MODEL.name}", trust_
 answer = recognize("examples/speech.flac", return_timeline=True)
 for segment in answer["timeline"]:
     print(f"{{segment['start']:.2f}} - {{segment['end']:.2f}} s  {{segment['label']:9}} {{segment['score']:.2f}}")"""
-CAPTION = """The actor, who is not in the training data, plays calm and then surprised. The model classifies one of the
-two correctly, close to its average ([how this file was made](examples/README.md))."""
+CAPTION = """The actor, who is not in the training data, plays calm, which counts as neutral, and then surprised. The model is
+right about both, as it is about four in five of such utterances ([how this file was made](examples/README.md))."""
 
 
 def main() -> None:

@@ -217,7 +217,7 @@ def describe_linear(found: dict[str, Any]) -> str:
 
 LINEAR = """## Linear cost
 
-`python -m benchmarks.linear_cost --data_dir RAVDESS` measures `predict.py` with the shipped model on long recordings of
+`python -m benchmarks.linear_cost --data_dir RAVDESS` measures `predict.py` with the mini model on long recordings of
 speech, without the time to load the model, and the preparation of large corpora by `train.py`: reading, checking (which
 decodes every file) and splitting. Values are medians of three processes.
 

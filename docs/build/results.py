@@ -37,7 +37,7 @@ actors in other folds, so the choice is not entirely independent of them. It is 
 fold 1, although that of an earlier, weaker recipe of the small model was not.
 
 The runs of the small model on RAVDESS trimmed each utterance 30 dB below its peak. Speech detection now also follows the
-noise floor; the shipped model and the runs with whisper-base were trained with it.
+noise floor; the shipped models and the runs with whisper-base were trained with it.
 """
 
 

@@ -1,6 +1,6 @@
 """pipeline("speech-emotion-recognition"): recognizes the emotions in a recording and when they occur.
 
-    recognize = pipeline("speech-emotion-recognition", "models/ser-align-mini", trust_remote_code=True)
+    recognize = pipeline("speech-emotion-recognition", "models/ser-align-base", trust_remote_code=True)
     recognize("call.wav")                        # [{"label": ..., "score": ...}, ...], best first
     recognize("call.wav", return_timeline=True)  # {"scores": [...], "timeline": [{"start": ..., "end": ..., ...}]}
 

@@ -340,7 +340,7 @@ def zoo(tmp_path_factory):
 
 @pytest.mark.slow
 def test_predict_answers_what_can_be_read_and_says_of_the_rest_why(zoo, tmp_path):
-    argv = ("--channels", "each", "--quiet", "--output", tmp_path / "out.jsonl")
+    argv = ("--model", "mini", "--channels", "each", "--quiet", "--output", tmp_path / "out.jsonl")
     run = obey_permissions(lambda: run_anew("predict.py", zoo / "*", *argv, expect=1))
     records = {os.path.basename(record["file"]): record for record in lines_of(tmp_path / "out.jsonl")}
     assert records.keys() == {path.name for path in zoo.iterdir() if not path.is_dir()}

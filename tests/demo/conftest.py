@@ -24,6 +24,6 @@ def browser():
 def server(tmp_path_factory):
     """Address of the page, and the folder of its temporary files."""
     folder = tmp_path_factory.mktemp("temporary")
-    with serving(TMPDIR=str(folder), OMP_NUM_THREADS="1") as url:
+    with serving(TMPDIR=str(folder), OMP_NUM_THREADS="1", SER_ALIGN_MODEL="mini") as url:
         yield url, folder
     assert not list(folder.iterdir())  # gone with the process

@@ -9,6 +9,7 @@ from conftest import ROOT
 from visiting import request_answer, upload
 
 from core.errors import InputError
+from core.loading import load_pipeline
 from core.shipped import DEFAULT_MODEL, SHIPPED_MODELS
 from demo.space import write_space
 from docs.build.page_screenshot import serving
@@ -54,7 +55,8 @@ def test_a_folder_that_exists_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_it_answers_without_the_rest_of_the_project(space, recognize, example, tmp_path):
+def test_it_answers_without_the_rest_of_the_project(space, example, tmp_path):
+    recognize = load_pipeline(DEFAULT_MODEL, device="cpu")
     served = serving(folder=space, launcher=("-c", ALONE), PYTHONPATH="", TMPDIR=str(tmp_path))
     with served as url, httpx.Client(base_url=url, timeout=60) as http:
         message = request_answer(http, upload(http, "voice.wav", example.read_bytes()))

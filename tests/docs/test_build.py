@@ -5,6 +5,7 @@ from conftest import ROOT
 from running import run_script
 
 from core.errors import InputError
+from core.shipped import SHIPPED_MODELS
 from docs.build.answer import build_answer
 from docs.build.blocks import replace_block
 from docs.build.corpora import build_corpora_page
@@ -50,9 +51,9 @@ def test_a_missing_or_damaged_block_is_an_error_and_leaves_the_file_alone(tmp_pa
     assert text is None or page.read_text() == text
 
 
-def test_the_card_gives_the_scores_of_the_weights_beside_it(tmp_path):
+@pytest.mark.parametrize("model", SHIPPED_MODELS.values(), ids=SHIPPED_MODELS)
+def test_the_card_gives_the_scores_of_the_weights_beside_it(model, tmp_path):
     """Otherwise test the model with run_configs/robustness.yaml and run python -m docs.build.make --robustness."""
-    model = ROOT / "models" / "ser-align-mini"
     block = "\n".join([EMPTY_SECTION[0], *build_card_section(model), EMPTY_SECTION[1]])
     assert block in (model / "README.md").read_text(encoding="utf-8")
     (tmp_path / "model.safetensors").write_bytes(b"others")

@@ -1,7 +1,6 @@
 """The documentation is correct: links, numbers, file lengths and the example recording."""
 
 import csv
-import json
 import re
 import subprocess
 import sys
@@ -11,9 +10,11 @@ import pytest
 import soundfile
 from conftest import ROOT
 from documents import DOCUMENTS, read_blocks, read_links
+from running import lines_of
+from sklearn.metrics import balanced_accuracy_score
 
-from studies.disturbances import AS_RECORDED, WHITE_NOISE
-from studies.limits import TELEPHONE
+from core.json_files import read_json
+from core.shipped import SHIPPED_MODELS
 
 GENERATED_NAMES = ("CORPORA", "ENCODERS", "RESULTS", "PERFORMANCE", "RELIABILITY", "ROBUSTNESS")
 GENERATED = [ROOT / "docs" / f"{name}.md" for name in GENERATED_NAMES]
@@ -46,11 +47,22 @@ def test_the_readme_gives_the_measured_scores():
     rows = csv.DictReader((RESULTS / "ravdess-table3" / "scores.csv").open(encoding="utf-8"))
     row = next(row for row in rows if row["system"] == "CLS pooling + EAL + FUAL (proposed)")
     ua, low, high = (100 * float(row[f"best_pooled_ua{end}"]) for end in ("", "_low", "_high"))
-    assert read_readme().count(f"{ua:.1f} % UA") == 2
-    assert f"**{ua:.1f} % UA** [{low:.1f}, {high:.1f}]" in read_readme()
-    results = json.loads((ROOT / "models" / "ser-align-mini" / "results.json").read_text(encoding="utf-8"))
-    assert f"{results['num_parameters'] / 1e6:.2f} M parameters" in read_readme()
-    assert f"({(ROOT / 'models/ser-align-mini/model.safetensors').stat().st_size / 1e6:.1f} MB)" in read_readme()
+    assert f"{ua:.1f} % UA [{low:.1f}, {high:.1f}]" in read_readme()
+
+
+@pytest.mark.parametrize(("name", "digits"), [("base", 1), ("mini", 2)])
+def test_the_readme_gives_the_size_of_each_model(name, digits):
+    folder = SHIPPED_MODELS[name]
+    parameters = read_json(folder / "results.json")["num_parameters"] / 1e6
+    megabytes = (folder / "model.safetensors").stat().st_size / 1e6
+    assert f"({parameters:.{digits}f} M parameters, {megabytes:.{digits - 1}f} MB)" in read_readme()
+
+
+def test_the_readme_gives_the_scores_of_the_default_model_on_each_corpus():
+    lines = [line for line in lines_of(SHIPPED_MODELS["base"] / "predictions.jsonl") if line["split"] == "test"]
+    for name, corpus in (("RAVDESS", "ravdess"), ("EmoDB", "emodb"), ("nEMO", "nemo")):
+        own = [(line["label"], line["prediction"]) for line in lines if line["corpus"] == corpus]
+        assert f"{100 * balanced_accuracy_score(*zip(*own)):.1f} % on {name}" in read_readme()
 
 
 def test_the_readme_gives_the_measured_scores_of_whisper():
@@ -66,10 +78,17 @@ def test_the_readme_gives_the_measured_scores_of_whisper():
 
 
 def test_the_readme_gives_the_measured_limits():
-    ua = json.loads((RESULTS / "reliability" / "limits.json").read_text(encoding="utf-8"))["ua"]
-    recorded, telephone, noise = (100 * ua[name] for name in (AS_RECORDED, TELEPHONE, WHITE_NOISE))
-    assert f"falls from {recorded:.1f} to {telephone:.1f} %" in read_readme()
-    assert f"white noise at 20 dB SNR lowers it to {noise:.1f} %" in read_readme()
+    rows = read_json(RESULTS / "robustness.json")["rows"]
+    ua = {(row["model"], row["condition"]): 100 * row["ua"] for row in rows if row["corpus"] == "all"}
+    for model, sentence in (
+        (
+            "ser-align-base",
+            "UA falls from {} to {} % on telephone speech (8 kHz) and to {} % in white noise at 10 dB",
+        ),
+        ("ser-align-mini", "falls from {} to {} and {} %"),
+    ):
+        scores = (f"{ua[model, name]:.1f}" for name in ("as recorded", "8 kHz, µ-law", "white noise, 10 dB"))
+        assert sentence.format(*scores) in read_readme()
 
 
 def test_the_readme_gives_the_measured_timeline():
@@ -89,9 +108,10 @@ def test_the_example_is_short_and_of_an_actor_whom_the_model_has_not_heard():
     assert 3 <= info.duration <= 8
     text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     names = re.findall(r"`(03-01-[\d-]+)`", text)
-    speakers = json.loads((ROOT / "models/ser-align-mini/results.json").read_text(encoding="utf-8"))["speakers"]
     assert len(names) == 2
-    assert {name[-2:] for name in names} <= set(speakers["test"])
+    for folder in SHIPPED_MODELS.values():
+        tested = read_json(folder / "results.json")["speakers"]["test"]
+        assert {name[-2:] for name in names} <= {speaker.removeprefix("ravdess/") for speaker in tested}
     assert "CC BY-NC-SA 4.0" in text and "https://doi.org/10.5281/zenodo.1188976" in text
 
 
@@ -107,6 +127,7 @@ def test_its_script_makes_it_again(corpora, tmp_path):
 
 
 def test_the_citation_is_the_same_everywhere():
-    card = (ROOT / "models" / "ser-align-mini" / "README.md").read_text(encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert read_blocks(readme, "bibtex") == read_blocks(card + "\n", "bibtex")
+    for folder in SHIPPED_MODELS.values():
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert read_blocks(readme, "bibtex") == read_blocks(card + "\n", "bibtex")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import ROOT
 from running import fresh, lines_of
+from safetensors.torch import load_file
 from sklearn.metrics import balanced_accuracy_score
 
 from core.audio import read_audio
@@ -30,8 +31,11 @@ audio = np.load(sys.argv[2])
 print("RESULT" + json.dumps({name: classify(audio[name], top_k=None) for name in audio}))
 """
 # Most parameters, bytes on disk, and seconds for four seconds of speech on one core.
-LIMITS = {"mini": (2_500_000, 6_000_000, 0.1)}
-CITED = {"mini": ("Livingstone and Frank A. Russo",)}
+LIMITS = {"base": (22_000_000, 45_000_000, 0.6), "mini": (2_500_000, 6_000_000, 0.1)}
+CITED = {
+    "base": ("Livingstone and Frank A. Russo", "Burkhardt", "Christop", "openai/whisper-base"),
+    "mini": ("Livingstone and Frank A. Russo",),
+}
 
 each_model = pytest.mark.parametrize("name", SHIPPED_MODELS)
 
@@ -58,6 +62,9 @@ def test_it_is_small_and_the_two_stage_model_with_both_losses(name):
     assert (config.pooling, config.eal_weight, config.fual_weight, config.eal_margin) == ("cls", 0.05, 0.05, 0.8)
     assert read_results(name)["stage"] == 2
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    stored = load_file(folder / "model.safetensors")  # as it is on disk
+    kinds = {tensor.dtype for tensor in stored.values() if tensor.dim() == 2}
+    assert kinds == {torch.float16 if name == "base" else torch.float32}
 
 
 @each_model

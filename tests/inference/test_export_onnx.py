@@ -71,9 +71,9 @@ def open_session(path):
 
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory):
-    """The model that ships, exported from another folder without naming it; model.int8.onnx lies beside it."""
+    """The mini model, exported from another folder; model.int8.onnx lies beside it."""
     folder = tmp_path_factory.mktemp("mini")
-    run = run_anew("export_onnx.py", "--int8", cwd=folder)
+    run = run_anew("export_onnx.py", "--model", "mini", "--int8", cwd=folder)
     written = [line.split()[0] for line in run.stdout.splitlines() if "of PyTorch's" in line]
     assert written == ["model.onnx:", "model.int8.onnx:"]
     model, extractor = load_model(str(MINI_MODEL))

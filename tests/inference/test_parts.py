@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from core.errors import InputError
-from core.shipped import MINI_MODEL, ROOT
+from core.shipped import DEFAULT_MODEL, ROOT, SHIPPED_MODELS
 from inference.answers import Job
 from inference.files import find_recordings
 from inference.options import read_options
@@ -113,7 +113,7 @@ def test_standard_input_beside_files_is_refused(tmp_path):
         find_recordings(["-", str(tmp_path / "b.wav")])
 
 
-@pytest.mark.parametrize("argv", [[], ["--model", "mini"]])
-def test_a_shipped_model_is_known_by_its_files_however_it_is_named(argv):
+@pytest.mark.parametrize(("argv", "name"), [([], DEFAULT_MODEL), (["--model", "mini"], "mini")])
+def test_a_shipped_model_is_known_by_its_files_however_it_is_named(argv, name):
     options = read_options(["a.wav", *argv], None)
-    assert fingerprint_model(options.model, None) == fingerprint_model(str(MINI_MODEL), None)
+    assert fingerprint_model(options.model, None) == fingerprint_model(str(SHIPPED_MODELS[name]), None)

@@ -109,7 +109,7 @@ def test_a_teacher_without_results_or_weights_is_refused(folder):
     with pytest.raises(InputError, match=r"has no results\.json, which names the speakers"):
         find_teacher(arguments(folder), make_split())
     shutil.rmtree(folder)
-    with pytest.raises(InputError, match=r"--teacher .* is neither a shipped model \(mini\), nor a folder"):
+    with pytest.raises(InputError, match=r"--teacher .* is neither a shipped model \(base, mini\), nor a folder"):
         find_teacher(arguments(folder), make_split())
 
 

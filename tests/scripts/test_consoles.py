@@ -37,7 +37,7 @@ def test_a_recording_with_any_name_is_answered_on_any_console(console, tmp_path)
     names = [os.fsencode("生气.flac"), b"caf\xe9.flac", b"new\nline.flac"]
     for name in names:
         shutil.copy(speech, os.fsencode(tmp_path) + b"/" + name)
-    argv = ["predict.py", tmp_path, "--output", tmp_path / "answers.jsonl", "--overwrite"]
+    argv = ["predict.py", tmp_path, "--output", tmp_path / "answers.jsonl", "--overwrite", "--model", "mini"]
     run = run_anew(*argv, **CONSOLES[console])
     assert run.stdout.count("calm") == 3 and "caf\\udce9.flac" in run.stdout and "new\\nline.flac" in run.stdout
     assert run.stdout.isascii() and "Traceback" not in run.stderr

@@ -98,7 +98,7 @@ def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_
     for number in range(100):
         os.link(folder / "b.flac", copies / f"{number}.flac")
     output = tmp_path / "out.jsonl"
-    argv = [sys.executable, "predict.py", str(copies), "--output", str(output), "--quiet"]
+    argv = [sys.executable, "predict.py", str(copies), "--output", str(output), "--quiet", "--model", "mini"]
     run = subprocess.Popen(argv, cwd=ROOT, env=environment(), stderr=subprocess.PIPE)
     part = tmp_path / "out.jsonl.parts" / "part-0.jsonl"
     deadline = time.monotonic() + 120
@@ -112,7 +112,7 @@ def test_processes_share_the_work_and_a_killed_run_goes_on(folder, answers, tmp_
         file.write('{"file": "cut sho')  # as a kill leaves it
     message = predict(copies, "--output", output, "--window", "3", expect=1).stderr
     assert "out.jsonl.parts contains the results of a run without --window: use the same options again" in message
-    run_together("predict.py", copies, "--output", output, "--device", "cpu", port=29611)
+    run_together("predict.py", copies, "--output", output, "--device", "cpu", "--model", "mini", port=29611)
     records = lines_of(output)
     assert [os.path.basename(record["file"]) for record in records] == sorted(f"{n}.flac" for n in range(100))
     for record in records:
@@ -164,7 +164,7 @@ def test_an_unsure_answer_says_so_in_every_output(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_line_comes_before_the_stream_ends():
-    command = [sys.executable, "predict.py", "-"]
+    command = [sys.executable, "predict.py", "-", "--model", "mini"]
     run = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         run.stdin.write((20000 * generate_buzzes()["180 Hz"]).astype("<i2").tobytes())
@@ -198,7 +198,7 @@ def test_channels_plot_and_explanation(folder, tmp_path):
     [
         (["nothing.wav"], "nothing.wav: no such file or folder"),
         (["docs"], "docs contains no audio files"),
-        (["README.md", "--model", "docs"], "--model docs is neither a shipped model (mini), nor a folder"),
+        (["README.md", "--model", "docs"], "--model docs is neither a shipped model (base, mini), nor a folder"),
         (["README.md", "--window", "0"], "--window=0.0 is not a number of seconds from 0.2 to 60"),
         (["README.md", "--output", "x"], "--output x has an unknown suffix"),
         (["README.md", "LICENSE", "--output", "x.vtt"], "is one file, but there are 2 recordings"),
