@@ -23,7 +23,7 @@ try:
     from .configuration_ser_align import SERAlignConfig
     from .encoders_ser_align import load_encoder, read_pretrained_config
     from .exact_ser_align import average_neighbours, make_length_mask, zero_padding
-    from .heads_ser_align import POOLINGS, CLSPooling, LayerMix, StatisticsClassifier
+    from .heads_ser_align import POOLINGS, CLSPooling, LayerMix, StatisticsClassifier, make_classifier
     from .inputs_ser_align import count_lengths, select_input
     from .objective_ser_align import Objective
 except ImportError:
@@ -33,7 +33,7 @@ except ImportError:
     from configuration_ser_align import SERAlignConfig
     from encoders_ser_align import load_encoder, read_pretrained_config
     from exact_ser_align import average_neighbours, make_length_mask, zero_padding
-    from heads_ser_align import POOLINGS, CLSPooling, LayerMix, StatisticsClassifier
+    from heads_ser_align import POOLINGS, CLSPooling, LayerMix, StatisticsClassifier, make_classifier
     from inputs_ser_align import count_lengths, select_input
     from objective_ser_align import Objective
 
@@ -105,10 +105,10 @@ class SERAlignForAudioClassification(PreTrainedModel):
         hidden_size = config.encoder_config.hidden_size
         embedding_size = hidden_size * (2 if config.pooling == "cls" and config.cls_in_embedding == "concat" else 1)
         self.pooling = POOLINGS[config.pooling](config)
-        self.classifier = nn.Linear(embedding_size, config.num_labels)
+        self.classifier = make_classifier(config, embedding_size)
         # Only FUAL trains a separate frame classifier, and FUAL needs the CLS output.
         separate = config.pooling == "cls" and config.frame_classifier == "separate"
-        self.frame_classifier = nn.Linear(hidden_size, config.num_labels) if separate else None
+        self.frame_classifier = make_classifier(config, hidden_size) if separate else None
         self.statistics_classifier = StatisticsClassifier(config) if config.statistics_layers > 0 else None
         self.objective = Objective(config, embedding_size)
         # One class serves AutoModel and AutoModelForAudioClassification; registration can set only one of them.

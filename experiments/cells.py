@@ -18,7 +18,8 @@ An experiment is a YAML file:
     cited:                                    # optional: other published systems
       - {name: ..., ua: 0.7, protocol: ..., source: ...}
     options: {num_validation_speakers: 6}     # optional: train.py options for every cell
-    stage: 1                                  # optional: the variants are stage-1 models, trained independently
+    stage: 1                                  # optional: the variants are stage-1 models, trained independently, each
+                                              # with its own protocol if it gives one
     scored_on: validation                     # optional: compare variants without using the test speakers
     timeline:                                 # optional: score the timeline on concatenated test utterances
       variant: cls_eal_fual                   # the variant to score
@@ -54,6 +55,7 @@ KEYS = (
     "timeline",
 )
 RENAMED_KEYS = {"projected": "tsne", "recordings": "timeline"}
+SPLITTING = ("protocol", "num_folds")
 TIMELINE_KEYS = ("variant", "utterances", "windows")
 VARIANT_KEYS = ("name", "options", "seeds", "paper", "compare_with")
 
@@ -204,12 +206,13 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
     seeds = _read_numbers(path, "seeds", _choose_for_corpus(path, "seeds", content.get("seeds", [0]), corpus))
     if not isinstance(content["variants"], dict) or not content["variants"]:
         raise InputError(f"{path}: variants must contain 'name: options' lines, not {content['variants']!r}")
-    variants = tuple(_read_variant(path, str(key), value or {}, seeds) for key, value in content["variants"].items())
     stage, scored_on = content.get("stage", 2), content.get("scored_on", "test")
     if stage not in (1, 2):
         raise InputError(f"{path}: stage={stage!r} is invalid: use 1 or 2")
     if scored_on not in ("validation", "test"):
         raise InputError(f"{path}: scored_on={scored_on!r} is invalid: use validation or test")
+    given = content["variants"].items()
+    variants = tuple(_read_variant(path, str(key), value or {}, seeds, stage) for key, value in given)
     baseline, tsne = content.get("baseline", variants[0].key), content.get("tsne", [])
     extended = (variant.compare_with for variant in variants if variant.compare_with)
     _check_variant_names(path, (baseline, *tsne, *extended), variants)
@@ -298,12 +301,14 @@ def _read_numbers(path: str, name: str, value: Any) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _read_variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, ...]) -> Variant:
+def _read_variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, ...], stage: int) -> Variant:
     where = f"{path}: variant {key}"
     if key == "stage1" or Path(key).name != key:
         raise InputError(f"{where}: choose a name that is a valid folder name and not 'stage1'")
     _check_keys(where, value, VARIANT_KEYS)
     for name in value.get("options") or {}:
+        if stage == 1 and name in SPLITTING:  # no variant shares a stage 1 that heard other speakers
+            continue
         if name in ("config", *WHOLE_RUN, *CELL_OPTIONS):
             raise InputError(f"{where}: '{name}' must be the same for all variants: set it in the run configuration")
     if "|" in str(value.get("name", key)):

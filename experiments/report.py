@@ -28,6 +28,7 @@ from experiments.tables import (
 )
 from recipe.calibration import reliability
 from recipe.corpora.rows import speakers_known
+from recipe.options import SHARED
 
 TEMPLATE = Path(__file__).parent / "report_template.md"
 NUM_BINS = 10  # of the reliability diagram; the calibration error itself uses 15
@@ -129,6 +130,7 @@ def render(experiment: Experiment, systems: list[System], tables: dict[str, Any]
             proposed=systems[-1],
             options=build_option_table(systems),
             drawn=drawn,
+            shares_speakers=any(run.results["protocol"] == SHARED for system in systems for run in system.runs),
             speakers_named=all(
                 speakers_known(run.results["speakers"][part])
                 for system in systems

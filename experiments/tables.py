@@ -76,6 +76,8 @@ def build_comparison_table(systems: list[System], pairs: list[tuple[str, str]], 
         if system is base or not common:
             continue
         ours, theirs = system.pool_confusions(weights, common), base.pool_confusions(weights, common)
+        if ours.keys() != theirs.keys():  # with and without shared speakers: there are no pairs
+            continue
         first, second = (np.array([side[speaker] for speaker in sorted(ours)]) for side in (ours, theirs))
         ua = [float(compute_scores(side.sum(axis=0))["ua"]) for side in (first, second)]
         interval = difference_interval(first, second, "ua") or (None, None)

@@ -54,7 +54,7 @@ def _read_corpus(data: DataArguments) -> Dataset:
 
 def split_rows(data: DataArguments, rows: Dataset) -> DatasetDict:
     """Split the rows of `read_rows`, and check that no speaker or recording is in two sets."""
-    return finish_split(_choose_parts(data, rows))
+    return finish_split(_choose_parts(data, rows), data.protocol)
 
 
 def _choose_parts(data: DataArguments, rows: Dataset) -> dict[str, Dataset]:

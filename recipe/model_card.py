@@ -14,7 +14,7 @@ from recipe.calibration import read_confidences
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
 from recipe.entries import is_joint, list_entries
-from recipe.options import FREE_TO_CHANGE, Arguments, DataArguments, ModelArguments
+from recipe.options import FREE_TO_CHANGE, SHARED, Arguments, DataArguments, ModelArguments
 from recipe.results import checkpoint_name, describe_fold, find_pooling
 from recipe.scoring import group_by_corpus
 from recipe.statistics import ENOUGH_SPEAKERS, METRICS, score_genders, speaker_confusions, speaker_interval
@@ -165,11 +165,12 @@ def _eval_results(
     """The test scores on one corpus, with their intervals."""
     speakers = {line["speaker"] for line in lines}
     units = "speakers" if speakers_known(speakers) else "utterances"
+    tested = "training speakers" if results["protocol"] == SHARED else "test speakers"
     return [
         EvalResult(
             task_type="audio-classification",
             dataset_type=corpus,
-            dataset_name=f"{corpus}{describe_fold(results)}, test speakers",
+            dataset_name=f"{corpus}{describe_fold(results)}, {tested}",
             dataset_split="test",
             metric_type=metric,
             metric_name=METRIC_NAMES[metric],
@@ -306,6 +307,11 @@ def _gender_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[st
 
 def _split_sentence(results: dict[str, Any]) -> str:
     parts = results["speakers"]
+    if results["protocol"] == SHARED:
+        return (
+            "**The sets share speakers**: utterances were drawn, not speakers, as in some published systems. These "
+            "scores are those of voices that the model has heard, and are too high for any other."
+        )
     if not speakers_known(parts["test"]):
         return "The corpus names no speakers: training and test data may share speakers."
     known = {name: [s for s in speakers if speakers_known([s])] for name, speakers in parts.items()}

@@ -71,7 +71,9 @@ Protocol = Literal[
     "leave_one_session_out",
     "leave_one_corpus_out",
     "cross_corpus",
+    "shared_speakers",
 ]
+SHARED: Protocol = "shared_speakers"  # draws utterances instead of speakers
 
 
 @dataclass(kw_only=True)
@@ -179,11 +181,14 @@ class DataArguments(AugmentationFields):
         "how speakers are split; published means the split column if the corpus has one, six folds on RAVDESS, five on "
         "CREMA-D, one per session on IEMOCAP, and speaker_folds on any other corpus; with --corpora, "
         "leave_one_corpus_out tests one corpus per fold and trains on the others, and cross_corpus adds one fold per "
-        "corpus that trains on it alone",
+        "corpus that trains on it alone; shared_speakers draws folds of utterances instead of speakers, to measure how "
+        "much too high such scores are, and every output says so",
         both_stages=True,
     )
     fold: int = option(1, "fold to test on, counted from 1", minimum=1, both_stages=True, per_cell=True)
-    num_folds: int = option(5, "number of folds with --protocol speaker_folds", "ours", minimum=2, both_stages=True)
+    num_folds: int = option(
+        5, "number of folds of --protocol speaker_folds and shared_speakers", "ours", minimum=2, both_stages=True
+    )
     num_validation_speakers: int | None = option(
         None,
         "number of training speakers held out for validation; none means about a fifth",

@@ -8,6 +8,7 @@ from typing import Any
 from core.escaping import printable
 from core.json_files import read_json, write_json
 from recipe.corpora.rows import speakers_known
+from recipe.options import SHARED
 
 VERSIONS = ("torch", "transformers", "datasets", "accelerate")
 
@@ -68,6 +69,8 @@ def _recalls(confusion_matrix: list[list[int]]) -> list[str]:
 
 def describe_unseen(results: dict[str, Any]) -> str:
     """Describe whose utterances were scored, as far as the corpus names speakers."""
+    if results["protocol"] == SHARED:
+        return "held-out utterances of the training speakers: they say nothing about other voices"
     if not speakers_known(results["speakers"]["test"]):
         return "validation and test utterances (the corpus names no speakers)"
     if not speakers_known(results["speakers"]["train"]):

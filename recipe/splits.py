@@ -1,18 +1,20 @@
-"""Splits: rows -> train / validation / test sets that share no speakers. This check cannot be disabled."""
+"""Splits: rows -> train / validation / test sets that share no speakers, except with --protocol shared_speakers."""
 
 import random
 import sys
 import warnings
+from collections import Counter
 from itertools import chain, combinations, zip_longest
 from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset, DatasetDict
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from core.errors import InputError, warn
 from recipe.corpora import SPEAKERS
 from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
+from recipe.options import SHARED
 from recipe.repeats import refuse_shared_audio
 
 # Test actors of each RAVDESS fold, as EmoBox defines them (Ma et al. 2024).
@@ -37,10 +39,10 @@ class Fold(NamedTuple):
 IEMOCAP_FOLDS = [Fold({f"{session}F"}, {f"{session}M"}) for session in "12345"]
 
 
-def finish_split(parts: dict[str, Dataset]) -> DatasetDict:
+def finish_split(parts: dict[str, Dataset], protocol: str) -> DatasetDict:
     """Sort each set by duration, and check them with `check_split`. Raises InputError."""
     split = DatasetDict({name: _by_duration(parts[name]) for name in ("train", "validation", "test")})
-    check_split(split)
+    check_split(split, shares_speakers=protocol == SHARED)
     return split
 
 
@@ -67,6 +69,7 @@ def choose_parts(
             balanced by class and gender. `leave_one_speaker_out` and `leave_one_session_out` have one fold per speaker
             or session. If a session has one woman and one man, the man is the validation speaker and the woman the
             test speaker, as in the paper. On an incomplete corpus, the fold of a number stays what it is.
+            `shared_speakers` draws `num_folds` folds of utterances, balanced by class; the next fold validates.
 
     Raises:
         InputError: the fold is out of range, or there are too few speakers.
@@ -77,6 +80,8 @@ def choose_parts(
                 f"--protocol {protocol}: the corpus has a split column, which defines the split: remove the option"
             )
         parts = _published_parts(rows, fold)
+    elif protocol == SHARED:
+        return _fold_utterances(rows, fold, num_folds, seed)
     else:
         held_out = _fold(rows, corpus, fold, num_folds, seed, protocol)
         rest = set(rows["speaker"][:]) - held_out.test - (held_out.validation or set())
@@ -124,9 +129,26 @@ def _published_parts(rows: Dataset, fold: int) -> dict[str, Dataset]:
     return parts
 
 
-def check_split(split: DatasetDict) -> None:
+def _fold_utterances(rows: Dataset, number: int, num_folds: int, seed: int) -> dict[str, Dataset]:
+    """Fold utterances, whoever speaks them, as many published systems do: one fold tests, and the next validates."""
+    fewest = min(Counter(rows["label"][:]).values())
+    if not 3 <= num_folds <= fewest:
+        raise InputError(f"--num_folds {num_folds} is not between 3 and {fewest}, the utterances of the rarest class")
+    if not 1 <= number <= num_folds:
+        raise InputError(f"--fold {number} is not one of the {num_folds} folds of --protocol {SHARED}")
+    folding = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
+    folds = [fold for _, fold in folding.split(np.zeros(len(rows)), rows["label"][:])]
+    test, validation, *rest = folds[number - 1 :] + folds[: number - 1]
+    chosen = {"train": np.sort(np.concatenate(rest)), "validation": validation, "test": test}
+    return {name: rows.select(numbers) for name, numbers in chosen.items()}
+
+
+def check_split(split: DatasetDict, shares_speakers: bool = False) -> None:
     """Check that no speaker, utterance or recording is in two sets, that labels are valid, and that every class has
     training utterances.
+
+    Args:
+        shares_speakers: whether speakers may be in several sets.
 
     Raises:
         InputError: a check fails; the message names the speaker, utterance, recording or class.
@@ -135,6 +157,8 @@ def check_split(split: DatasetDict) -> None:
         "speaker": {name: set(part["speaker"][:]) for name, part in split.items()},
         "utterance": {name: set(part["id"][:]) for name, part in split.items()},
     }
+    if shares_speakers:
+        del keys["speaker"]
     for what, parts in keys.items():
         for first, second in combinations(parts, 2):
             shared = sorted(parts[first] & parts[second])

@@ -204,11 +204,13 @@ def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str
     if args.trainer.init_classifier == "stage1":
         if known != names:
             raise InputError(f"--init_classifier stage1: {differ}: use --init_classifier new, or train stage 1 again")
-        if model.classifier.weight.shape != first.classifier.weight.shape:
+        try:
+            model.classifier.load_state_dict(first.classifier.state_dict())
+        except RuntimeError:
             raise InputError(
-                f"--init_classifier stage1: the classifier of {folder} has a different width: use --init_classifier new"
-            )
-        model.classifier.load_state_dict(first.classifier.state_dict())
+                f"--init_classifier stage1: the classifier of {folder} has another width or hidden layer: use "
+                "--init_classifier new"
+            ) from None
     elif known != names and PartialState().is_main_process:
         warn(f"{differ}; stage 2 uses only its encoder")
     return model

@@ -189,6 +189,12 @@ class SERAlignFields:
     frame_classifier: Literal["shared", "separate"] = option(
         "shared", "classifier for the frames: shared with the utterance, or a separate one", "ours"
     )
+    classifier_hidden_size: int = option(
+        0,
+        "hidden units of the classifiers (LayerNorm, linear, ReLU, dropout of 0.3, linear); 0 means one linear layer",
+        "ours",
+        minimum=0,
+    )
     ce_weight: float = option(
         1.0, "weight of the cross-entropy; 0 disables it, if KL or the focal loss replaces it", "paper", minimum=0
     )

@@ -237,6 +237,24 @@ class FLAMPooling(nn.Module):
         return Pooled(weighted_sum(log_weights, frames), frames, log_weights, None)
 
 
+def make_classifier(config: SERAlignConfig, size: int) -> nn.Module:
+    """A classifier of vectors of this size, (..., size) to (..., classes): linear, or with a hidden layer.
+
+    The hidden layer is that of the MLP head of Onyekwelu-Udoka et al. 2025, https://arxiv.org/abs/2511.00402.
+    """
+    hidden = config.classifier_hidden_size
+    if hidden == 0:
+        return nn.Linear(size, config.num_labels)
+    layers = (
+        nn.LayerNorm(size),
+        nn.Linear(size, hidden),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(hidden, config.num_labels),
+    )
+    return nn.Sequential(*layers)
+
+
 class StatisticsClassifier(nn.Module):
     """Logits from the mean and standard deviation over time of the first layers' outputs, which are frozen.
 

@@ -178,6 +178,15 @@ def test_a_mistake_is_named_before_anything_is_trained(tmp_path, changes, option
         read_experiment(written(tmp_path, **changes), options)
 
 
+def test_variants_of_one_stage_may_split_otherwise(tmp_path):
+    shared = {"a": {}, "b": {"options": {"protocol": "shared_speakers", "num_folds": 4}}}
+    experiment = read_experiment(written(tmp_path, stage=1, baseline="a", variants=shared), [])
+    parsed = [parse_arguments(experiment.build_argv(cell), "")[2].data for cell in experiment.list_cells()]
+    assert {(data.protocol, data.num_folds) for data in parsed} == {("published", 5), ("shared_speakers", 4)}
+    with pytest.raises(InputError, match="'num_folds' must be the same for all variants"):
+        read_experiment(written(tmp_path, baseline="a", variants=shared), [])
+
+
 def test_an_empty_list_is_an_option_too(tmp_path):
     config = written(tmp_path, variants={"clean": {"options": {"noise_snrs": [], "speed_factors": [0.9, 1.1]}}})
     experiment = read_experiment(config, [])

@@ -354,3 +354,22 @@ def test_flash_attention_is_refused_by_nothing_but_its_missing_package():
     )
     with pytest.raises(ImportError, match="the package for FlashAttention2"):
         SERAlignForAudioClassification(config)
+
+
+def test_a_classifier_with_a_hidden_layer():
+    """LayerNorm, linear, ReLU, linear in NumPy, on the utterance and on each frame; the same after saving."""
+    model = tiny_model("wav2vec2-layer", classifier_hidden_size=8, fual_weight=0.05).eval()
+    vectors = torch.randn(2, 3, model.config.encoder_config.hidden_size, generator=torch.Generator().manual_seed(0))
+    found = model.classifier(vectors).detach().numpy()
+    weights = {name: weight.detach().double().numpy() for name, weight in model.classifier.named_parameters()}
+    assert weights["1.weight"].shape == (8, vectors.shape[-1])
+    centred = vectors.double().numpy()
+    centred -= centred.mean(axis=-1, keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + model.classifier[0].eps)
+    hidden = np.maximum(
+        (normed * weights["0.weight"] + weights["0.bias"]) @ weights["1.weight"].T + weights["1.bias"], 0
+    )
+    np.testing.assert_allclose(found, hidden @ weights["4.weight"].T + weights["4.bias"], atol=1e-6)
+    with torch.no_grad():
+        output = model(**batch(model, utterances(model, [0.5, 1.0])))
+    assert output.frame_logits.shape[-1] == output.logits.shape[-1] == model.config.num_labels

@@ -1,5 +1,7 @@
 """Splits: published folds, seeded validation, and no speaker in two parts."""
 
+from collections import Counter
+
 import pytest
 from datasets import DatasetDict
 from making import make_split, rows, speakers_of
@@ -122,6 +124,35 @@ def test_a_label_that_is_no_class_is_named():
     marked = data.map(lambda row: {"label": -1 if row["id"] == "b-0-0" else row["label"]})
     with pytest.raises(InputError, match="utterance 'b-0-0' has label -1, which is not one of the 3 classes"):
         check_split(DatasetDict(train=_part(marked, "a"), validation=_part(marked, "b"), test=_part(marked, "c")))
+
+
+def test_shared_speakers_fold_utterances_balanced_by_class():
+    """Each utterance is tested once and validates once; another seed draws others."""
+    data = rows(list("abcd"), per_class=25)
+    tested = []
+    for fold in range(1, 6):
+        parts = make_split(data, "ravdess", fold, protocol="shared_speakers")
+        assert list(speakers_of(parts).values()) == 3 * [set("abcd")]
+        for name, number in (("train", 60), ("validation", 20), ("test", 20)):
+            assert set(Counter(parts[name]["label"][:]).values()) == {number}
+        ids = [set(part["id"][:]) for part in parts.values()]
+        assert len(set.union(*ids)) == len(data)
+        tested += ids[2]
+    assert sorted(tested) == sorted(data["id"][:])
+    assert set(make_split(data, "ravdess", 5, seed=1, protocol="shared_speakers")["test"]["id"][:]) != ids[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_folds": 9}, "--num_folds 9 is not between 3 and 8, the utterances of the rarest class"),
+        ({"num_folds": 2}, "--num_folds 2 is not between 3 and 8"),
+        ({"fold": 6}, "--fold 6 is not one of the 5 folds of --protocol shared_speakers"),
+    ],
+)
+def test_folds_of_utterances_that_there_are_not_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        make_split(rows(list("ab"), per_class=4), "demo", protocol="shared_speakers", **options)
 
 
 def _part(data, speakers):

@@ -56,6 +56,11 @@ def test_stage_2_can_keep_the_classifier_and_train_the_feature_encoder(stage1):
     assert all(p.requires_grad for p in unfrozen.encoder.feature_extractor.parameters())
 
 
+def test_stage_2_cannot_keep_a_classifier_of_another_shape(stage1):
+    with pytest.raises(InputError, match="has another width or hidden layer: use --init_classifier new"):
+        second_model(stage1[0], "--init_classifier", "stage1", "--classifier_hidden_size", "8")
+
+
 def test_other_labels_in_stage_1_are_said_and_its_classifier_is_then_refused(stage1, capsys, monkeypatch):
     folder, _ = stage1
     second_model(folder)

@@ -54,6 +54,19 @@ def test_each_stage_leaves_a_complete_folder_with_best_and_last_weights(short_ru
     assert len(log) == 4 and all(("eal_loss" in line) == (stage == "stage2") for line in log)
 
 
+def test_scores_of_shared_speakers_are_called_that_everywhere(demo, tmp_path):
+    options = ["--protocol", "shared_speakers", "--stage", "1", "--classifier_hidden_size", "8"]
+    run = train(*SHORT, *options, "--data_dir", demo, "--output_dir", tmp_path)
+    assert "Scores on held-out utterances of the training speakers: they say nothing about other voices" in run.stdout
+    assert "unseen" not in run.stdout
+    card = (tmp_path / "stage1" / "README.md").read_text(encoding="utf-8")
+    assert "**The sets share speakers**" in card and "No speaker is in two sets" not in card
+    assert "fold 1 of shared_speakers, training speakers" in card and "unseen" not in card
+    results = json.loads((tmp_path / "stage1" / "results.json").read_text())
+    assert set(results["speakers"]["test"]) == set(results["speakers"]["train"])
+    assert AutoModel.from_pretrained(tmp_path / "stage1", trust_remote_code=True).classifier[1].out_features == 8
+
+
 def test_stage_2_starts_from_the_encoder_of_stage_1(short_run, demo, tmp_path):
     """With learning rates of 0 the encoder stays exactly that of stage 1; pooling and classifier are new."""
     output, _ = short_run
