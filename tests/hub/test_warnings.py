@@ -32,7 +32,7 @@ DOUBTFUL = {
     "noise": (SPEECH + SPEECH.std() * np.random.default_rng(0).standard_normal(len(SPEECH)), "is noisy"),
     "integers as floats": (30_000 * SPEECH, "contains samples of up to"),
     "a syllable": (SPEECH[8000:12000], "contains only 0.25 s of speech at a time"),
-    "a long talk": (np.tile(SPEECH, 4), "lasts 2[23] s, but the model was trained on single utterances"),
+    "a long talk": (np.tile(SPEECH, 4), "lasts 2[01] s, but the model was trained on single utterances"),
 }
 
 
