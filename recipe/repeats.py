@@ -55,6 +55,17 @@ def _refuse_shared_copies(split: DatasetDict) -> None:
         )
 
 
+def drop_copies(rows: Dataset) -> Dataset:
+    """Keep the first of several copies of a recording, and say on standard error how many were dropped."""
+    if DIGEST not in rows.column_names:  # no audio has been read yet
+        return rows
+    copies = {copy for _, copy in _find_copies(rows[DIGEST][:], read_excerpts(rows[:]))}
+    if not copies:
+        return rows
+    warn(f"dropped {len(copies)} of {len(rows)} utterances: copies of others, which may be in another set")
+    return rows.select([index for index in range(len(rows)) if index not in copies])
+
+
 def warn_of_two_labels(rows: Dataset) -> None:
     """Say on standard error if the same audio has two labels, in copies or in overlapping excerpts of one file."""
     excerpts, labels = read_excerpts(rows[:]), rows["label"][:]

@@ -15,7 +15,7 @@ from core.errors import InputError, warn
 from recipe.corpora import SPEAKERS
 from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
 from recipe.options import SHARED
-from recipe.repeats import refuse_shared_audio
+from recipe.repeats import drop_copies, refuse_shared_audio
 
 # Test actors of each RAVDESS fold, as EmoBox defines them (Ma et al. 2024).
 RAVDESS_TEST_ACTORS = (
@@ -131,6 +131,7 @@ def _published_parts(rows: Dataset, fold: int) -> dict[str, Dataset]:
 
 def _fold_utterances(rows: Dataset, number: int, num_folds: int, seed: int) -> dict[str, Dataset]:
     """Fold utterances, whoever speaks them, as many published systems do: one fold tests, and the next validates."""
+    rows = drop_copies(rows)
     fewest = min(Counter(rows["label"][:]).values())
     if not 3 <= num_folds <= fewest:
         raise InputError(f"--num_folds {num_folds} is not between 3 and {fewest}, the utterances of the rarest class")
