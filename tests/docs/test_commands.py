@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from conftest import ROOT, tiny_model
 from documents import DOCUMENTS, PROGRAMS, read_blocks, read_commands
-from running import predict, run_anew
+from running import run_anew, run_script
 
 pytestmark = pytest.mark.slow
 
@@ -147,7 +147,7 @@ def test_the_readmes_prediction_prints_what_is_written():
     commands = [block.strip() for block in read_blocks(readme, "bash")]
     written = read_blocks(readme, "text")[0]
     assert "python predict.py examples/speech.flac" in commands
-    assert_same_output(predict("examples/speech.flac").stdout, written)
+    assert_same_output(run_script("predict.py", "examples/speech.flac").stdout, written)
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ def test_predictions_run(command, tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / name, *soundfile.read(EXAMPLE))
     words = [f"{tmp_path}/{word}" if word.startswith(OWN) else word for word in command[2:]]
-    run = predict(*words)
+    run = run_script("predict.py", *words)
     assert run.stderr.count("error") == 0
     for option, target in itertools.pairwise(words):
         if option in ("--output", "--plot"):
