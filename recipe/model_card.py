@@ -117,6 +117,7 @@ def _list_losses(model: ModelArguments) -> list[str]:
     weights = {
         "cross-entropy": model.ce_weight,
         "KL to the label": model.kl_weight,
+        "cosine distance to the label": model.cosine_weight,
         "focal": model.focal_weight,
         "center": model.center_weight,
         "supervised contrastive": model.contrastive_weight,

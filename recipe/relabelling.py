@@ -7,7 +7,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
 from core.errors import InputError
-from recipe.corpora.rows import SPELLING, count_classes, find_similar, normalize
+from recipe.corpora.rows import SPELLING, find_similar, normalize
+from recipe.distributions import find_present
 
 
 def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
@@ -22,7 +23,8 @@ def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, 
     if label_map:
         rows = map_labels(rows, label_map)
     elif only:
-        rows = map_labels(rows, {label: label for label, count in count_classes(rows).items() if count})
+        names = rows.features["label"].names
+        rows = map_labels(rows, {names[index]: names[index] for index in sorted(find_present(rows))})
     refuse_similar(rows.features["label"].names)
     return rows
 
