@@ -26,19 +26,25 @@ HEADER = (
 TYPES = ("in", "is", "en", "es")
 
 
-def write_table(root, speakers=8, per_speaker=2, write_audio=write_wav, seed=0):
+def speak_noise(path, speaker, index):
+    """Write an utterance; the weight of each emotion in it."""
+    write_wav(path, seed=100 * speaker + index)
+    return np.full(32, 0.3)
+
+
+def write_table(root, speakers=8, per_speaker=2, speak=speak_noise, seed=0):
     """A miniature with shares of twenty raters; even speakers are male, and every third is Youth."""
     rng = np.random.default_rng(seed)
     lines, number = [], 0
     for speaker in range(speakers):
         of_speaker = ["male" if speaker % 2 == 0 else "female", "22", "Youth" if speaker % 3 == 0 else "Non-Youth"]
         of_speaker += ["i" if TYPES[speaker % 4][0] == "i" else "e", TYPES[speaker % 4], "ce"]
-        for _ in range(per_speaker):
+        for index in range(per_speaker):
             number += 1
-            votes = rng.multinomial(20, rng.dirichlet(np.full(32, 0.3)))
+            weights = speak(root / "audio" / f"{number:04d}_mbti_ce.wav", speaker, index)
+            votes = rng.multinomial(20, rng.dirichlet(weights))
             shares = [f"{vote / 20:.9f}" for vote in votes]
             lines.append([number, *shares, f"speaker{speaker + 1}", *of_speaker])
-            write_audio(root / "audio" / f"{number:04d}_mbti_ce.wav")
     root.mkdir(exist_ok=True)
     with (root / em2ldl.TABLE).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([HEADER.split(","), *lines])
