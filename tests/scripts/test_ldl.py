@@ -33,7 +33,7 @@ def babble(path, speaker, index):
     path.parent.mkdir(parents=True, exist_ok=True)
     waveform = synthesise(make_speaker(speaker), EMOTIONS[emotion], np.random.default_rng([7, speaker, index]))
     soundfile.write(path, waveform[:12000], 16000)
-    weights = np.full(32, 0.1)
+    weights = np.full(32, 0.3)
     weights[[LABELS.index(name) for name in NAMES[emotion]]] = 3, 2
     return weights
 
