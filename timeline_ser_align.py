@@ -52,7 +52,7 @@ def build_timeline(
         edges = np.linspace(start, end, len(scores) + 1)
         for label, first, last in _join_short_runs(_find_runs(scores.argmax(axis=1)), edges, min_duration):
             means = scores[first:last].mean(axis=0)
-            segment = {"start": float(edges[first]), "end": float(edges[last]), "label": label}
+            segment: dict[str, Any] = {"start": float(edges[first]), "end": float(edges[last]), "label": label}
             segment["score"] = float(means[label])
             if mixed_above is not None:
                 segment["mixed"] = choose_mixed(means, mixed_above)

@@ -68,5 +68,4 @@ def _choose_parts(data: DataArguments, rows: Dataset) -> dict[str, Dataset]:
         common_labels = data.common_labels or data.test_corpus is not None
         return choose_joint_parts(rows, list_entries(data), common_labels)
     held_out = (data.fold, data.num_folds, data.num_validation_speakers, data.split_seed, data.protocol)
-    held_out = (*held_out, data.group_column)
-    return choose_parts(rows, data.corpus, *held_out)
+    return choose_parts(rows, data.corpus, *held_out, data.group_column)

@@ -34,9 +34,8 @@ def measure(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
 def read_lines(lines: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     """Predicted and true distributions of predictions, both (utterances, classes)."""
     names = list(lines[0]["probabilities"])
-    read = ([[line[column][name] for name in names] for line in lines] for column in ("probabilities", COLUMN))
-    predictions, targets = map(np.array, read)
-    return predictions, targets
+    predictions = np.array([[line["probabilities"][name] for name in names] for line in lines])
+    return predictions, np.array([[line[COLUMN][name] for name in names] for line in lines])
 
 
 def has_distributions(lines: list[dict[str, Any]]) -> bool:
