@@ -27,14 +27,14 @@ try:
     from .quality_ser_align import RecordingQuality, warn_of
     from .recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
     from .speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
-    from .timeline_ser_align import build_timeline, weigh_windows
+    from .timeline_ser_align import build_timeline, choose_mixed, weigh_windows
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from quality_ser_align import RecordingQuality, warn_of
     from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
     from speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
-    from timeline_ser_align import build_timeline, weigh_windows
+    from timeline_ser_align import build_timeline, choose_mixed, weigh_windows
 
 TASK = "speech-emotion-recognition"
 MIN_DURATION = 0.3  # seconds; ours
@@ -78,10 +78,11 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
 
     Returns:
         a list of {label, score}, best first. With any of the `return_` arguments, a dict with `scores`, `unsure`
-        (whether the best score is below `config.unsure_below`), `duration` (seconds), `warnings` (reasons why the
-        scores may be unreliable; also issued as Python warnings), and what was requested: `timeline`; `frames`, a dict
-        with `label`, `start` and `end` (seconds), `waveform` (samples,), `weights` (frames,) and `frame_seconds`;
-        `outline` (points,).
+        (whether the best score is below `config.unsure_below`), `mixed` (of a model trained on label distributions: the
+        scores above `config.mixed_above`; also in each segment of the timeline), `duration` (seconds), `warnings`
+        (reasons why the scores may be unreliable; also issued as Python warnings), and what was requested: `timeline`;
+        `frames`, a dict with `label`, `start` and `end` (seconds), `waveform` (samples,), `weights` (frames,) and
+        `frame_seconds`; `outline` (points,).
 
     Raises:
         ValueError: a recording cannot be read or contains no speech, or an argument is out of range.
@@ -288,6 +289,9 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         longest = float(np.max(ends - starts)) / SAMPLING_RATE
         problems = last["quality"].find_problems(last["name"], self.model.config.bandwidth, longest)
         answer: dict[str, Any] = {"scores": scores, "unsure": bool(whole.max() < self.model.config.unsure_below)}
+        mixed_above = self.model.config.mixed_above
+        if mixed_above is not None:
+            answer["mixed"] = name_classes(choose_mixed(whole, mixed_above), labels)
         if return_timeline:
             segments = build_timeline(
                 starts[~is_whole] / SAMPLING_RATE,
@@ -296,8 +300,9 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                 probabilities[~is_whole],
                 smoothing,
                 min_duration,
+                mixed_above,
             )
-            answer["timeline"] = [{**segment, "label": labels[segment["label"]]} for segment in segments]
+            answer["timeline"] = name_classes(segments, labels)
             if not segments:
                 problems["timeline"] = (
                     f"the timeline of {last['name']} is empty: it has no segment of at least {min_duration:g} s; give "
@@ -320,6 +325,12 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         if return_outline:
             answer["outline"] = np.concatenate(last["peaks"])
         return {**answer, "duration": last["quality"].heard / SAMPLING_RATE, "warnings": [*problems.values()]}
+
+
+def name_classes(entries: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
+    """Replace the class index `label` of each dict, and of those in its `mixed`, by the name of the class."""
+    named = [{**entry, "label": labels[entry["label"]]} for entry in entries]
+    return [{**entry, "mixed": name_classes(entry["mixed"], labels)} if "mixed" in entry else entry for entry in named]
 
 
 def name_recording(recording: Any, number: int | None, channel: int | None) -> str:

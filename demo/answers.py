@@ -15,12 +15,13 @@ from demo.memory import release_memory
 from demo.uploads import check_recording, delete_upload
 from inference.evidence import explain_frames
 from inference.figure import choose_colours, draw_outline
+from inference.outputs import format_mixed
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import describe_recording
 
 # Size in inches and dots per inch at which the figure's text is as large as the page's, on computers and phones.
 WIDE, NARROW = ((7.0, 2.8), 160), ((3.3, 2.8), 220)
-SURE, UNSURE = "Sounds most like", "Hard to tell; perhaps"
+SURE, UNSURE, MIXED = "Sounds most like", "Hard to tell; perhaps", "Sounds like"
 ABOUT_EVIDENCE = (
     "The shaded parts contain the 20 % of frames with the highest attention weights; in recordings longer than "
     "15 seconds, they are from the most influential phrase. They show what the model focused on and how the voice "
@@ -72,12 +73,20 @@ def answer(recognize: SpeechEmotionRecognitionPipeline, path: str, title: str, n
     return (
         '<section class="answer"><p class="about">'
         f"{html.escape(title)} · {result['duration']:.1f}\u00a0s · processed in {seconds:.1f}\u00a0s</p>"
-        f"<h2>{render_dot(colour[best])}{UNSURE if result['unsure'] else SURE} <b>{html.escape(best)}</b></h2>{note}"
+        f"<h2>{render_dot(colour[best])}{render_verdict(result)}</h2>{note}"
         f"{render_scores(result['scores'], colour)}"
         f"<h3>Over time</h3>{pictures}{render_timeline(result['timeline'], colour)}"
         f"<h3>What the model focused on</h3><p>{html.escape(make_sentence(evidence['words']))}</p>"
         f'<p class="about">{ABOUT_EVIDENCE}</p></section>'
     )
+
+
+def render_verdict(result: dict[str, Any]) -> str:
+    """What the recording sounds like: one label, or those of a mixed answer."""
+    mixed = {entry["label"]: entry["score"] for entry in result.get("mixed", [])}
+    if len(mixed) > 1:
+        return f"{MIXED} <b>{html.escape(format_mixed(mixed))}</b>"
+    return f"{UNSURE if result['unsure'] else SURE} <b>{html.escape(result['scores'][0]['label'])}</b>"
 
 
 def make_sentence(words: str) -> str:
@@ -116,11 +125,15 @@ def render_figure(
     )
 
 
+def name_labels(segment: dict[str, Any]) -> str:
+    return " + ".join(entry["label"] for entry in segment.get("mixed", [segment]))
+
+
 def render_timeline(segments: list[dict[str, Any]], colour: dict[str, str]) -> str:
     """Render the timeline as a table: start and end in seconds, emotion, score."""
     rows = [
         f"<tr><td>{segment['start']:.2f}</td><td>{segment['end']:.2f}</td><td>{render_dot(colour[segment['label']])}"
-        f"{html.escape(segment['label'])}</td><td>{segment['score']:.2f}</td></tr>"
+        f"{html.escape(name_labels(segment))}</td><td>{segment['score']:.2f}</td></tr>"
         for segment in segments
     ]
     head = "<tr><th>start (s)</th><th>end (s)</th><th>emotion</th><th>score</th></tr>"

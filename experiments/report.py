@@ -17,6 +17,7 @@ from experiments.tables import (
     build_calibration_table,
     build_class_table,
     build_comparison_table,
+    build_distribution_table,
     build_fairness_table,
     build_fold_table,
     build_option_table,
@@ -63,6 +64,7 @@ def write_report(
         ),
         "folds": build_fold_table(systems, weights),
         "corpora": build_corpus_table(systems, weights),
+        "distributions": build_distribution_table(systems),
         "alignment": build_alignment_table(systems, alignment or {}),
         "calibration": build_calibration_table(systems),
         "fairness": build_fairness_table(systems),
@@ -70,7 +72,7 @@ def write_report(
         "runs": build_run_table(systems),
     }
     for name, rows in tables.items():
-        if rows or name not in ("steps", "corpora", "alignment"):
+        if rows or name not in ("steps", "corpora", "distributions", "alignment"):
             write_csv(target / f"{name}.csv", rows)
     for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # from an earlier report, possibly of other runs
         path.unlink()

@@ -10,9 +10,11 @@ from core.escaping import csv_cell
 from experiments.systems import Run, System
 from recipe.calibration import expected_calibration_error, read_log_probabilities, undo_temperature
 from recipe.corpora.rows import speakers_known
+from recipe.distribution_scores import GUESSES, MEASURES
 from recipe.model_card import MOST_NAMES
 from recipe.options import FREE_TO_CHANGE, option_help, option_source
 from recipe.records import use_current_names
+from recipe.results import list_measures
 from recipe.statistics import (
     METRICS,
     chance_confusion,
@@ -65,6 +67,22 @@ def _build_chance_row(name: str, system: System) -> dict[str, Any]:
         by_run.append(compute_scores(chance_confusion(counts) if name == "chance" else majority))
     scores = {metric: float(np.mean([run[metric] for run in by_run])) for metric in METRICS}
     return {"system": name, **{f"{w}_{metric}": scores[metric] for w in ("best", "last") for metric in METRICS}}
+
+
+def build_distribution_table(systems: list[System]) -> list[dict[str, Any]]:
+    """The six measures of label distributions, as means over runs, with the guesses; empty for targets that are labels.
+
+    The guesses are those on the runs of the first system.
+    """
+    found = {system.name: [list_measures(run.results, run.scored_on) for run in system.runs] for system in systems}
+    if not all(measures for runs in found.values() for measures in runs):
+        return []
+    named = [(guess, guess, next(iter(found.values()))) for guess in GUESSES]
+    named += [(f"{name}, {w}", w, runs) for name, runs in found.items() for w in ("best", "last")]
+    return [
+        {"system": name, **{measure: float(np.mean([run[key][measure] for run in runs])) for measure in MEASURES}}
+        for name, key, runs in named
+    ]
 
 
 def build_comparison_table(systems: list[System], pairs: list[tuple[str, str]], weights: str) -> list[dict[str, Any]]:

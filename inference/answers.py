@@ -89,6 +89,7 @@ def build_record(job: Job, answer: Any, with_evidence: bool) -> Record:
     label = answer["scores"][0]["label"]
     record |= {"duration": round(answer["duration"], 3), "label": label, "score": scores[label], "scores": scores}
     record["unsure"] = answer["unsure"]
+    record |= _round_mixed(answer)
     record["warnings"] = answer["warnings"]
     record["timeline"] = [_round_segment(segment) for segment in answer["timeline"]]
     if with_evidence:
@@ -98,4 +99,11 @@ def build_record(job: Job, answer: Any, with_evidence: bool) -> Record:
 
 def _round_segment(segment: dict[str, Any]) -> dict[str, Any]:
     times = {name: round(segment[name], 3) for name in ("start", "end")}
-    return {**times, "label": segment["label"], "score": round(segment["score"], 6)}
+    return {**times, "label": segment["label"], "score": round(segment["score"], 6), **_round_mixed(segment)}
+
+
+def _round_mixed(answer: dict[str, Any]) -> dict[str, Any]:
+    """`mixed` as label: score, if the model was trained on label distributions."""
+    if "mixed" not in answer:
+        return {}
+    return {"mixed": {entry["label"]: round(entry["score"], 6) for entry in answer["mixed"]}}

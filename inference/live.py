@@ -14,6 +14,7 @@ from pipeline_ser_align import WINDOW, SpeechEmotionRecognitionPipeline
 from quality_ser_align import RecordingQuality
 from recording_ser_align import SAMPLING_RATE, check_rate, mix_down, resample, scale_samples
 from speech_ser_align import SHORTEST_PHRASE, find_last_phrase
+from timeline_ser_align import choose_mixed
 
 FIRST_VERDICT = 3  # seconds before which nobody may have spoken yet
 MEMORY = 30  # seconds that are kept, to separate speech from pauses
@@ -138,9 +139,11 @@ def answer_live(
 
     Yields:
         dicts with `start`, `end` (seconds), `label`, `score`, `unsure` (whether the score is too low to tell), `scores`
-        (label: probability) and `warnings` (reasons why the scores may be unreliable).
+        (label: probability), `mixed` (as in a record, if it has any) and `warnings` (reasons why the scores may be
+        unreliable).
     """
     warned: set[str] = set()
+    mixed_above = recognize.model.config.mixed_above
     memory, end = np.zeros(0, np.float32), 0
     for second in filter(len, seconds):
         memory = np.concatenate([memory, second])[-MEMORY * SAMPLING_RATE :]
@@ -155,6 +158,9 @@ def answer_live(
             label = next(iter(scores))
             is_unsure = found[0]["score"] < recognize.model.config.unsure_below
             answer = {"label": label, "score": scores[label], "unsure": is_unsure, "scores": scores}
+            if mixed_above is not None:
+                chosen = choose_mixed(np.array([entry["score"] for entry in found]), mixed_above)
+                answer["mixed"] = dict(list(scores.items())[: len(chosen)])  # both are best first
         problems = quality.find_problems("the stream", recognize.model.config.bandwidth)
         if end < FIRST_VERDICT * SAMPLING_RATE:
             problems = {kind: problem for kind, problem in problems.items() if kind not in ("voice", "noise", "hum")}

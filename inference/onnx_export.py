@@ -146,6 +146,7 @@ def _describe_model(model: SERAlignForAudioClassification, extractor: SequenceFe
         "frame_seconds": config.frame_seconds,
         "bandwidth": config.bandwidth,
         "unsure_below": config.unsure_below,
+        **({} if config.mixed_above is None else {"mixed_above": config.mixed_above}),
     }
 
 

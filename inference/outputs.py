@@ -2,7 +2,8 @@
 
 A record is the result for one recording: `file`, `channel` (None is the mean of all), then `duration` in seconds,
 `label`, `score`, `unsure` (whether the score is too low to tell), `scores` (label: probability), `warnings` (reasons
-why the scores may be unreliable) and `timeline` (dicts of start, end, label, score), or `error`.
+why the scores may be unreliable) and `timeline` (dicts of start, end, label, score), or `error`. Of a model trained on
+label distributions, record and segments also have `mixed` (label: score, best first): the labels of a mixed answer.
 """
 
 import csv
@@ -107,15 +108,28 @@ def format_csv(records: list[Record]) -> str:
     """
     labels = sorted({label for record in records for label in record.get("scores", {})})
     columns = ["file", "channel", "duration", "label", "score", "unsure"]
+    if any("mixed" in record for record in records):
+        columns.append("mixed")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(csv_cell, [*columns, *labels, "warnings", "error"]))
     for record in records:
         scores = record.get("scores", {})
         warnings = "; ".join(record.get("warnings", []))
-        cells = [*map(record.get, columns), *map(scores.get, labels), warnings, record.get("error")]
+        shown = {**record, "mixed": format_mixed(record["mixed"])} if "mixed" in record else record
+        cells = [*map(shown.get, columns), *map(scores.get, labels), warnings, record.get("error")]
         writer.writerow(map(csv_cell, cells))
     return text.getvalue()
+
+
+def format_mixed(mixed: dict[str, float]) -> str:
+    """The labels of a mixed answer with their scores: `anger 0.60 + sadness 0.30`."""
+    return " + ".join(f"{label} {score:.2f}" for label, score in mixed.items())
+
+
+def name_segment(segment: dict[str, Any]) -> str:
+    """The label of a segment, or the labels of a mixed one: `anger + sadness`."""
+    return " + ".join(segment.get("mixed", [segment["label"]]))
 
 
 def format_textgrid(record: Record) -> str:
@@ -126,7 +140,7 @@ def format_textgrid(record: Record) -> str:
     for segment in record["timeline"]:
         if segment["start"] > position:
             intervals.append((position, segment["start"], ""))
-        intervals.append((segment["start"], segment["end"], segment["label"]))
+        intervals.append((segment["start"], segment["end"], name_segment(segment)))
         position = segment["end"]
     if position < duration or not intervals:
         intervals.append((position, duration, ""))
@@ -159,13 +173,13 @@ def format_textgrid(record: Record) -> str:
 
 def format_audacity(record: Record) -> str:
     """Audacity's label track: start, end and label, separated by tabs."""
-    return "".join(f"{s['start']:.6f}\t{s['end']:.6f}\t{printable(s['label'])}\n" for s in record["timeline"])
+    return "".join(f"{s['start']:.6f}\t{s['end']:.6f}\t{printable(name_segment(s))}\n" for s in record["timeline"])
 
 
 def format_webvtt(record: Record) -> str:
     """Subtitles for a web player (W3C, WebVTT)."""
     cues = [
-        f"{_format_clock(segment['start'])} --> {_format_clock(segment['end'])}\n{_escape(segment['label'])}\n"
+        f"{_format_clock(segment['start'])} --> {_format_clock(segment['end'])}\n{_escape(name_segment(segment))}\n"
         for segment in record["timeline"]
     ]
     return "\n".join(["WEBVTT\n", *cues])

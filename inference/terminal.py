@@ -18,7 +18,7 @@ from core.shipped import SHIPPED_MODELS
 from inference.answers import Job
 from inference.live import answer_live
 from inference.options import TIMELINE_OPTIONS
-from inference.outputs import Record
+from inference.outputs import Record, name_segment
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from quality_ser_align import RecordingQuality
 
@@ -59,8 +59,8 @@ class Table:
         wide = _find_label_width(record)
         best, *others = _format_scores(record)
         label = printable(record["label"])
-        if record["unsure"]:
-            label, others = "unsure", [best, *others]
+        if record["unsure"] or len(record.get("mixed", ())) > 1:
+            label, others = "unsure" if record["unsure"] else "mixed", [best, *others]
         lines = [
             f"{name:{self.width}} {record['duration']:8.1f}   {label:{wide}} {record['score']:6.2f}   "
             f"{', '.join(others)}",
@@ -72,13 +72,14 @@ class Table:
         return lines
 
     def _format_full(self, job: Job, record: Record) -> list[str]:
-        wide = _find_label_width(record)
+        names = [printable(name_segment(part)) for part in record["timeline"]]
+        wide = max(_find_label_width(record), *map(len, names), 0)
         unsure = "unsure: " if record["unsure"] else ""
         lines = [f"{self._name(job)}  {record['duration']:.1f} s  {unsure}{', '.join(_format_scores(record))}", ""]
         lines.append(f"{'start':>9} {'end':>9}   {'emotion':{wide}}  score")
         lines += [
-            f"{part['start']:9.2f} {part['end']:9.2f}   {printable(part['label']):{wide}} {part['score']:6.2f}"
-            for part in record["timeline"]
+            f"{part['start']:9.2f} {part['end']:9.2f}   {name:{wide}} {part['score']:6.2f}"
+            for name, part in zip(names, record["timeline"])
         ]
         return lines + (["", *_format_evidence(record)] if "evidence" in record else [])
 
@@ -88,7 +89,10 @@ def _find_label_width(record: Record) -> int:
 
 
 def _format_scores(record: Record, count: int = 3) -> list[str]:
-    return [f"{printable(label)} {score:.2f}" for label, score in list(record["scores"].items())[:count]]
+    """The best scores, those of a mixed answer in one: `anger 0.60 + sadness 0.30`, `joy 0.05`."""
+    together = len(record.get("mixed", [record["label"]]))
+    shown = [f"{printable(label)} {score:.2f}" for label, score in record["scores"].items()][: max(count, together)]
+    return [" + ".join(shown[:together]), *shown[together:]]
 
 
 def _format_evidence(record: Record) -> list[str]:

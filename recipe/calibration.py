@@ -7,6 +7,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from recipe.distribution_scores import has_distributions, read_lines
+
 # Limits for small validation sets and for those with only correct or only wrong predictions.
 LOWEST, HIGHEST = 0.05, 20.0
 FEWEST_SURE = 10  # answers, from which their share of right ones says something
@@ -15,19 +17,24 @@ FEWEST_SURE = 10  # answers, from which their share of right ones says something
 def fit_temperature(predictions: list[dict[str, Any]]) -> float:
     """Find the temperature that maximises the likelihood of the labels, averaged over corpora.
 
+    With distributions as targets, it minimises KL to them.
+
     Args:
-        predictions: lines with `label`, `probabilities` from a model with temperature 1 and, if there are several
-            corpora, `corpus`; never of test data.
+        predictions: lines with `label` or `label_distribution`, `probabilities` from a model with temperature 1 and,
+            if there are several corpora, `corpus`; never of test data.
 
     Returns:
         between 0.05 and 20; above 1 if the model was overconfident.
     """
     log_probabilities, labels = read_log_probabilities(predictions)
+    targets = np.eye(log_probabilities.shape[1])[labels]
+    if has_distributions(predictions):
+        _, targets = read_lines(predictions)
     weights = weigh_corpora(predictions)
 
     def negative_log_likelihood(log_temperature: float) -> float:
         scaled = log_softmax(log_probabilities / math.exp(log_temperature), axis=1)
-        return -float((weights * scaled[np.arange(len(labels)), labels]).mean())
+        return -float((weights * (targets * scaled).sum(axis=1)).mean())
 
     # Convex in 1 / temperature, so any minimum is the global one.
     bounds = (math.log(LOWEST), math.log(HIGHEST))

@@ -36,9 +36,22 @@ def check_run(arguments: dict[int, Arguments], first: Arguments | None = None) -
     stages = list_stages(arguments[1])
     check_launch(arguments, stages)
     for stage in stages:
+        check_targets(arguments[stage])
         build_training_arguments(find_stage_folder(stage, arguments[stage]), arguments[stage])
         check_augmentation(arguments[stage].data)
         check_model(stage, arguments[stage], (arguments[1] if 1 in stages else first) if stage == 2 else None)
+
+
+def check_targets(args: Arguments) -> None:
+    """Raise InputError for what counts the labels of utterances, if these have distributions instead."""
+    if args.data.targets == "labels":
+        return
+    if args.model.class_weights == "balanced":
+        raise InputError(
+            "--class_weights balanced counts labels, and --targets distribution has none: give the weights as JSON"
+        )
+    if args.model.statistics_layers > 0:
+        raise InputError("--statistics_layers fits labels, and --targets distribution has none: set it to 0")
 
 
 def list_stages(args: Arguments) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from datasets import Dataset, DatasetDict
 from core.errors import InputError
 from recipe.broken import check_audio, keep_usable
 from recipe.corpora import load_corpus
+from recipe.distributions import COLUMN, label_by_majority, use_distributions
 from recipe.entries import is_joint, list_entries
 from recipe.joining import choose_joint_parts, join_rows
 from recipe.options import Arguments, DataArguments
@@ -46,10 +47,15 @@ def read_selected_rows(data: DataArguments) -> Dataset:
 
 
 def _read_corpus(data: DataArguments) -> Dataset:
+    votes = data.distribution_columns if data.targets == "distribution" else None
     rows = load_corpus(
-        data.corpus, data.data_dir, data.csv, data.partial_corpus, data.hub_options, data.allow_outside_paths
+        data.corpus, data.data_dir, data.csv, data.partial_corpus, data.hub_options, data.allow_outside_paths, votes
     )
-    return select_utterances(rows, data.only, data.label_map)
+    if votes is None:
+        rows = rows.remove_columns(COLUMN) if COLUMN in rows.column_names else rows
+        return select_utterances(rows, data.only, data.label_map)
+    voted = select_utterances(use_distributions(rows, data.corpus), data.only, data.label_map)
+    return label_by_majority(voted)  # merged classes may have more votes than the former majority
 
 
 def split_rows(data: DataArguments, rows: Dataset) -> DatasetDict:
@@ -62,4 +68,4 @@ def _choose_parts(data: DataArguments, rows: Dataset) -> dict[str, Dataset]:
         common_labels = data.common_labels or data.test_corpus is not None
         return choose_joint_parts(rows, list_entries(data), common_labels)
     held_out = (data.fold, data.num_folds, data.num_validation_speakers, data.split_seed, data.protocol)
-    return choose_parts(rows, data.corpus, *held_out)
+    return choose_parts(rows, data.corpus, *held_out, data.group_column)

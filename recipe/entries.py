@@ -15,7 +15,7 @@ Use = Literal["all", "train", "train_validation", "test"]
 # Options that an entry of --corpora may set for itself.
 ENTRY_OPTIONS = (
     *("corpus", "label_map", "only", "protocol", "fold", "num_folds", "num_validation_speakers", "split_seed"),
-    *("hub_options", "partial_corpus"),
+    *("hub_options", "partial_corpus", "distribution_columns"),
 )
 ENTRY_KEYS = ("name", "use", "data_dir", *ENTRY_OPTIONS)
 # Corpora that may be listed several times, under different names: any other names its speakers itself.
@@ -89,16 +89,21 @@ def _refuse_unused(data: DataArguments) -> None:
     defaults = DataArguments()
     of_several, of_pair = ("data_dirs", "corpus_temperature"), ("test_data_dir", "test_hub_options", "test_label_map")
     is_pair = data.test_corpus is not None
+    uses_groups = "leave_one_group_out" in (data.protocol, *(values.get("protocol") for values in data.corpora))
     for names, needed, is_there in (
         (of_several, "--corpora, a list of several", bool(data.corpora)),
         (of_pair, "--test_corpus", is_pair),
         (("common_labels",), "--corpora or --test_corpus", bool(data.corpora) or is_pair),
         (("csv",), "--corpus folder", bool(data.corpora) or data.corpus == "folder"),
+        (("distribution_columns",), "--targets distribution", data.targets == "distribution"),
+        (("group_column",), "--protocol leave_one_group_out", uses_groups),
         (("hub_options",), "--corpus hub", bool(data.corpora) or data.corpus == "hub"),
     ):
         for name in names:
             if not is_there and getattr(data, name) != getattr(defaults, name):
                 raise InputError(f"--{name} requires {needed}")
+    if uses_groups and data.group_column is None:
+        raise InputError("--protocol leave_one_group_out requires --group_column, such as gender")
 
 
 def name_entry(values: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from datasets import Dataset, Features, Value, concatenate_datasets
 from core.errors import InputError
 from recipe.corpora.ravdess import LABELS
 from recipe.corpora.rows import UNKNOWN_SPEAKER, sort_labels
+from recipe.distributions import COLUMN, find_present
 from recipe.entries import Entry
 from recipe.relabelling import keep_labels, refuse_similar
 from recipe.splits import choose_parts, hold_out_validation
@@ -28,13 +29,15 @@ def join_rows(corpora: dict[str, Dataset]) -> Dataset:
     refuse_similar([label for rows in corpora.values() for label in rows.features["label"].names])
     labels = order_labels(label for rows in corpora.values() for label in rows.features["label"].names)
     there = [name for name in OPTIONAL if any(name in rows.column_names for rows in corpora.values())]
+    has_distributions = all(COLUMN in rows.column_names for rows in corpora.values())
+    kept_columns = [*KEPT, COLUMN] if has_distributions else [*KEPT]
     features = Features({"corpus": Value("string"), **{name: OPTIONAL[name] for name in there}})
     joined = []
     for corpus, rows in corpora.items():
         columns: dict[str, Any] = {"corpus": [corpus] * len(rows)}
         for name in there:
             columns[name] = rows[name][:] if name in rows.column_names else [None] * len(rows)
-        kept = keep_labels(rows.select_columns(list(KEPT)), labels)
+        kept = keep_labels(rows.select_columns(kept_columns), labels)
         joined.append(concatenate_datasets([kept, Dataset.from_dict(columns, features=features)], axis=1))
     return concatenate_datasets(joined)
 
@@ -92,7 +95,7 @@ def _choose_entry_parts(rows: Dataset, entry: Entry) -> dict[str, Dataset]:
         if entry.use == "train_validation":
             return hold_out_validation(rows, data.corpus, data.num_validation_speakers, data.split_seed)
         held_out = (data.fold, data.num_folds, data.num_validation_speakers, data.split_seed, data.protocol)
-        return choose_parts(rows, data.corpus, *held_out)
+        return choose_parts(rows, data.corpus, *held_out, data.group_column)
     except InputError as error:
         raise InputError(f"{entry.name}: {error}") from error
 
@@ -118,7 +121,7 @@ def _name_speaker(speaker: str, corpus: str) -> str:
 def _find_labels(*parts: Dataset) -> list[str]:
     """The labels that these rows have, in order."""
     names = parts[0].features["label"].names
-    there = {index for part in parts for index in part["label"][:]}
+    there = set().union(*map(find_present, parts))
     return [name for index, name in enumerate(names) if index in there]
 
 

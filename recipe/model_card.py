@@ -13,9 +13,10 @@ from core.json_files import read_lines
 from recipe.calibration import read_confidences
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
+from recipe.distribution_scores import MEASURES
 from recipe.entries import is_joint, list_entries
 from recipe.options import FREE_TO_CHANGE, SHARED, Arguments, DataArguments, ModelArguments
-from recipe.results import checkpoint_name, describe_fold, find_pooling
+from recipe.results import checkpoint_name, describe_fold, find_pooling, list_measures
 from recipe.scoring import group_by_corpus
 from recipe.statistics import ENOUGH_SPEAKERS, METRICS, score_genders, speaker_confusions, speaker_interval
 
@@ -55,6 +56,7 @@ def write_model_card(
     changed, unchanged = hyper_parameters(args)
     best = results["scores"]["best"]
     unsure_below = best.get("unsure_below", 0.0)  # runs of earlier releases have none
+    measure_rows = _measure_rows(results)
     card = ModelCard.from_template(
         _card_data(results, args, lines["best"], licence),
         template_path=str(TEMPLATE),
@@ -69,7 +71,10 @@ def write_model_card(
         score_rows=_score_rows(results, intervals),
         unsure_below=f"{unsure_below:.3g}",
         sure_percent=f"{100 * args.trainer.sure_accuracy:g}",
-        coverage_rows=_coverage_rows(lines["best"], unsure_below),
+        coverage_rows=_coverage_rows(lines["best"], None if measure_rows else unsure_below),
+        measures=[name.replace("kl", "KL") for name in MEASURES],
+        measure_rows=measure_rows,
+        mixed_above=f"{best.get('mixed_above', 1.0):.3g}",
         chance=f"{1 / len(labels):.3f}",
         interval_sentence=_interval_sentence(results["speakers"]["test"]),
         split_sentence=_split_sentence(results),
@@ -117,6 +122,7 @@ def _list_losses(model: ModelArguments) -> list[str]:
     weights = {
         "cross-entropy": model.ce_weight,
         "KL to the label": model.kl_weight,
+        "cosine distance to the label": model.cosine_weight,
         "focal": model.focal_weight,
         "center": model.center_weight,
         "supervised contrastive": model.contrastive_weight,
@@ -233,10 +239,12 @@ def _score_rows(results: dict[str, Any], intervals: dict[str, dict[str, Interval
     return rows
 
 
-def _coverage_rows(lines: list[dict[str, Any]], unsure_below: float) -> list[dict[str, str]]:
-    """How many predictions are right: of the sure and the unsure ones, and of those with the highest scores."""
+def _coverage_rows(lines: list[dict[str, Any]], unsure_below: float | None) -> list[dict[str, str]]:
+    """How many predictions are right: of the sure and the unsure ones, if any, and of those with the highest scores."""
     confidences, correct = read_confidences(lines)
-    chosen = {"sure": confidences >= unsure_below, "unsure": confidences < unsure_below}
+    chosen = {}
+    if unsure_below is not None:
+        chosen = {"sure": confidences >= unsure_below, "unsure": confidences < unsure_below}
     order = np.argsort(-confidences, kind="stable")
     for share in SHARES:
         best = np.zeros(len(lines), bool)
@@ -249,6 +257,15 @@ def _coverage_rows(lines: list[dict[str, Any]], unsure_below: float) -> list[dic
             "right": f"{100 * correct[part].mean():.0f} %" if part.any() else "-",
         }
         for name, part in chosen.items()
+    ]
+
+
+def _measure_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The measures of the test distributions, of both weights and of the guesses; none for targets that are labels."""
+    return [
+        {"name": checkpoint_name(results, name) if name in results["epochs"] else name}
+        | {"cells": [f"{measures[measure]:.4f}" for measure in MEASURES]}
+        for name, measures in list_measures(results, "test").items()
     ]
 
 
@@ -331,7 +348,7 @@ def _split_sentence(results: dict[str, Any]) -> str:
 
 def _epoch_row(line: dict[str, float], results: dict[str, Any]) -> dict[str, str]:
     row = {"epoch": f"{line['epoch']:.3g}", "loss": f"{line['loss']:.3f}"}
-    row |= {"ua": f"{line['ua']:.3f}", "wa": f"{line['wa']:.3f}"}
+    row |= {name: f"{line[name]:.3f}" for name in ("ua", "wa", "kl") if name in line}
     is_best = line["epoch"] == results["epochs"]["best"]
     return {name: f"**{value}**" if is_best else value for name, value in row.items()}
 

@@ -61,7 +61,7 @@ class ModelArguments(SERAlignFields):
 # fmt: off
 Corpus = Literal[
     "demo", "folder", "hub",
-    "iemocap", "cremad", "ravdess", "emodb", "nemo", "savee", "tess", "esd", "meld", "msp_podcast", "urdu",
+    "iemocap", "cremad", "ravdess", "emodb", "nemo", "savee", "tess", "esd", "meld", "msp_podcast", "urdu", "em2ldl",
 ]
 # fmt: on
 Protocol = Literal[
@@ -69,6 +69,7 @@ Protocol = Literal[
     "speaker_folds",
     "leave_one_speaker_out",
     "leave_one_session_out",
+    "leave_one_group_out",
     "leave_one_corpus_out",
     "cross_corpus",
     "shared_speakers",
@@ -135,7 +136,8 @@ class DataArguments(AugmentationFields):
     )
     csv: str | None = option(
         None,
-        "CSV file for --corpus folder, with the columns path and label, and optionally speaker, split, start and end",
+        "CSV file for --corpus folder, with the columns path and label, and optionally speaker, split, start and end; "
+        "with --targets distribution, also one for each class",
         is_path=True,
         may_change=True,
         both_stages=True,
@@ -151,6 +153,19 @@ class DataArguments(AugmentationFields):
         {},
         "settings of --corpus hub, as JSON: audio_column [audio], label_column [label], speaker_column, "
         "start_column, end_column, config, split, streaming, limit",
+        both_stages=True,
+    )
+    targets: Literal["labels", "distribution"] = option(
+        "labels",
+        "what the model learns of an utterance: its label, or the distribution of the votes for it; the class with the "
+        "most votes, the first of those that tie, then is its label",
+        "ours",
+        both_stages=True,
+    )
+    distribution_columns: list[str] = option(
+        [],
+        "with --targets distribution, columns of a --csv or of a Hub dataset with the votes or share of each class, "
+        "such as angry happy sad; none takes those of the CSV named like its labels",
         both_stages=True,
     )
     label_map: dict[str, str | None] = option(
@@ -183,6 +198,11 @@ class DataArguments(AugmentationFields):
         "leave_one_corpus_out tests one corpus per fold and trains on the others, and cross_corpus adds one fold per "
         "corpus that trains on it alone; shared_speakers draws folds of utterances instead of speakers, to measure how "
         "much too high such scores are, and every output says so",
+        both_stages=True,
+    )
+    group_column: str | None = option(
+        None,
+        "column whose values --protocol leave_one_group_out tests in turn, such as gender or age_class",
         both_stages=True,
     )
     fold: int = option(1, "fold to test on, counted from 1", minimum=1, both_stages=True, per_cell=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor
 from transformers import SequenceFeatureExtractor
@@ -22,6 +21,7 @@ from recipe.babble import Voices
 from recipe.batching import Draw
 from recipe.corpora.rows import read_excerpts
 from recipe.degradations import mix_voices
+from recipe.distributions import COLUMN, Target, encode_target
 from recipe.feature_cache import FeatureCache
 from recipe.mixing import mix
 from recipe.teacher import Teacher
@@ -56,6 +56,8 @@ class UtterancePreparer:
 
     For `Dataset.with_transform`: takes a dict of columns and returns a dict of lists with the model's
     input (float32 tensor, (samples,) or (frames, features)), `labels` and `id`.
+
+    `labels` are class indices, or distributions if the rows have them.
 
     Args:
         feature_extractor: of the encoder, for waveforms or log-mel frames; its `trim_db` decides what is trimmed.
@@ -106,7 +108,7 @@ class UtterancePreparer:
         Args:
             seeds: of each utterance, for its augmentation; none are needed without degradations.
         """
-        excerpts, labels = read_excerpts(columns), columns["label"]
+        excerpts, labels = read_excerpts(columns), columns.get(COLUMN, columns["label"])
         seeds = seeds or [0] * len(excerpts)
         if self.augmentation.mix_probability == 0:
             variants = [self.augmentation.draw(seed) for seed in seeds]
@@ -177,13 +179,13 @@ class UtterancePreparer:
         return mix_voices(others, length, rng)
 
     def _prepare_mixed(
-        self, excerpts: list[Excerpt], labels: list[int], seeds: Sequence[int]
+        self, excerpts: list[Excerpt], labels: list[Target], seeds: Sequence[int]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Mix each utterance, with the given probability, with another one in the batch."""
         variants = [self.augmentation.draw(seed) for seed in seeds]
         waveforms = [self._recall_waveform(excerpt, variant) for excerpt, variant in zip(excerpts, variants)]
         if self.teacher is None:
-            distributions = [*F.one_hot(torch.tensor(labels), self.num_labels).float()]
+            distributions = [encode_target(label, self.num_labels) for label in labels]
         else:
             distributions = [self._soften(*each) for each in zip(excerpts, variants, labels)]
         inputs, mixed_labels = [], []
@@ -195,7 +197,7 @@ class UtterancePreparer:
             mixed_labels.append(torch.lerp(distributions[index], distributions[other], share))
         return inputs, mixed_labels
 
-    def _soften(self, excerpt: Excerpt, variant: Variant, label: int) -> Tensor:
+    def _soften(self, excerpt: Excerpt, variant: Variant, label: Target) -> Tensor:
         """The label of a variant of an utterance, softened by the teacher."""
         assert self.teacher is not None
         teacher = self.teacher

@@ -7,13 +7,15 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
 from core.errors import InputError
-from recipe.corpora.rows import SPELLING, count_classes, find_similar, normalize
+from recipe.corpora.rows import SPELLING, find_similar, normalize
+from recipe.distributions import COLUMN, find_present
 
 
 def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, str | None]) -> Dataset:
     """Select rows by column and relabel them; an empty mapping changes nothing.
 
-    A label without rows after `only` is dropped: RAVDESS has no neutral speech of strong intensity.
+    A label without rows after `only` is dropped: RAVDESS has no neutral speech of strong intensity. Of distributions, a
+    class without votes is always dropped, such as no_agreement of IEMOCAP.
 
     Raises:
         InputError: as `keep_only` and `map_labels`, or two labels differ in case alone.
@@ -21,8 +23,9 @@ def select_utterances(rows: Dataset, only: dict[str, Any], label_map: dict[str, 
     rows = keep_only(rows, only)
     if label_map:
         rows = map_labels(rows, label_map)
-    elif only:
-        rows = map_labels(rows, {label: label for label, count in count_classes(rows).items() if count})
+    elif only or COLUMN in rows.column_names:
+        names = rows.features["label"].names
+        rows = map_labels(rows, {names[index]: names[index] for index in sorted(find_present(rows))})
     refuse_similar(rows.features["label"].names)
     return rows
 
@@ -99,11 +102,9 @@ def _relabel(rows: Dataset, index_of: dict[int, int], new: list[str]) -> Dataset
     kept = rows.select([row for row, label in enumerate(rows["label"][:]) if label in index_of])
     columns: dict[str, list[Any]] = {"label": [index_of[label] for label in kept["label"][:]]}
     features: dict[str, Any] = {"label": ClassLabel(names=new)}
-    if "label_distribution" in kept.column_names:
-        columns["label_distribution"] = [
-            _merge_votes(votes, index_of, len(new)) for votes in kept["label_distribution"][:]
-        ]
-        features["label_distribution"] = List(Value("float64"))
+    if COLUMN in kept.column_names:
+        columns[COLUMN] = [_merge_votes(votes, index_of, len(new)) for votes in kept[COLUMN][:]]
+        features[COLUMN] = List(Value("float64"))
     replaced = Dataset.from_dict(columns, features=Features(features))
     return concatenate_datasets([kept.remove_columns(list(columns)), replaced], axis=1)
 

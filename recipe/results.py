@@ -1,14 +1,21 @@
-"""The results.json of a stage folder, and its scores as shown in the terminal."""
+"""The results.json of a stage folder: what it holds, and its scores as shown in the terminal."""
 
 import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from datasets import DatasetDict
+
 from core.escaping import printable
 from core.json_files import read_json, write_json
-from recipe.corpora.rows import speakers_known
-from recipe.options import SHARED
+from core.shipped import find_model
+from modeling_ser_align import SERAlignForAudioClassification
+from recipe.corpora.rows import count_classes, speakers_known
+from recipe.distribution_scores import GUESSES, MEASURES, score_guesses
+from recipe.entries import name_run
+from recipe.joining import select_corpora
+from recipe.options import SHARED, Arguments
 
 VERSIONS = ("torch", "transformers", "datasets", "accelerate")
 
@@ -27,6 +34,50 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}}
 
 
+def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[str, Any]:
+    """The entries of results.json on the data and the options."""
+    return {
+        "corpus": name_run(args.data) if args.data.corpora else args.data.corpus,
+        "test_corpus": args.data.test_corpus,
+        "corpora": describe_corpora(split),
+        "protocol": args.data.protocol,
+        "fold": None if args.data.test_corpus or "split" in split["train"].column_names else args.data.fold,
+        "speakers": {name: sorted(set(part["speaker"][:])) for name, part in split.items()},
+        "class_counts": {name: count_classes(part) for name, part in split.items()},
+        "broken_files": num_broken,
+        "hours": {name: sum(part["duration"][:]) / 3600 for name, part in split.items()},
+        "arguments": args.without_paths(),
+        "teacher": args.trainer.teacher and Path(find_model(args.trainer.teacher)).resolve().name,
+        **({"guesses": score_guesses(split)} if args.data.targets == "distribution" else {}),
+    }
+
+
+def describe_corpora(split: DatasetDict) -> dict[str, Any]:
+    """Of each of several corpora, the speakers, hours and utterances of each class in each set."""
+    corpora: dict[str, Any] = {}
+    for name, part in split.items():
+        for corpus, rows in select_corpora(part).items():
+            corpora.setdefault(corpus, {})[name] = {
+                "speakers": len(set(rows["speaker"][:])),
+                "hours": sum(rows["duration"][:]) / 3600,
+                "class_counts": count_classes(rows),
+            }
+    return dict(sorted(corpora.items()))
+
+
+def describe_model(stage: int, model: SERAlignForAudioClassification) -> dict[str, Any]:
+    """The entries of results.json on the model."""
+    return {
+        "stage": stage,
+        "labels": list(model.config.id2label.values()),
+        "class_weights": model.config.class_weights,
+        "frame_seconds": model.config.frame_seconds,
+        "bandwidth": model.config.bandwidth,
+        "num_parameters": model.num_parameters(),
+        "versions": library_versions(),
+    }
+
+
 def score_lines(results: dict[str, Any]) -> list[str]:
     """Format the scores of a stage for the terminal."""
     lines = [f"  {'':22}{'validation UA':>15}{'WA':>8}{'test UA':>12}{'WA':>8}"]
@@ -36,7 +87,27 @@ def score_lines(results: dict[str, Any]) -> list[str]:
             f"  {checkpoint_name(results, name):22}{validation['ua']:>15.3f}{validation['wa']:>8.3f}"
             f"{test['ua']:>12.3f}{test['wa']:>8.3f}"
         )
-    return lines + _corpus_lines(results["scores"]["best"])
+    return lines + _corpus_lines(results["scores"]["best"]) + _distribution_lines(results)
+
+
+def _distribution_lines(results: dict[str, Any]) -> list[str]:
+    """The measures of the test distributions, with those of the guesses; none for targets that are labels."""
+    rows = list_measures(results, "test")
+    if not rows:
+        return []
+    lines = ["  " + f"{'test distributions':22}" + "".join(f"{name:>13}" for name in MEASURES)]
+    for name, measures in rows.items():
+        cells = "".join(f"{measures[measure]:>13.4f}" for measure in MEASURES)
+        lines.append(f"  {checkpoint_name(results, name) if name in results['epochs'] else name:22}{cells}")
+    return lines
+
+
+def list_measures(results: dict[str, Any], part: str) -> dict[str, dict[str, float]]:
+    """The measures of best, last, constant and uniform on the validation or test set; empty for labels as targets."""
+    if "guesses" not in results:
+        return {}
+    models = {name: results["scores"][name][part]["distribution"] for name in ("best", "last")}
+    return models | {name: results["guesses"][name][part] for name in GUESSES}
 
 
 def _corpus_lines(scores: dict[str, Any]) -> list[str]:

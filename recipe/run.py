@@ -17,7 +17,6 @@ from transformers.utils import logging
 
 from core.errors import InputError, warn, writing
 from core.json_files import write_lines
-from core.shipped import find_model
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.augmentation import build_augmentation, describe_degradation
@@ -27,8 +26,9 @@ from recipe.calibration import fit_temperature, fit_unsure_threshold
 from recipe.checkpoints import CHECKPOINTS, best_until, checkpoints_in, flush, last_complete
 from recipe.checks import check_durations, check_run, check_stage1_speakers, list_stages
 from recipe.class_weights import compute_class_weights
-from recipe.corpora.rows import count_classes, count_speakers
+from recipe.corpora.rows import count_speakers
 from recipe.data import read_rows, split_rows
+from recipe.distribution_scores import fit_mixed_threshold, has_distributions
 from recipe.entries import name_run
 from recipe.feature_cache import fill_cache, find_cache_folder, plan_cache, remove_cache
 from recipe.joining import list_corpora, select_corpora
@@ -37,7 +37,7 @@ from recipe.model_card import write_model_card
 from recipe.options import Arguments
 from recipe.preparing import AudioCache, TrainingSet, UtterancePreparer, measure_bandwidth, prepare_rows
 from recipe.publishing import push, round_weights
-from recipe.results import class_lines, describe_unseen, library_versions, score_lines, write_results
+from recipe.results import class_lines, describe_data, describe_model, describe_unseen, score_lines, write_results
 from recipe.scoring import never_predicted, predict, score_file
 from recipe.stage_folder import describe_run, open_stage_folder, read_finished, remove_checkpoints
 from recipe.stages import build_model, find_source, find_stage1_folder, find_stage_folder, make_feature_extractor
@@ -288,7 +288,8 @@ def save_and_score(
     """Write a folder with weights, code, feature extractor and predictions.jsonl; return its scores.
 
     The scores are those of the saved model, reloaded in float32 as its users will load it. Its calibration temperature
-    is fitted on the validation set first, and then the score below which an answer is unsure.
+    is fitted on the validation set first, and then the score below which an answer is unsure or, with distributions as
+    targets, the one above which a label is part of a mixed answer.
     """
     state = PartialState()
     if args.trainer.float16_weights:
@@ -307,56 +308,18 @@ def save_and_score(
     }
     if not state.is_main_process:
         return {}
-    saved.config.unsure_below = fit_unsure_threshold(parts["validation"], args.trainer.sure_accuracy)
+    if has_distributions(parts["validation"]):
+        saved.config.mixed_above = fit_mixed_threshold(parts["validation"])
+    else:
+        saved.config.unsure_below = fit_unsure_threshold(parts["validation"], args.trainer.sure_accuracy)
     with writing(directory):
         saved.config.save_pretrained(directory)
     lines = [{"split": name, **prediction} for name, part in parts.items() for prediction in part]
     write_lines(directory / "predictions.jsonl", lines)
     fitted = {"temperature": saved.config.calibration_temperature, "unsure_below": saved.config.unsure_below}
+    if saved.config.mixed_above is not None:
+        fitted["mixed_above"] = saved.config.mixed_above
     return {**score_file(directory / "predictions.jsonl"), **fitted}
-
-
-def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[str, Any]:
-    """The entries of results.json on the data and the options."""
-    return {
-        "corpus": name_run(args.data) if args.data.corpora else args.data.corpus,
-        "test_corpus": args.data.test_corpus,
-        "corpora": describe_corpora(split),
-        "protocol": args.data.protocol,
-        "fold": None if args.data.test_corpus or "split" in split["train"].column_names else args.data.fold,
-        "speakers": {name: sorted(set(part["speaker"][:])) for name, part in split.items()},
-        "class_counts": {name: count_classes(part) for name, part in split.items()},
-        "broken_files": num_broken,
-        "hours": {name: sum(part["duration"][:]) / 3600 for name, part in split.items()},
-        "arguments": args.without_paths(),
-        "teacher": args.trainer.teacher and Path(find_model(args.trainer.teacher)).resolve().name,
-    }
-
-
-def describe_corpora(split: DatasetDict) -> dict[str, Any]:
-    """Of each of several corpora, the speakers, hours and utterances of each class in each set."""
-    corpora: dict[str, Any] = {}
-    for name, part in split.items():
-        for corpus, rows in select_corpora(part).items():
-            corpora.setdefault(corpus, {})[name] = {
-                "speakers": len(set(rows["speaker"][:])),
-                "hours": sum(rows["duration"][:]) / 3600,
-                "class_counts": count_classes(rows),
-            }
-    return dict(sorted(corpora.items()))
-
-
-def describe_model(stage: int, model: SERAlignForAudioClassification) -> dict[str, Any]:
-    """The entries of results.json on the model."""
-    return {
-        "stage": stage,
-        "labels": list(model.config.id2label.values()),
-        "class_weights": model.config.class_weights,
-        "frame_seconds": model.config.frame_seconds,
-        "bandwidth": model.config.bandwidth,
-        "num_parameters": model.num_parameters(),
-        "versions": library_versions(),
-    }
 
 
 def finish_stage(stage_dir: Path, results: dict[str, Any], trainer: SERAlignTrainer, args: Arguments) -> None:

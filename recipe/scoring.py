@@ -16,6 +16,9 @@ from transformers import PreTrainedModel
 from core.errors import InputError
 from core.json_files import read_lines
 from recipe.batching import Collator
+from recipe.distribution_scores import has_distributions, measure
+from recipe.distribution_scores import read_lines as read_distributions
+from recipe.distributions import COLUMN
 from recipe.preparing import UtterancePreparer, prepare_rows
 
 METRIC = Path(__file__).parent.parent / "metrics" / "ser_scores"
@@ -28,7 +31,8 @@ def load_metric() -> evaluate.EvaluationModule:
 
 @torch.inference_mode()
 def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> list[dict]:
-    """Predict each row: id, speaker, gender, corpus if there are several, label, prediction and all probabilities.
+    """Predict each row: id, speaker, gender, corpus if there are several, label, prediction and all probabilities;
+    with distributions as targets, also that of the votes.
 
     Runs in float32 without autocast; the batch size does not affect scores. Several processes share the work, and
     each returns all predictions.
@@ -66,6 +70,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
             "gender": row["gender"],
             **({"corpus": row["corpus"]} if "corpus" in row else {}),
             "label": names[row["label"]],
+            **({COLUMN: dict(zip(names, row[COLUMN]))} if COLUMN in row else {}),
             "prediction": names[max(range(len(names)), key=everything[row["id"]].__getitem__)],
             "probabilities": dict(zip(names, everything[row["id"]])),
         }
@@ -84,7 +89,8 @@ def score_file(path: Path) -> dict[str, dict[str, Any]]:
     """Compute the scores of each split in a predictions.jsonl.
 
     Returns:
-        for each split ua, wa, macro_f1, confusion_matrix, num_utterances and labels; of several corpora, also
+        for each split ua, wa, macro_f1, confusion_matrix, num_utterances and labels; with distributions as
+        targets, also `distribution`, the six measures; of several corpora, also
         `corpora`, with the same of each by name, and `mean_ua`, the mean of their ua.
     """
     lines = read_lines(path)
@@ -107,7 +113,8 @@ def score_lines(lines: list[dict[str, Any]]) -> dict[str, Any]:
         references=[labels.index(line["label"]) for line in lines],
         num_classes=len(labels),
     )
-    return {**result, "num_utterances": len(lines), "labels": labels}
+    measures = {"distribution": measure(*read_distributions(lines))} if has_distributions(lines) else {}
+    return {**result, **measures, "num_utterances": len(lines), "labels": labels}
 
 
 def group_by_corpus(lines: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from core.errors import InputError, warn
 from recipe.corpora import SPEAKERS
 from recipe.corpora.cremad import TEST_ACTORS as CREMAD_TEST_ACTORS
+from recipe.distributions import find_present
 from recipe.options import SHARED
 from recipe.repeats import drop_copies, refuse_shared_audio
 
@@ -54,6 +55,7 @@ def choose_parts(
     num_validation_speakers: int | None,
     seed: int,
     protocol: str,
+    group_column: str | None = None,
 ) -> dict[str, Dataset]:
     """Choose training, validation and test sets, without checking their labels and speakers; `finish_split` does.
 
@@ -68,7 +70,8 @@ def choose_parts(
             speaker_folds for all other corpora. `speaker_folds` draws `num_folds` folds of speakers with `seed`,
             balanced by class and gender. `leave_one_speaker_out` and `leave_one_session_out` have one fold per speaker
             or session. If a session has one woman and one man, the man is the validation speaker and the woman the
-            test speaker, as in the paper. On an incomplete corpus, the fold of a number stays what it is.
+            test speaker, as in the paper. `leave_one_group_out` has one fold per value of `group_column`, which must be
+            the same for all utterances of a speaker. On an incomplete corpus, the fold of a number stays what it is.
             `shared_speakers` draws `num_folds` folds of utterances, balanced by class; the next fold validates.
 
     Raises:
@@ -83,7 +86,8 @@ def choose_parts(
     elif protocol == SHARED:
         return _fold_utterances(rows, fold, num_folds, seed)
     else:
-        held_out = _fold(rows, corpus, fold, num_folds, seed, protocol)
+        folds = _folds(rows, corpus, num_folds, seed, protocol, group_column)
+        held_out = _choose_fold(rows, corpus, fold, folds)
         rest = set(rows["speaker"][:]) - held_out.test - (held_out.validation or set())
         parts = {"train": _select(rows, "speaker", rest), "test": _select(rows, "speaker", held_out.test)}
         if held_out.validation is not None:
@@ -177,15 +181,18 @@ def check_split(split: DatasetDict, shares_speakers: bool = False) -> None:
                     f"utterance {utterance!r} has label {index}, which is not one of the {len(label.names)} classes "
                     f"({', '.join(label.names)}, counted from 0): correct the label, or remove the utterance"
                 )
-    present = set(split["train"]["label"][:])
+    present = find_present(split["train"])
     for index, word in enumerate(label.names):
         if index not in present:
             raise InputError(
                 f"no training utterance is labelled {word!r}: add some, or choose another fold or split seed"
             )
-        for name in set(split) - {"train"}:
-            if index not in split[name]["label"][:]:
-                print(f"warning: no {name} utterance is labelled {word!r}; UA ignores this class", file=sys.stderr)
+    for name in set(split) - {"train"}:
+        labelled = set(split[name]["label"][:])
+        absent = [repr(word) for index, word in enumerate(label.names) if index not in labelled]
+        if absent:
+            ignored = "UA ignores this class" if len(absent) == 1 else "UA ignores these classes"
+            print(f"warning: no {name} utterance is labelled {', '.join(absent)}; {ignored}", file=sys.stderr)
 
 
 def _select(rows: Dataset, column: str, values: set[str]) -> Dataset:
@@ -196,9 +203,8 @@ def _by_duration(rows: Dataset) -> Dataset:
     return rows.select(np.argsort(rows["duration"][:], kind="stable"))
 
 
-def _fold(rows: Dataset, corpus: str, number: int, num_folds: int, seed: int, protocol: str) -> Fold:
-    """Find the fold with this number, and check that it leaves training and test speakers."""
-    folds = _folds(rows, corpus, num_folds, seed, protocol)
+def _choose_fold(rows: Dataset, corpus: str, number: int, folds: list[Fold]) -> Fold:
+    """Choose the fold with this number, and check that it leaves training and test speakers."""
     if not 1 <= number <= len(folds):
         raise InputError(f"--fold {number} is not one of the {len(folds)} folds of {corpus}: give 1 to {len(folds)}")
     fold = folds[number - 1]
@@ -216,13 +222,17 @@ def _fold(rows: Dataset, corpus: str, number: int, num_folds: int, seed: int, pr
     return fold
 
 
-def _folds(rows: Dataset, corpus: str, num_folds: int, seed: int, protocol: str) -> list[Fold]:
+def _folds(
+    rows: Dataset, corpus: str, num_folds: int, seed: int, protocol: str, group_column: str | None
+) -> list[Fold]:
     if protocol == "published" and corpus == "ravdess":
         return [Fold(set(actors)) for actors in RAVDESS_TEST_ACTORS]
     if protocol == "published" and corpus == "cremad":
         return [Fold(set(actors)) for actors in CREMAD_TEST_ACTORS]
     if protocol == "leave_one_session_out" or (protocol == "published" and corpus == "iemocap"):
         return IEMOCAP_FOLDS if corpus == "iemocap" else _session_folds(rows, corpus)
+    if protocol == "leave_one_group_out":
+        return _group_folds(rows, corpus, group_column or "")
     speakers = _list_speakers(rows, corpus)
     if protocol == "leave_one_speaker_out":
         return [Fold({speaker}) for speaker in speakers]
@@ -239,6 +249,23 @@ def _list_speakers(rows: Dataset, corpus: str) -> list[str]:
     """The speakers of the whole corpus, where they are known, even if rows of some are missing; sorted."""
     there, published = set(rows["speaker"][:]), set(SPEAKERS.get(corpus, ()))
     return sorted(published if there <= published else there)
+
+
+def _group_folds(rows: Dataset, corpus: str, column: str) -> list[Fold]:
+    """One fold for each value of a column, in the order of the values."""
+    if column not in rows.column_names:
+        raise InputError(
+            f"--group_column {column}: {corpus} has no such column; its columns are {', '.join(rows.column_names)}"
+        )
+    values = [str(value) for value in rows[column][:]]
+    group_of: dict[str, str] = {}
+    for speaker, value in zip(rows["speaker"][:], values):
+        if group_of.setdefault(speaker, value) != value:
+            raise InputError(
+                f"--group_column {column}: speaker {speaker!r} has both {group_of[speaker]!r} and {value!r}, so that "
+                "training and test would share speakers: correct the column, or choose another"
+            )
+    return [Fold({s for s, group in group_of.items() if group == value}) for value in sorted(set(values))]
 
 
 def _session_folds(rows: Dataset, corpus: str) -> list[Fold]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from datasets import DatasetDict
 from torch import Tensor
 from transformers import SequenceFeatureExtractor
@@ -15,6 +14,7 @@ from core.errors import InputError
 from core.loading import load_model
 from core.shipped import find_model
 from modeling_ser_align import SERAlignForAudioClassification
+from recipe.distributions import Target, encode_target
 from recipe.options import Arguments
 from recipe.results import read_results
 
@@ -41,18 +41,18 @@ class Teacher:
         return self._loaded
 
     @torch.no_grad()
-    def soften(self, waveform: np.ndarray, label: int) -> Tensor:
+    def soften(self, waveform: np.ndarray, label: Target) -> Tensor:
         """The label of an utterance, (classes,).
 
         Args:
             waveform: (samples,) at 16 kHz, trimmed and augmented, as the student hears it.
-            label: index of the true class.
+            label: index of the true class, or the distribution of the votes.
         """
         model, extractor = self.load()
         inputs = extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True)
         order = [model.config.label2id[name] for name in self.labels]
         probabilities = model(**inputs).logits[0, order].softmax(dim=-1)
-        return torch.lerp(F.one_hot(torch.tensor(label), len(self.labels)).float(), probabilities, self.weight)
+        return torch.lerp(encode_target(label, len(self.labels)), probabilities, self.weight)
 
     def __reduce__(self) -> tuple:
         return Teacher, (self.folder, self.labels, self.weight)

@@ -12,6 +12,7 @@ import torch
 from accelerate.utils import SAFE_WEIGHTS_NAME, gather_object
 from datasets import Dataset
 from safetensors.torch import load_file
+from scipy.special import softmax
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
@@ -22,6 +23,8 @@ from core.errors import InputError, writing
 from losses_ser_align import LOSS_NAMES
 from recipe.batching import BucketSampler, SeededSampler
 from recipe.checkpoints import delete_older, folder_at, mark_complete
+from recipe.corpora.shares import find_majority
+from recipe.distribution_scores import measure
 from recipe.preparing import TrainingSet
 from recipe.scoring import load_metric
 
@@ -214,6 +217,14 @@ class SERAlignTrainer(Trainer):
                 mark_complete(checkpoint)
                 delete_older(checkpoint.parent)
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """As in transformers, but of two epochs with the same KL, the one with the higher cosine is better."""
+        history = epoch_history(self.state.log_history)
+        best = next((line for line in history if line["step"] == self.state.best_global_step), None)
+        if best is not None and "kl" in best and rank(history[-1]) > rank(best):
+            self.state.best_metric = math.inf
+        return super()._determine_best_metric(metrics, trial)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.averaged is not None:
@@ -251,7 +262,7 @@ def find_weights(checkpoint: Path) -> Path:
 
 
 def compute_metrics(evaluation: EvalPrediction, corpora: Sequence[str] = ()) -> dict[str, float]:
-    """UA, WA and macro-F1 of the validation set, after each epoch.
+    """UA, WA and macro-F1 of the validation set, after each epoch; with distributions as targets, also KL and cosine.
 
     Args:
         corpora: corpus of each utterance, if there are several; a score is then the mean over corpora, so that the
@@ -264,18 +275,21 @@ def compute_metrics(evaluation: EvalPrediction, corpora: Sequence[str] = ()) -> 
     scores = {}
     for name in np.unique(names).tolist():
         part = names == name
-        predictions = np.argmax(logits[part], axis=-1)
-        scores[name] = load_metric().compute(
-            predictions=predictions, references=labels[part], num_classes=logits.shape[-1]
-        )
-    means = {
-        metric: float(np.mean([score[metric] for score in scores.values()])) for metric in ("ua", "wa", "macro_f1")
-    }
+        predictions, references = np.argmax(logits[part], axis=-1), labels[part]
+        measures = {}
+        if labels.ndim == 2:
+            references = np.array([find_majority(shares) for shares in labels[part]])
+            measures = measure(softmax(logits[part].astype(np.float64), axis=-1), labels[part])
+        found = load_metric().compute(predictions=predictions, references=references, num_classes=logits.shape[-1])
+        scores[name] = found | measures
+    metrics = ("ua", "wa", "macro_f1", *(("kl", "cosine") if labels.ndim == 2 else ()))
+    means = {metric: float(np.mean([score[metric] for score in scores.values()])) for metric in metrics}
     return means | ({f"ua/{name}": score["ua"] for name, score in scores.items()} if len(corpora) else {})
 
 
 def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Summarise the Trainer's log by epoch: epoch, step, validation ua and wa, mean losses, watched test_ua."""
+    """Summarise the Trainer's log by epoch: epoch, step, validation ua and wa (with distributions, also kl and cosine),
+    mean losses, watched test_ua."""
     history: list[dict[str, float]] = []
     logged: list[dict[str, float]] = []
     for line in log_history:
@@ -284,12 +298,18 @@ def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]
         if "eval_ua" in line:
             first_step = history[-1]["step"] if history else 0
             scores = {"epoch": line["epoch"], "step": line["step"], "ua": line["eval_ua"], "wa": line["eval_wa"]}
+            scores |= {name: line[f"eval_{name}"] for name in ("kl", "cosine") if f"eval_{name}" in line}
             scores |= {name.removeprefix("eval_"): value for name, value in line.items() if name.startswith("eval_ua/")}
             history.append({**scores, **_mean_losses(logged, first_step)})
             logged = []
         if "test_ua" in line:
             history[-1]["test_ua"] = line["test_ua"]
     return history
+
+
+def rank(line: dict[str, float]) -> tuple[float, ...]:
+    """What the best epoch has the most of: validation UA or, with distributions as targets, minus KL, then cosine."""
+    return (-line["kl"], line["cosine"]) if "kl" in line else (line["ua"],)
 
 
 def _mean_losses(logged: list[dict[str, float]], first_step: float) -> dict[str, float]:
@@ -315,12 +335,12 @@ class EpochLines(ProgressCallback):
         if "loss" in logs and self.training_bar is not None:
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}")
         if "eval_ua" in logs and state.is_world_process_zero:
-            line = epoch_history(state.log_history)[-1]
+            *before, line = epoch_history(state.log_history)
             losses = "  ".join(f"{what} {line[name]:.3f}" for name, what in self.NAMES.items() if name in line)
             each = {name.removeprefix("ua/"): ua for name, ua in line.items() if name.startswith("ua/")}
             shown = f" ({', '.join(f'{name} {ua:.3f}' for name, ua in each.items())})" if len(each) > 1 else ""
-            best = "  best so far" if line["ua"] > (state.best_metric or -1) else ""
+            best = "  best so far" if all(rank(line) > rank(other) for other in before) else ""
+            fit = f"validation KL {line['kl']:.3f}  cosine {line['cosine']:.3f}  " if "kl" in line else "validation "
             tqdm.write(
-                f"  epoch {line['epoch']:3.0f}   {losses}   validation UA {line['ua']:.3f}{shown}  "
-                f"WA {line['wa']:.3f}{best}"
+                f"  epoch {line['epoch']:3.0f}   {losses}   {fit}UA {line['ua']:.3f}{shown}  WA {line['wa']:.3f}{best}"
             )

@@ -43,8 +43,8 @@ OUR_OPTIONS = {
     "hub_model_id": "push_to_hub",
     "hub_private_repo": "hub_public",
 }
-# Set by the recipe for every run. The best checkpoint is the one with the best validation UA; recipe/checkpoints.py
-# decides which ones to keep.
+# Set by the recipe for every run. The best checkpoint is the one with the best validation UA; for distributions, that
+# with the lowest validation KL (`choose_selection`). recipe/checkpoints.py decides which ones to keep.
 RECIPE = {
     "eval_strategy": "epoch",
     "save_strategy": "epoch",
@@ -106,7 +106,7 @@ def build_training_arguments(stage_dir: Path, args: Arguments) -> TrainingArgume
             # With persistent workers the Trainer would score the validation set again in place of the watched test set.
             dataloader_persistent_workers=run.num_workers > 0 and not run.watch_test,
             logging_steps=run.logging_steps,
-            **{**RECIPE, **_find_defaults(args), **given},
+            **{**RECIPE, **choose_selection(args), **_find_defaults(args), **given},
         )
         # Otherwise, a missing package would be reported only when the Trainer is built.
         for callback in get_reporting_integration_callbacks(built.report_to):
@@ -117,6 +117,13 @@ def build_training_arguments(stage_dir: Path, args: Arguments) -> TrainingArgume
     if built.fp16 and built.device.type == "cpu":  # the Trainer would silently train in float32
         raise InputError("training_arguments: fp16 has no effect on a CPU: remove it, or use --bf16")
     return built
+
+
+def choose_selection(args: Arguments) -> dict[str, Any]:
+    """What selects the checkpoint; never Clark or Canberra, which a uniform guess can win."""
+    if args.data.targets == "labels":
+        return {}
+    return {"metric_for_best_model": "kl", "greater_is_better": False}
 
 
 def check_training_arguments(given: dict[str, Any]) -> dict[str, Any]:

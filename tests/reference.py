@@ -113,6 +113,15 @@ def soft_label_divergence(logits, labels, weights):
     return np.mean(each)
 
 
+def cosine_distance(logits, labels):
+    """1 - cos(label, prediction)."""
+    each = []
+    for row, target in zip(logits, distributions(labels, logits.shape[-1])):
+        p = softmax(row)
+        each.append(1 - sum(p * target) / np.sqrt(sum(p * p) * sum(target * target)))
+    return np.mean(each)
+
+
 def focal(logits, labels, gamma, weights):
     each = []
     for row, target in zip(logits, distributions(labels, logits.shape[-1])):

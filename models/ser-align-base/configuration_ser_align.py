@@ -43,7 +43,14 @@ if TYPE_CHECKING:
 FORMER_TEMPERATURE = "temperature"  # name of calibration_temperature in earlier releases
 LABEL_NAMES = ("num_labels", "id2label", "label2id")
 # What was fitted on the labels of a trained model, so that it says nothing of other ones.
-FITTED_ON_LABELS = ("calibration_temperature", FORMER_TEMPERATURE, "unsure_below", "class_weights", "statistics_layers")
+FITTED_ON_LABELS = (
+    "calibration_temperature",
+    FORMER_TEMPERATURE,
+    "unsure_below",
+    "mixed_above",
+    "class_weights",
+    "statistics_layers",
+)
 
 
 class SERAlignConfig(PreTrainedConfig, SERAlignFields):
@@ -59,6 +66,8 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             called it `temperature`; their configurations still load.
         unsure_below: score of the best label below which an answer is unsure; train.py fits it on validation data (see
             `--sure_accuracy`). Ours; 0 calls no answer unsure.
+        mixed_above: score above which a label is part of a mixed answer; train.py fits it on validation data if it
+            trains on label distributions. Ours; None means that answers name one label.
         class_weights: weight of each class in the cross-entropy, KL and the focal loss, in the order of id2label;
             train.py computes them from `--class_weights`. Ours; None weights all alike.
         bandwidth: bandwidth in Hz of the speech that the model was trained on, measured by train.py; the pipeline warns
@@ -87,6 +96,13 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     unsure_below: float = option(
         0.0,
         "score of the best label below which an answer is unsure; fitted on validation data",
+        "ours",
+        minimum=0,
+        maximum=1,
+    )
+    mixed_above: float | None = option(
+        None,
+        "score above which a label is part of a mixed answer; fitted on validation data",
         "ours",
         minimum=0,
         maximum=1,
@@ -165,8 +181,10 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             )
         if self.pooling == "cls" and self.frame_classifier == "separate" and self.fual_weight == 0:
             raise ValueError("frame_classifier='separate' is trained only by FUAL: set fual_weight above 0")
-        if self.ce_weight == self.kl_weight == self.focal_weight == 0:
-            raise ValueError("no loss trains the classifier: set ce_weight, kl_weight or focal_weight above 0")
+        if self.ce_weight == self.kl_weight == self.cosine_weight == self.focal_weight == 0:
+            raise ValueError(
+                "no loss trains the classifier: set ce_weight, kl_weight, cosine_weight or focal_weight above 0"
+            )
         if self.ce_weight == 0 and self.label_smoothing > 0:
             raise ValueError(
                 f"label_smoothing={self.label_smoothing:g} smooths the labels of the cross-entropy, which ce_weight=0 "

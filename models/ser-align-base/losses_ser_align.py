@@ -1,5 +1,6 @@
-"""The losses of SER-Align: cross-entropy, EAL and FUAL (Byun and Lee, Future Internet 2025, 17(11), 509), and KL,
-focal, center and supervised contrastive loss (as in Wang et al., arXiv 2512.04551).
+"""The losses of SER-Align: cross-entropy, EAL and FUAL (Byun and Lee, Future Internet 2025, 17(11), 509), KL, focal,
+center and supervised contrastive loss (as in Wang et al., arXiv 2512.04551), and the cosine distance to a label
+distribution (as in Li et al., arXiv 2511.20106).
 
 A loss is a plain function of tensors. Its weight is a field of SERAlignConfig.
 
@@ -16,6 +17,7 @@ LOSS_NAMES = {
     "eal_loss": "EAL",
     "fual_loss": "FUAL",
     "kl_loss": "KL",
+    "cosine_loss": "cosine",
     "focal_loss": "focal",
     "center_loss": "center",
     "contrastive_loss": "contrastive",
@@ -125,6 +127,20 @@ def soft_label_divergence(logits: Tensor, labels: Tensor, class_weights: list[fl
     if class_weights is not None:
         each = each * (targets @ torch.tensor(class_weights, device=logits.device))
     return each.mean()
+
+
+def cosine_distance(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 - cos(label, prediction), mean over utterances, in float32. Source: Li et al. 2025, arXiv 2511.20106.
+
+    Args:
+        logits: (batch, classes).
+        labels: (batch,) class indices, or (batch, classes) label distributions.
+
+    Returns:
+        A scalar from 0 to 1.
+    """
+    predictions = F.softmax(logits.float(), dim=-1)
+    return (1 - F.cosine_similarity(as_distributions(labels, logits.shape[-1]), predictions, dim=-1)).mean()
 
 
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0, class_weights: list[float] | None = None) -> Tensor:

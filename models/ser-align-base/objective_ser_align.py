@@ -12,6 +12,7 @@ try:
     from .heads_ser_align import Pooled
     from .losses_ser_align import (
         center_loss,
+        cosine_distance,
         emotional_attention_loss,
         focal_loss,
         frame_to_utterance_alignment_loss,
@@ -27,6 +28,7 @@ except ImportError:
     from heads_ser_align import Pooled
     from losses_ser_align import (
         center_loss,
+        cosine_distance,
         emotional_attention_loss,
         focal_loss,
         frame_to_utterance_alignment_loss,
@@ -72,6 +74,8 @@ class Objective(nn.Module):
             weighted["fual_loss"] = (config.fual_weight, fual)
         if config.kl_weight > 0:
             weighted["kl_loss"] = (config.kl_weight, soft_label_divergence(logits, labels, config.class_weights))
+        if config.cosine_weight > 0:
+            weighted["cosine_loss"] = (config.cosine_weight, cosine_distance(logits, labels))
         if config.focal_weight > 0:
             focal = focal_loss(logits, labels, config.focal_gamma, config.class_weights)
             weighted["focal_loss"] = (config.focal_weight, focal)

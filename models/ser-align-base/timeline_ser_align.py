@@ -20,6 +20,7 @@ def build_timeline(
     probabilities: np.ndarray,
     smoothing: float = 0.0,
     min_duration: float = 0.0,
+    mixed_above: float | None = None,
 ) -> list[dict[str, Any]]:
     """Turn the scores of windows into segments of one emotion each.
 
@@ -33,9 +34,11 @@ def build_timeline(
         smoothing: width in seconds of the Hann window that smooths the probabilities; 0 disables it.
         min_duration: duration in seconds below which a segment takes the emotion of its longer neighbour in the
             phrase, or is dropped if it has none.
+        mixed_above: as in [`choose_mixed`]; None leaves `mixed` out.
 
     Returns:
-        dicts with `start`, `end` (seconds), `label` (class index) and `score`, the mean probability of that class.
+        dicts with `start`, `end` (seconds), `label` (class index) and `score`, the mean probability of that class; and
+        `mixed`, from the mean probabilities of all classes.
     """
     steps, spans = [], []  # (steps, classes) of each phrase, and where it starts and ends
     for number in np.unique(phrase):
@@ -48,9 +51,28 @@ def build_timeline(
     for (start, end), scores in zip(spans, steps):
         edges = np.linspace(start, end, len(scores) + 1)
         for label, first, last in _join_short_runs(_find_runs(scores.argmax(axis=1)), edges, min_duration):
-            score = float(scores[first:last, label].mean())
-            segments.append({"start": float(edges[first]), "end": float(edges[last]), "label": label, "score": score})
+            means = scores[first:last].mean(axis=0)
+            segment: dict[str, Any] = {"start": float(edges[first]), "end": float(edges[last]), "label": label}
+            segment["score"] = float(means[label])
+            if mixed_above is not None:
+                segment["mixed"] = choose_mixed(means, mixed_above)
+            segments.append(segment)
     return segments
+
+
+def choose_mixed(probabilities: np.ndarray, mixed_above: float) -> list[dict[str, Any]]:
+    """The classes of a mixed answer, best first: the most probable one, and all above a threshold.
+
+    Args:
+        probabilities: (classes,).
+        mixed_above: `config.mixed_above`.
+
+    Returns:
+        dicts with `label` (class index) and `score`.
+    """
+    best, *others = np.argsort(-probabilities, kind="stable").tolist()
+    chosen = [best, *(index for index in others if probabilities[index] > mixed_above)]
+    return [{"label": index, "score": float(probabilities[index])} for index in chosen]
 
 
 def weigh_windows(starts: np.ndarray, ends: np.ndarray, phrase: np.ndarray) -> np.ndarray:

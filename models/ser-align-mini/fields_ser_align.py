@@ -229,6 +229,12 @@ class SERAlignFields:
         "ours",
         minimum=0,
     )
+    cosine_weight: float = option(
+        0.0,
+        "weight of 1 - cos(label, prediction), for label distributions (Li et al. 2025); 0 disables it",
+        "ours",
+        minimum=0,
+    )
     focal_weight: float = option(0.0, "weight of the focal loss (Lin et al. 2017); 0 disables it", "ours", minimum=0)
     focal_gamma: float = option(
         2.0, "exponent of the focal loss; the larger it is, the less confident answers count", "ours", minimum=0

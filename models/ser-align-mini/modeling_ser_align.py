@@ -49,9 +49,9 @@ class SERAlignOutput(ModelOutput):
         frame_weights: (B, T), pooling weights, which sum to 1 over the frames of an utterance; 0 at padding.
         frame_mask: (B, T), True for frames of the utterance, which are `config.frame_seconds` apart.
         embedding: (B, D), or (B, 2D) with `cls_in_embedding="concat"`: the input of the classifier.
-        ce_loss, eal_loss, fual_loss, kl_loss, focal_loss, center_loss, contrastive_loss: scalars before weighting:
-            cross-entropy, emotional attention, frame-to-utterance alignment, KL to the label, focal, center and
-            supervised contrastive loss; None if disabled, and without labels.
+        ce_loss, eal_loss, fual_loss, kl_loss, cosine_loss, focal_loss, center_loss, contrastive_loss: scalars before
+            weighting: cross-entropy, emotional attention, frame-to-utterance alignment, KL to the label, cosine
+            distance to it, focal, center and supervised contrastive loss; None if disabled, and without labels.
     """
 
     loss: Tensor | None = None
@@ -64,6 +64,7 @@ class SERAlignOutput(ModelOutput):
     eal_loss: Tensor | None = None
     fual_loss: Tensor | None = None
     kl_loss: Tensor | None = None
+    cosine_loss: Tensor | None = None
     focal_loss: Tensor | None = None
     center_loss: Tensor | None = None
     contrastive_loss: Tensor | None = None

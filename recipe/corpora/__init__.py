@@ -10,6 +10,7 @@ from core.errors import InputError
 from recipe.corpora import (
     cremad,
     demo,
+    em2ldl,
     emodb,
     esd,
     folder,
@@ -37,6 +38,7 @@ PUBLISHED = {
     "meld": meld,
     "msp_podcast": msp_podcast,
     "urdu": urdu,
+    "em2ldl": em2ldl,
 }
 # The speakers of the whole corpus; absent where their names are not published.
 SPEAKERS: dict[str, list[str]] = {
@@ -73,6 +75,7 @@ def load_corpus(
     partial: bool = False,
     hub_options: dict[str, Any] | None = None,
     allow_outside: bool = False,
+    distribution_columns: list[str] | None = None,
 ) -> Dataset:
     """Read the rows of a corpus; `recipe.corpora.rows` describes the columns.
 
@@ -80,6 +83,8 @@ def load_corpus(
         partial: accept an incomplete copy of a published corpus, with a warning.
         hub_options: for `recipe.corpora.hub.load`; with the corpus hub, `data_dir` is a name on the Hub or a folder.
         allow_outside: for the corpora folder and hub, accept audio outside their directory.
+        distribution_columns: for targets that are distributions, the columns with the share of each class in folder and
+            hub, as their readers take them; None reads labels.
 
     Raises:
         InputError: the corpus cannot be read.
@@ -89,16 +94,28 @@ def load_corpus(
     if corpus == "demo":
         return demo.load(data_dir or "data/demo")
     if csv is not None:
-        return folder.load_csv(csv, data_dir or Path(csv).parent, allow_outside)
+        return folder.load_csv(csv, data_dir or Path(csv).parent, allow_outside, distribution_columns)
     if data_dir is None:
         what = "a name on the Hub or a folder" if corpus == "hub" else "the directory that contains it"
         raise InputError(f"--corpus {corpus} needs --data_dir, {what}")
     if corpus == "folder":
+        if distribution_columns is not None:
+            raise InputError("--targets distribution needs the votes for each utterance: list them in --csv")
         return folder.load(data_dir, allow_outside)
     if corpus == "hub":
         for option in hub_options or {}:
             if option not in HUB_OPTIONS:
                 raise InputError(f"hub_options: {option!r} is not one of {', '.join(HUB_OPTIONS)}")
+        if distribution_columns == []:
+            raise InputError("--targets distribution needs --distribution_columns, the columns of the dataset to read")
+        if distribution_columns and "label_column" in (hub_options or {}):
+            raise InputError("hub_options: label_column has no use with --distribution_columns: remove one of them")
         cache_dir = Path(HF_DATASETS_CACHE) / "ser_align" / data_dir.strip("/").replace("/", "--")
-        return hub.load(data_dir, cache_dir, **(hub_options or {}), allow_outside=allow_outside)
+        return hub.load(
+            data_dir,
+            cache_dir,
+            **(hub_options or {}),
+            allow_outside=allow_outside,
+            distribution_columns=distribution_columns,
+        )
     return PUBLISHED[corpus].load(data_dir, partial)

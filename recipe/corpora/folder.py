@@ -10,6 +10,9 @@ A CSV file has the columns `path` (relative to the CSV's directory or to --data_
 and `duration`), in seconds, an utterance is this excerpt of its file. Paths and links that lead out of the directory
 are refused unless --allow_outside_paths is given.
 
+With `--targets distribution`, a CSV file has one column for each class, with votes or shares, which are divided by
+their sum: the columns that are named like its labels, or those of `--distribution_columns`, which need no `label`.
+
 Name the speakers if you know them. Otherwise, the same voice can be in the training and the test data, and scores
 are too high.
 """
@@ -38,6 +41,7 @@ from recipe.corpora.rows import (
     refuse_outside,
     sort_labels,
 )
+from recipe.corpora.shares import find_majority, read_shares
 
 LICENSE = "other"
 DESCRIPTION = "The recordings are the user's own; their licence decides how the model may be used."
@@ -136,21 +140,32 @@ def _use_parts(rows: list[dict[str, Any]], root: Path) -> list[dict[str, Any]]:
     return [{**row, "split": meaning[row["split"]]} for row in rows]
 
 
-def load_csv(csv_path: str | Path, root: str | Path, allow_outside: bool = False) -> Dataset:
+def load_csv(
+    csv_path: str | Path, root: str | Path, allow_outside: bool = False, classes: list[str] | None = None
+) -> Dataset:
     """Read a CSV file; relative paths start at `root`.
+
+    Args:
+        classes: read `label_distribution` from the columns with these names or, of an empty list, from those that are
+            named like the labels; None reads labels alone.
 
     Raises:
         InputError: the file or a column is missing, a line is incomplete, a path leads out of `root` and
             `allow_outside` is not set, or an excerpt is not within its file; the message names the line or the file.
     """
-    lines = _read_lines(csv_path)
+    lines = _read_lines(csv_path, required=("path",) if classes else ("path", "label"))
     header = set().union(*(values for _, values in lines))
     has_times = has_time_columns(header, str(csv_path))
-    _warn_of_unread(header - {*COLUMNS, *(TIME_COLUMNS if has_times else ())}, str(csv_path))
+    votes = {} if classes is None else _find_vote_columns(classes, lines, header, str(csv_path))
+    read = {*COLUMNS, *(TIME_COLUMNS if has_times else ()), *votes.values()}
+    _warn_of_unread(header - read, str(csv_path))
     splits = find_parts({values.get("split", "") for _, values in lines})
     rows = []
     for where, values in lines:
-        cells = {name: values[name] for name in COLUMNS if name in values}
+        cells: dict[str, Any] = {name: values[name] for name in COLUMNS if name in values}
+        if votes:
+            cells["label_distribution"] = read_shares({name: values[column] for name, column in votes.items()}, where)
+            cells.setdefault("label", list(votes)[find_majority(cells["label_distribution"])])
         _check_cells(cells, splits, where)
         audio = Path(root) / cells["path"]
         if not allow_outside:
@@ -160,10 +175,33 @@ def load_csv(csv_path: str | Path, root: str | Path, allow_outside: bool = False
         if "split" in cells:
             rows[-1]["split"] = splits[cells["split"]]
     _shorten_absolute_paths(rows)
-    return _make_rows(rows, str(csv_path))
+    return _make_rows(rows, str(csv_path), list(votes))
 
 
-def _read_lines(csv_path: str | Path) -> list[tuple[str, dict[str, str]]]:
+def _find_vote_columns(
+    classes: list[str], lines: list[tuple[str, dict[str, str]]], header: set[str], where: str
+) -> dict[str, str]:
+    """The column with the votes for each class, in the order of the classes.
+
+    Raises:
+        InputError: there is none, or two classes have one column.
+    """
+    names = classes or sort_labels(normalize(values["label"]) for _, values in lines)
+    columns = {normalize(name.strip()): name.strip().lower() for name in names}
+    for name, column in columns.items():
+        if column not in header - set(COLUMNS):
+            raise InputError(
+                f"{where} has no column {name!r} with the votes for this class: add it, or name the columns with "
+                "--distribution_columns"
+            )
+    if len({*columns.values()}) < len(names) or len(names) < 2:
+        raise InputError(f"{where}: the columns {', '.join(names)} are not two different classes or more: name others")
+    if classes and "label" in header and (other := sorted({values["label"] for _, values in lines} - set(columns))):
+        raise InputError(f"{where} has the label {other[0]!r}, but no such column of votes: add it, or remove label")
+    return columns
+
+
+def _read_lines(csv_path: str | Path, required: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
     """Each line's place in messages and its cells by the names of the columns, in lower case."""
     if not Path(csv_path).is_file():
         raise InputError(f"{csv_path}: no such CSV file")
@@ -177,7 +215,7 @@ def _read_lines(csv_path: str | Path) -> list[tuple[str, dict[str, str]]]:
     header = [name.strip().lower() for name in reader.fieldnames or []]
     if len(header) == 1 and re.search(r"[;\t|]", header[0]):
         raise InputError(f"{csv_path} separates its columns with {header[0]!r}: separate them with commas")
-    for name in ("path", "label"):
+    for name in required:
         if name not in header:
             raise InputError(f"{csv_path} has no column {name!r}; it has {', '.join(header) or 'none'}")
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
@@ -234,9 +272,9 @@ def _shorten_absolute_paths(rows: list[dict[str, Any]]) -> None:
             row["file"] = Path(row["file"]).relative_to(common).as_posix()
 
 
-def _make_rows(rows: list[dict[str, Any]], source: str) -> Dataset:
+def _make_rows(rows: list[dict[str, Any]], source: str, classes: list[str] | None = None) -> Dataset:
     """Rows that know the name of their `file`; each recording of an unknown speaker counts as a speaker."""
-    labels = sort_labels(normalize(row["label"]) for row in rows)
+    labels = classes or sort_labels(normalize(row["label"]) for row in rows)
     if len(labels) < 2:
         found = f"only the label {labels[0]!r}" if labels else "no audio"
         raise InputError(

@@ -11,6 +11,9 @@ A streamed dataset is read once, row by row. A journal in `CACHE_DIR/streams/` l
 interrupted pass resumes where it stopped, a finished one is not repeated, and a dataset that has changed is streamed
 again.
 
+With `--targets distribution`, `--distribution_columns` names the columns with the votes for each class, or their
+shares, in place of the label column.
+
 Name the speaker column if there is one. Otherwise, the same voice can be in the training and the test data. If the
 dataset has train, validation (or dev, valid) and test parts, they become the column `split`. If these parts share
 speakers, they become `official_split` instead, and the data are split by speaker for training.
@@ -29,7 +32,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from datasets import (
     Audio,
     ClassLabel,
@@ -41,17 +43,16 @@ from datasets import (
     load_dataset_builder,
     load_from_disk,
 )
-from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetsError
 from filelock import FileLock
-from huggingface_hub.constants import HF_HUB_CACHE
 from tqdm import tqdm
 
-from core.audio import AUDIO_SUFFIXES
 from core.errors import InputError, warn
 from core.escaping import printable
 from recipe.corpora.excerpts import TIME_COLUMNS, has_time_columns, read_times
-from recipe.corpora.rows import UNKNOWN_SPEAKER, find_parts, make_rows, normalize, refuse_outside, sort_labels
+from recipe.corpora.hub_audio import Place, find_audio
+from recipe.corpora.rows import UNKNOWN_SPEAKER, find_parts, make_rows, normalize, sort_labels
+from recipe.corpora.shares import find_majority, read_shares
 
 LICENSE = "other"
 DESCRIPTION = (
@@ -70,6 +71,7 @@ class _Part:
     name: str  # name of the part
     audio_column: str
     label_column: str
+    distribution_columns: tuple[str, ...]  # which replace the label column
     speaker_column: str | None
     start_column: str | None
     end_column: str | None
@@ -78,7 +80,8 @@ class _Part:
 
     @property
     def columns(self) -> list[str]:
-        names = (self.audio_column, self.label_column, self.speaker_column, self.start_column, self.end_column)
+        labels = self.distribution_columns or (self.label_column,)
+        names = (self.audio_column, *labels, self.speaker_column, self.start_column, self.end_column)
         return [name for name in names if name]
 
     def __str__(self) -> str:
@@ -98,6 +101,7 @@ def load(
     streaming: bool = False,
     limit: int | None = None,
     allow_outside: bool = False,
+    distribution_columns: list[str] | None = None,
 ) -> Dataset:
     """Read the rows of a dataset.
 
@@ -112,6 +116,7 @@ def load(
         streaming: read the rows one by one and store only the audio, instead of downloading the whole dataset first.
             A dataset written by `save_to_disk` is on disk already and is not streamed.
         limit: read at most this many rows of each part, from its beginning.
+        distribution_columns: columns with the votes for each class; they replace the label column.
         allow_outside: accept audio anywhere on this machine or on a server, not only in the dataset and its directory.
 
     Raises:
@@ -123,7 +128,8 @@ def load(
     rows: list[dict[str, Any]] = []
     order: list[str] = []
     for part_name, data in _open(name, config, split, streaming).items():
-        columns = (audio_column, label_column, speaker_column, start_column, end_column)
+        classes = tuple(distribution_columns or ())
+        columns = (audio_column, label_column, classes, speaker_column, start_column, end_column)
         part = _Part(data, name, part_name, *columns, Path(cache_dir), allow_outside)
         part = _select_columns(part)
         if isinstance(part.data, IterableDataset):
@@ -132,7 +138,7 @@ def load(
             found = _read(part, limit)
         rows += [{**row, "part": part_name} for row in found]
         order += _class_names(part)
-    rows, labels = _drop_unlabelled(rows, order, name)
+    rows, labels = (rows, distribution_columns) if distribution_columns else _drop_unlabelled(rows, order, name)
     return make_rows(_add_split(_fill_speakers(rows, name, speaker_column), name), labels)
 
 
@@ -193,7 +199,7 @@ def _feature(part: _Part, column: str | None) -> Any:
 
 
 def _class_names(part: _Part) -> list[str]:
-    feature = _feature(part, part.label_column)
+    feature = None if part.distribution_columns else _feature(part, part.label_column)
     return list(feature.names) if isinstance(feature, ClassLabel) else []
 
 
@@ -260,18 +266,23 @@ def _read_journal(journal: Path) -> list[dict[str, Any]]:
 
 
 def _row(part: _Part, index: int, line: dict[str, Any]) -> dict[str, Any]:
-    """One row: id, path of the audio, and label and speaker as words, empty if there is none."""
+    """One row: id, path of the audio, and label and speaker as words, empty if there is none; or the shares."""
     where = f"{part}, row {index + 1}"
     speaker = line[part.speaker_column] if part.speaker_column else None
     columns = {"start": part.start_column, "end": part.end_column}
     times = {name: _write_time(line[column]) for name, column in columns.items() if column}
-    return {
+    place = Place(part.source, part.cache_dir, part.allow_outside)
+    row: dict[str, Any] = {
         "id": f"{part.name}-{index:06d}",
-        "audio": _audio_path(part, line[part.audio_column], where),
-        "label": _word(line[part.label_column], _feature(part, part.label_column), f"{where}, {part.label_column}"),
+        "audio": find_audio(place, part.audio_column, line[part.audio_column], where),
         "speaker": _word(speaker, _feature(part, part.speaker_column), f"{where}, {part.speaker_column}"),
         **(read_times(times, where) if times else {}),
     }
+    if part.distribution_columns:
+        row["label_distribution"] = read_shares({name: line[name] for name in part.distribution_columns}, where)
+        return {**row, "label": part.distribution_columns[find_majority(row["label_distribution"])]}
+    label = _word(line[part.label_column], _feature(part, part.label_column), f"{where}, {part.label_column}")
+    return {**row, "label": label}
 
 
 def _write_time(value: Any) -> str:
@@ -289,62 +300,6 @@ def _word(value: Any, feature: Any, where: str) -> str:
     if not isinstance(value, str | int):
         raise InputError(f"{where}: {str(value)[:50]!r} is neither a word nor an integer; choose another column")
     return str(value).strip()
-
-
-def _audio_path(part: _Part, value: Any, where: str) -> str:
-    """The path of a row's audio, which is written to the cache first if the dataset embeds it."""
-    if isinstance(value, str | bytes):
-        value = {"path" if isinstance(value, str) else "bytes": value}
-    if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
-        raise InputError(
-            f"{where}: column {part.audio_column!r} contains neither encoded audio nor a path; choose another column"
-        )
-    path, content = value.get("path") or "", value.get("bytes")
-    if content is None and "://" in path:  # in an archive or on a server
-        if not part.allow_outside:
-            _check_source(part, path, where)
-        with fsspec.open(path, "rb") as file:
-            content = file.read()
-    if content is not None:
-        return str(_write_once(content, Path(path).suffix.lower(), part.cache_dir / "audio"))
-    for candidate in (Path(part.source) / path, Path(path)):
-        if candidate.is_file():
-            if not part.allow_outside:
-                refuse_outside(candidate, _directories(part), where)
-            return str(candidate.absolute())
-    raise InputError(f"{where}: {path}: no such audio file, relative to {part.source} or to the current directory")
-
-
-def _directories(part: _Part) -> list[Path]:
-    """The directories in which a row may name a file: that of the dataset, or the caches of the library."""
-    fetched = [Path(HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
-    return [Path(part.source), *fetched] if Path(part.source).is_dir() else fetched
-
-
-def _check_source(part: _Part, url: str, where: str) -> None:
-    """Raise InputError for audio on a server or in an archive (`zip://a.wav::place`) outside the dataset."""
-    place = url.rpartition("::")[2]
-    if place.startswith("hf://"):
-        if not place.startswith((f"hf://datasets/{part.source}/", f"hf://datasets/{part.source}@")):
-            raise InputError(
-                f"{where}: {url} belongs to another dataset: add --allow_outside_paths if you trust this one"
-            )
-    elif "://" in place:
-        raise InputError(f"{where}: {url} is not a file of the dataset: add --allow_outside_paths if you trust it")
-    else:
-        refuse_outside(Path(place), _directories(part), where)
-
-
-def _write_once(content: bytes, suffix: str, directory: Path) -> Path:
-    """Write the content to a file named by its hash, unless it exists; the file appears complete or not at all."""
-    digest = hashlib.sha256(content).hexdigest()
-    path = directory / digest[:2] / f"{digest}{suffix if suffix in AUDIO_SUFFIXES else ''}"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    return path.absolute()
 
 
 def _drop_unlabelled(rows: list[dict[str, Any]], order: list[str], name: str) -> tuple[list[dict[str, Any]], list[str]]:

@@ -31,7 +31,10 @@ def test_a_wrong_choice_lists_the_valid_ones(name):
         ({"pooling_num_layers": True}, "pooling_num_layers=True is not a whole number"),
         ({"pooling_num_heads": 5}, "pooling_num_heads=5 does not divide the encoder's hidden size 768"),
         ({"frame_classifier": "separate", "fual_weight": 0}, "is trained only by FUAL"),
-        ({"ce_weight": 0}, "no loss trains the classifier: set ce_weight, kl_weight or focal_weight above 0"),
+        (
+            {"ce_weight": 0},
+            "no loss trains the classifier: set ce_weight, kl_weight, cosine_weight or focal_weight above 0",
+        ),
         ({"ce_weight": 0, "kl_weight": 1, "label_smoothing": 0.1}, "label_smoothing=0.1 smooths the labels of the"),
         ({"pooling": "flam", "pooling_num_heads": 5}, "pooling_num_heads=5 does not divide the encoder's hidden size"),
         ({"id2label": {1: "sad", 2: "angry"}}, r"id2label has the indices \[1, 2\]; they must be 0 to 1"),

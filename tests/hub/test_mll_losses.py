@@ -11,6 +11,7 @@ from conftest import batch, tiny_model, utterances
 from losses_ser_align import (
     broadcast_context,
     center_loss,
+    cosine_distance,
     focal_loss,
     soft_label_divergence,
     supervised_contrastive_loss,
@@ -22,8 +23,15 @@ HARD, SOFT = [2, 0, 2, 2], [[0.0, 0.3, 0.7], [1.0, 0.0, 0.0], [0.2, 0.2, 0.6], [
 LENGTHS = [5, 2, 1, 3]
 WEIGHTS = [0.5, 2.0, 7.0]
 MASK = torch.arange(5) < torch.tensor(LENGTHS)[:, None]
-ALL = {"kl_weight": 0.3, "focal_weight": 0.4, "center_weight": 0.2, "contrastive_weight": 0.6, "center_size": 5}
-NAMES = ("kl_loss", "focal_loss", "center_loss", "contrastive_loss")
+ALL = {
+    "kl_weight": 0.3,
+    "cosine_weight": 0.1,
+    "focal_weight": 0.4,
+    "center_weight": 0.2,
+    "contrastive_weight": 0.6,
+    "center_size": 5,
+}
+NAMES = ("kl_loss", "cosine_loss", "focal_loss", "center_loss", "contrastive_loss")
 
 
 @pytest.fixture
@@ -84,6 +92,30 @@ def test_contrastive_loss_and_its_gradient_agree_with_numpy_and_padding_does_not
     )
 
 
+@pytest.mark.parametrize("labels", [HARD, SOFT], ids=["hard", "soft"])
+def test_the_cosine_distance_and_its_gradient_agree_with_numpy(case, labels):
+    target = torch.tensor(labels)
+    assert_agrees(lambda x: cosine_distance(x, target), lambda x: reference.cosine_distance(x, labels), case["logits"])
+
+
+def test_the_loss_of_em2ldl_is_kl_and_three_tenths_of_the_cosine_distance_beside_eal_and_fual():
+    soft = torch.tensor(SOFT[:2])
+    model = tiny_model(ce_weight=0, kl_weight=1.0, cosine_weight=0.3, eal_weight=0, fual_weight=0)
+    inputs = batch(model, utterances(model, [1.0, 0.4]))
+    output = model(**inputs, labels=soft)
+    logits = output.logits.detach().numpy().astype(np.float64)
+    kl, cosine = (
+        reference.soft_label_divergence(logits, soft.numpy(), [1.0] * 3),
+        reference.cosine_distance(logits, SOFT[:2]),
+    )
+    assert output.loss.item() == pytest.approx(kl + 0.3 * cosine, rel=1e-5) and output.ce_loss is None
+    both = tiny_model(ce_weight=0, kl_weight=1.0, cosine_weight=0.3, eal_weight=0.5, fual_weight=0.7)
+    found = both(**inputs, labels=soft)
+    expected = found.kl_loss + 0.3 * found.cosine_loss + 0.5 * found.eal_loss + 0.7 * found.fual_loss
+    torch.testing.assert_close(found.loss, expected)
+    assert found.eal_loss > 0 and found.fual_loss > 0
+
+
 def test_kl_has_the_gradient_of_the_cross_entropy_and_focal_with_gamma_0_is_the_cross_entropy(case):
     logits, soft, hard = torch.tensor(case["logits"], requires_grad=True), torch.tensor(SOFT), torch.tensor(HARD)
     (by_kl,) = torch.autograd.grad(soft_label_divergence(logits, soft), logits)
@@ -117,6 +149,7 @@ def test_losses_stay_float32_and_finite_for_extreme_and_silent_inputs():
         losses = [
             *(focal_loss(logits, labels, gamma) for gamma in (0.0, 0.5, 2.0)),
             soft_label_divergence(logits, labels),
+            cosine_distance(logits, labels),
             *(supervised_contrastive_loss(frames, torch.ones(2, 3), labels, 0.1, s) for s in ("utterances", "frames")),
         ]
     sum(losses).backward()
@@ -145,6 +178,7 @@ def test_all_losses_add_up_beside_eal_and_fual_and_a_weight_of_0_switches_each_o
     torch.testing.assert_close(output.loss, sum(weights[name] * loss for name, loss in parts.items()))
     torch.testing.assert_close(output.kl_loss, soft_label_divergence(output.logits, labels))
     torch.testing.assert_close(output.focal_loss, focal_loss(output.logits, labels, 2.0))
+    torch.testing.assert_close(output.cosine_loss, cosine_distance(output.logits, labels))
     z = model.objective.projection(output.embedding)
     torch.testing.assert_close(output.center_loss, center_loss(z, model.objective.centers, labels))
     for name in NAMES:

@@ -114,6 +114,21 @@ def test_a_mixed_batch_has_label_distributions_and_the_same_draws_again(tmp_path
     assert torch.equal(collated["labels"], labels)
 
 
+def test_votes_are_the_targets_and_are_mixed_by_the_same_share(tmp_path):
+    paths = [write_wav(tmp_path / f"{index}.wav", seconds=0.4) for index in range(8)]
+    votes = [[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]] * 4
+    columns = {"audio": [{"path": str(path)} for path in paths], "label": [0, 1] * 4, "label_distribution": votes}
+    columns["id"] = [path.stem for path in paths]
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
+    assert UtterancePreparer(extractor, 400)(columns)["labels"] == votes
+    mixing = UtterancePreparer(extractor, 400, augmentation=Augmentation(mix_probability=1.0), num_labels=3)
+    labels = torch.stack(mixing(columns)["labels"]).numpy()
+    np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
+    shares = (labels[:, 1] - 0.25) / 0.75  # of the second kind of utterance: a line between the two
+    np.testing.assert_allclose(labels[:, 0], 0.5 * (1 - shares), atol=1e-6)
+    assert len(set(shares.round(3).tolist())) > 2
+
+
 def test_an_utterance_shorter_than_a_frame_is_named(tmp_path):
     path = write_wav(tmp_path / "blip.wav", seconds=0.02)
     with pytest.raises(InputError, match=r"blip.wav lasts 0.0200 s; one frame of the encoder needs at least 0.0250 s"):
