@@ -7,7 +7,7 @@ import numpy as np
 
 from core.errors import InputError
 from core.json_files import read_json, read_lines
-from experiments.cells import Cell, Experiment
+from experiments.cells import SPLITTING, Cell, Experiment
 from recipe.joining import order_labels
 from recipe.records import RECORDED, first_difference
 from recipe.results import find_pooling, read_results
@@ -92,6 +92,8 @@ def read_systems(experiment: Experiment) -> list[System]:
 def _check_one_recipe(experiment: Experiment, cells: list[Cell]) -> None:
     """Raise InputError if runs of a system differ in their options, or runs of a fold in their rows or stage 1.
 
+    Variants of one stage may split otherwise; then they have other rows.
+
     Their mean or difference would be meaningless.
     """
     first: dict[tuple, tuple[Cell, dict[str, Any]]] = {}
@@ -102,7 +104,7 @@ def _check_one_recipe(experiment: Experiment, cells: list[Cell]) -> None:
             ("options", cell.variant.key if cell.variant else None): {
                 name: value for name, value in record.items() if name not in CELL_FIELDS
             },
-            ("rows", *place): {"rows": record["rows"]},
+            ("rows", *place, *map(record.get, SPLITTING)): {"rows": record["rows"]},
         }
         if experiment.find_stage1(cell) is not None:
             compared["stage1", *place] = {"stage1": record["stage1"]}

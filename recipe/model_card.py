@@ -327,7 +327,7 @@ def _split_sentence(results: dict[str, Any]) -> str:
     if results["protocol"] == SHARED:
         return (
             "**The sets share speakers**: utterances were drawn, not speakers, as in some published systems. These "
-            "scores are those of voices that the model has heard, and are too high for any other."
+            "scores are those of voices that the model has heard, and say nothing about others."
         )
     if not speakers_known(parts["test"]):
         return "The corpus names no speakers: training and test data may share speakers."

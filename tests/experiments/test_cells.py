@@ -1,5 +1,6 @@
 """The cells of an experiment, each of which must be a valid command line of train.py."""
 
+import json
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from conftest import ROOT
 
 from core.errors import InputError
 from experiments.cells import Cell, read_experiment
+from experiments.systems import _check_one_recipe
 from recipe import arguments
 from recipe.arguments import parse_arguments
 
@@ -199,3 +201,20 @@ def test_a_missing_file_and_a_run_config_in_its_place_say_what_to_do(tmp_path):
         read_experiment("none.yaml", [])
     with pytest.raises(InputError, match="is an experiment: run"):
         parse_arguments(["--config", "run_configs/ravdess/table3.yaml"], "")
+
+
+def test_runs_of_a_fold_have_the_same_rows_unless_they_are_split_otherwise(tmp_path):
+    variants = {"a": {}, "b": {}, "c": {"options": {"protocol": "shared_speakers", "num_folds": 4}}}
+    options = {"output_dir": str(tmp_path / "runs")}
+    experiment = read_experiment(written(tmp_path, stage=1, folds=[1], variants=variants, options=options), [])
+    cells = experiment.list_cells()
+    for cell, rows in zip(cells, ("unseen", "unseen", "shared")):
+        folder = experiment.find_stage_folder(cell)
+        folder.mkdir(parents=True)
+        (folder / "arguments.json").write_text(json.dumps(experiment.parse_cell(cell)[1].flat() | {"rows": rows}))
+    _check_one_recipe(experiment, cells)
+    (folder.parents[1] / "b" / "stage1" / "arguments.json").write_text(
+        json.dumps(experiment.parse_cell(cells[1])[1].flat() | {"rows": "others"})
+    )
+    with pytest.raises(InputError, match="different utterances or a different split"):
+        _check_one_recipe(experiment, cells)
