@@ -54,9 +54,9 @@ def label_by_majority(rows: Dataset) -> Dataset:
 
 def find_present(rows: Dataset) -> set[int]:
     """The classes that occur in these rows: as a label or, with distributions, as a share above 0."""
-    if COLUMN not in rows.column_names:
-        return set(rows["label"][:])
-    return {index for shares in rows[COLUMN][:] for index, share in enumerate(shares) if share > 0}
+    votes = rows[COLUMN][:] if COLUMN in rows.column_names else []
+    voted = {index for shares in votes for index, share in enumerate(shares or ()) if share > 0}
+    return voted | set(rows["label"][:])
 
 
 def encode_target(label: Target, num_labels: int) -> Tensor:
