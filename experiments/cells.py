@@ -307,9 +307,8 @@ def _read_variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, 
         raise InputError(f"{where}: choose a name that is a valid folder name and not 'stage1'")
     _check_keys(where, value, VARIANT_KEYS)
     for name in value.get("options") or {}:
-        if stage == 1 and name in SPLITTING:  # no variant shares a stage 1 that heard other speakers
-            continue
-        if name in ("config", *WHOLE_RUN, *CELL_OPTIONS):
+        may_differ = stage == 1 and name in SPLITTING  # no variant shares a stage 1 that heard other speakers
+        if name in ("config", *WHOLE_RUN, *CELL_OPTIONS) and not may_differ:
             raise InputError(f"{where}: '{name}' must be the same for all variants: set it in the run configuration")
     if "|" in str(value.get("name", key)):
         raise InputError(f"{where}: remove the '|' from its name, which appears in Markdown tables")

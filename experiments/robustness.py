@@ -57,16 +57,15 @@ def run_robustness_test(config: str, models: list[str], options: list[str]) -> P
     tested, output = [], Path(given.output_dir or test.output_dir)
     finished = output / "conditions"
     finished.mkdir(parents=True, exist_ok=True)
+    hashes = {name: {file: hash_content(f"{folder}/{file}") for file in FILES} for name, folder in names.items()}
     for name, folder in names.items():
         recognize = load_pipeline(folder, device="cpu" if given.use_cpu else None)
-        lines = predict_conditions(
-            recognize, test, splits[name], finished, [hash_content(f"{folder}/{file}") for file in FILES]
-        )
+        lines = predict_conditions(recognize, test, splits[name], finished, list(hashes[name].values()))
         tested += [{"model": name, **line} for line in lines]
     write_lines(output / "predictions.jsonl", tested)
     rows = build_rows(tested, [condition.name for condition in test.conditions])
     command = f"python experiment.py --config {test.path.as_posix()} --model {' '.join(models)} --data_dir CORPORA"
-    content = {"title": test.title, "command": command, "models": describe_models(names, splits), "rows": rows}
+    content = {"title": test.title, "command": command, "models": describe_models(names, splits, hashes), "rows": rows}
     write_json(output / "robustness.json", content)
     return write_report(output, content)
 
@@ -140,14 +139,15 @@ def find_directory(corpus: str, given: argparse.Namespace) -> str | None:
     return str(inside if inside.is_dir() else given.data_dir)
 
 
-def describe_models(names: dict[str, str], splits: dict[str, DatasetDict]) -> list[dict[str, Any]]:
-    """Of each model: name, folder, hash of the weights, corpus, labels, and numbers of test speakers and utterances."""
+def describe_models(
+    names: dict[str, str], splits: dict[str, DatasetDict], hashes: dict[str, dict[str, str]]
+) -> list[dict[str, Any]]:
+    """Of each model: name, corpus, hash of the weights, and numbers of test speakers, utterances and labels."""
     described = []
     for name, folder in names.items():
         results, test = read_json(Path(folder) / "results.json"), splits[name]["test"]
         described.append(
-            {"name": name, "folder": Path(folder).as_posix(), "corpus": results["corpus"]}
-            | {"weights": hash_content(f"{folder}/model.safetensors")}
+            {"name": name, "corpus": results["corpus"], "weights": hashes[name]["model.safetensors"]}
             | {"speakers": len(set(test["speaker"])), "utterances": len(test), "labels": len(results["labels"])}
         )
     return described

@@ -138,10 +138,7 @@ def test_several_models_and_corpora_stand_side_by_side(tmp_path):
     assert [(row["model"], row["corpus"]) for row in rows[::2]] == [
         *(("one", "all"), ("two", "all"), ("two", "emodb"), ("two", "nemo")),
     ]
-    models = [
-        {"name": name, "folder": name, "corpus": "demo", "speakers": 5, "utterances": 60, "labels": 3}
-        for name in ("one", "two")
-    ]
+    models = [{"name": name, "corpus": "demo", "speakers": 5, "utterances": 60, "labels": 3} for name in ("one", "two")]
     content = {"title": "Both", "command": "python x", "models": models, "rows": rows}
     report = write_report(tmp_path, content).read_text(encoding="utf-8")
     assert "| | one: UA | ratio | ECE | two: UA | ratio | ECE |" in report
