@@ -60,7 +60,7 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         encoder_config: configuration of the speech encoder, or a dict with a `model_type`. Encoders that take raw
             waveforms: wav2vec2 (used in the paper; the default has the architecture of facebook/wav2vec2-base),
             hubert, wavlm, data2vec-audio, unispeech, unispeech-sat, wav2vec2-conformer. Encoders that take log-mel
-            frames: wav2vec2-bert, whisper.
+            frames: wav2vec2-bert, whisper, audio-spectrogram-transformer.
         calibration_temperature: divides the utterance and frame logits, so that their softmax is calibrated (Guo et
             al. 2017); train.py fits it on validation data. Ours; 1 leaves the logits unchanged. Earlier releases
             called it `temperature`; their configurations still load.
@@ -206,6 +206,10 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
                 f"statistics_layers={self.statistics_layers}, but only {self.freeze_encoder_layers} layers are frozen: "
                 "freeze as many with freeze_encoder_layers, since the statistics are fitted once"
             )
+        rows = self.family.count_rows(self.encoder_config)
+        if self.patchout_rows >= rows:
+            has = f"has {rows} rows of patches" if rows > 1 else "has no patches"
+            raise ValueError(f"patchout_rows={self.patchout_rows}, but the encoder {has}: drop at most {rows - 1}")
         if getattr(self.encoder_config, "add_adapter", False):
             raise ValueError("encoder_config.add_adapter=True would downsample the frames again: set it to False")
 
@@ -256,7 +260,7 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         if self.freeze_encoder_layers == 0:
             return self.family.get_channels(self.encoder_config)
         num_states = self.freeze_encoder_layers + 1 if self.extracts_all_layers else 1
-        return num_states * self.encoder_config.hidden_size
+        return num_states * self.family.get_state_size(self.encoder_config)
 
     @property
     def extracts_all_layers(self) -> bool:

@@ -66,6 +66,30 @@ def _sum_neighbours(hidden: Tensor, size: int) -> Tensor:
     return sum(padded[:, start : start + hidden.shape[1] : size] for start in range(size))  # type: ignore[return-value]
 
 
+def draw_frames(mask: Tensor, dropped: float) -> tuple[Tensor, Tensor]:
+    """Draw the frames of each utterance that are kept, in their order and at least one.
+
+    Args:
+        mask: (batch, frames), True for frames of the utterance.
+        dropped: share of the frames of each utterance to drop.
+
+    Returns:
+        their indices, (batch, most kept frames), and the mask of these.
+    """
+    lengths = mask.sum(dim=1)
+    counts = (lengths - (dropped * lengths).long()).clamp(min=1)
+    ranks = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0).argsort(dim=1).argsort(dim=1)
+    is_kept = ranks < counts.unsqueeze(1)
+    most = int(counts.max())
+    kept = (~is_kept).long().argsort(dim=1, stable=True)[:, :most]
+    return kept, make_length_mask(counts, most)
+
+
+def take_frames(hidden: Tensor, kept: Tensor) -> Tensor:
+    """(batch, frames, hidden) and the indices of some frames, (batch, kept), to (batch, kept, hidden)."""
+    return hidden.gather(1, kept.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+
+
 # ------------------------------------------------------------------------------- waveform encoders
 
 

@@ -22,7 +22,7 @@ try:
     from .checks_ser_align import name_damaged_weights, refuse_hidden_outputs, refuse_other_shapes
     from .configuration_ser_align import SERAlignConfig
     from .encoders_ser_align import load_encoder, read_pretrained_config
-    from .exact_ser_align import average_neighbours, make_length_mask, zero_padding
+    from .exact_ser_align import average_neighbours, draw_frames, make_length_mask, take_frames, zero_padding
     from .heads_ser_align import POOLINGS, CLSPooling, LayerMix, StatisticsClassifier, make_classifier
     from .inputs_ser_align import count_lengths, select_input
     from .objective_ser_align import Objective
@@ -32,7 +32,7 @@ except ImportError:
     from checks_ser_align import name_damaged_weights, refuse_hidden_outputs, refuse_other_shapes
     from configuration_ser_align import SERAlignConfig
     from encoders_ser_align import load_encoder, read_pretrained_config
-    from exact_ser_align import average_neighbours, make_length_mask, zero_padding
+    from exact_ser_align import average_neighbours, draw_frames, make_length_mask, take_frames, zero_padding
     from heads_ser_align import POOLINGS, CLSPooling, LayerMix, StatisticsClassifier, make_classifier
     from inputs_ser_align import count_lengths, select_input
     from objective_ser_align import Objective
@@ -296,13 +296,18 @@ class SERAlignForAudioClassification(PreTrainedModel):
         """Compute the input of the statistics classifier, (batch, features), from the same inputs as the model."""
         assert self.statistics_classifier is not None
         states, mask, _ = self._encode_fixed(**inputs)
-        return self.statistics_classifier.describe(states, mask)
+        return self.statistics_classifier.describe([self._read_frames(state) for state in states], mask)
 
     def _encode(self, *inputs: Tensor | None) -> tuple[list[Tensor], Tensor, Tensor]:
         """Returns the input of the first layer and the output of each fixed one; frames; and the mask of them all."""
         states, mask, is_padded = self._encode_fixed(*inputs)
+        if self.training and self.config.patchout_frames > 0:
+            kept, mask = draw_frames(mask, self.config.patchout_frames)
+            states, is_padded = [take_frames(state, kept) for state in states], True
+        if self.training and self.config.patchout_rows > 0:
+            states = self.config.family.drop_rows(self.encoder, states, self.config.patchout_rows)
         frames = self._run_trained_layers(states, mask if is_padded else None)
-        return states, zero_padding(frames, mask), mask
+        return [self._read_frames(state) for state in states], zero_padding(frames, mask), mask
 
     def _encode_fixed(
         self,
@@ -323,7 +328,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         mask = make_length_mask(num_frames, longest)
         is_padded = attention_mask is not None
         if is_extracted and self.config.freeze_encoder_layers > 0:
-            return list(inputs.split(self.config.encoder_config.hidden_size, dim=-1)), mask, is_padded
+            size = self.config.family.get_state_size(self.config.encoder_config)
+            return list(inputs.split(size, dim=-1)), mask, is_padded
         features = inputs if is_extracted else self._convolve(inputs, lengths if is_padded else None)
         return *self._run_fixed_layers(features, mask, is_padded), is_padded
 
@@ -352,7 +358,12 @@ class SERAlignForAudioClassification(PreTrainedModel):
         fixed = self.config.freeze_encoder_layers
         states = [*states, *family.run_layers(self.encoder, states[-1], mask, first=fixed)]
         frames = family.finish(self.encoder, states[-1])
-        return frames if self.layer_mix is None else self.layer_mix([*states[:-1], frames])
+        if self.layer_mix is None:
+            return frames
+        return self.layer_mix([*(self._read_frames(state) for state in states[:-1]), frames])
+
+    def _read_frames(self, state: Tensor) -> Tensor:
+        return self.config.family.read_frames(self.config.encoder_config, state)
 
     @torch.no_grad()
     def extract_features(self, inputs: Tensor) -> Tensor:

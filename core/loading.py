@@ -15,6 +15,7 @@ from core.speed import check_dtype, make_fast
 from feature_extraction_ser_align import (
     SERAlignFeatureExtractor,
     SERAlignSeamlessExtractor,
+    SERAlignSpectrogramExtractor,
     SERAlignWaveformExtractor,
     add_trimming,
 )
@@ -27,6 +28,7 @@ EXTRACTORS = (
     SERAlignWaveformExtractor,
     SERAlignSeamlessExtractor,
     SERAlignWhisperFeatureExtractor,
+    SERAlignSpectrogramExtractor,
 )
 
 

@@ -21,6 +21,7 @@ An experiment is a YAML file:
     stage: 1                                  # optional: the variants are stage-1 models, trained independently, each
                                               # with its own protocol if it gives one
     scored_on: validation                     # optional: compare variants without using the test speakers
+    sizes: true                               # optional: size and speed of each system, too
     timeline:                                 # optional: score the timeline on concatenated test utterances
       variant: cls_eal_fual                   # the variant to score
       utterances: 6                           # utterances per recording
@@ -52,6 +53,7 @@ KEYS = (
     "options",
     "stage",
     "scored_on",
+    "sizes",
     "timeline",
 )
 RENAMED_KEYS = {"projected": "tsne", "recordings": "timeline"}
@@ -102,6 +104,7 @@ class Experiment:
     cited: list[dict[str, Any]] = field(default_factory=list)
     stage: int = 2
     scored_on: str = "test"
+    sizes: bool = False
     timeline: dict[str, Any] | None = None
 
     @property
@@ -211,6 +214,8 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         raise InputError(f"{path}: stage={stage!r} is invalid: use 1 or 2")
     if scored_on not in ("validation", "test"):
         raise InputError(f"{path}: scored_on={scored_on!r} is invalid: use validation or test")
+    if not isinstance(sizes := content.get("sizes", False), bool):
+        raise InputError(f"{path}: sizes={sizes!r} is invalid: use true or false")
     given = content["variants"].items()
     variants = tuple(_read_variant(path, str(key), value or {}, seeds, stage) for key, value in given)
     baseline, tsne = content.get("baseline", variants[0].key), content.get("tsne", [])
@@ -238,6 +243,7 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         cited=content.get("cited", []),
         stage=stage,
         scored_on=scored_on,
+        sizes=sizes,
         timeline=content.get("timeline"),
     )
     for cell in experiment.list_cells():  # report a mistake in the last variant before the first one is trained

@@ -19,6 +19,8 @@ from experiments.cells import Cell, Experiment
 from experiments.diarization_report import append_diarization, measure_fold
 from experiments.embeddings import embed_utterances
 from experiments.report import write_report
+from experiments.sizes import append_sizes, build_size_table, measure_size
+from experiments.systems import read_systems
 from recipe.checks import check_run
 from recipe.data import read_rows, read_rows_alone, split_rows
 from recipe.feature_cache import remove_cache
@@ -178,7 +180,23 @@ def report_experiment(experiment: Experiment) -> Path:
     report = write_report(experiment, embeddings, compute_alignment(experiment))
     if measured:
         append_diarization(report, measured)
+    if experiment.sizes:
+        append_sizes(report, build_size_table(read_systems(experiment), compute_sizes(experiment)))
     return report
+
+
+def compute_sizes(experiment: Experiment) -> dict[str, dict[str, float]]:
+    """What `measure_size` returns for the first finished cell of each system, by system; cached as size.json."""
+    sizes: dict[str, dict[str, float]] = {}
+    for cell in experiment.list_cells():
+        key, stage_dir = cell.variant.key if cell.variant else "stage1", experiment.find_stage_folder(cell)
+        if key in sizes or read_results(stage_dir) is None:
+            continue
+        cached = stage_dir / "size.json"
+        if not cached.is_file():
+            write_json(cached, measure_size(stage_dir))
+        sizes[key] = read_json(cached)
+    return sizes
 
 
 def compute_embeddings(experiment: Experiment) -> dict[str, dict[str, np.ndarray]]:

@@ -14,8 +14,11 @@ from feature_extraction_ser_align import (
     DECIBELS_PER_UNIT,
     FFT,
     HOP,
+    POWER_FLOOR,
+    PREEMPHASIS,
     WINDOW,
     SERAlignFeatureExtractor,
+    SERAlignSpectrogramExtractor,
     Trimming,
     mel_filters,
 )
@@ -32,9 +35,11 @@ def build_front_end(extractor: SequenceFeatureExtractor) -> nn.Module:
         return WhisperLogMel(extractor)
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
         return NormalizedWaveform(extractor)
+    if isinstance(extractor, SERAlignSpectrogramExtractor):
+        return Spectrogram(extractor)
     raise InputError(
-        f"{type(extractor).__name__} cannot be exported; only Wav2Vec2FeatureExtractor, SERAlignFeatureExtractor and "
-        "SERAlignWhisperFeatureExtractor are supported"
+        f"{type(extractor).__name__} cannot be exported; only Wav2Vec2FeatureExtractor, SERAlignFeatureExtractor, "
+        "SERAlignWhisperFeatureExtractor and SERAlignSpectrogramExtractor are supported"
     )
 
 
@@ -65,6 +70,46 @@ class NormalizedWaveform(nn.Module):
         return waveform, attention_mask
 
 
+class MelPower(nn.Module):
+    """Kaldi's mel power, as in `measure_mel_power`: (batch, samples) to (batch, log-mel frames of 10 ms, mel bins)."""
+
+    window: Tensor
+    fourier: Tensor
+    filters: Tensor
+
+    def __init__(self, window: Tensor, preemphasis: float, filters: Tensor):
+        super().__init__()
+        self.preemphasis = preemphasis
+        self.register_buffer("window", window)
+        self.register_buffer("fourier", build_fourier(WINDOW, FFT))
+        self.register_buffer("filters", filters)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        windows = waveform.unfold(1, WINDOW, HOP)
+        windows = windows - windows.mean(dim=-1, keepdim=True)
+        before = torch.cat([windows[..., :1], windows[..., :-1]], dim=-1)
+        return measure_power((windows - self.preemphasis * before) * self.window, self.fourier) @ self.filters
+
+
+class Spectrogram(nn.Module):
+    """SERAlignSpectrogramExtractor as a module.
+
+    (batch, samples) waveform and mask to (batch, frames, feature_size) log-mel frames and their mask; 0 at the padding.
+    """
+
+    def __init__(self, extractor: SERAlignSpectrogramExtractor):
+        super().__init__()
+        self.mean, self.std = extractor.mean, extractor.std
+        filters = mel_filters(extractor.feature_size, extractor.sampling_rate)
+        self.measure = MelPower(torch.hann_window(WINDOW, periodic=False), PREEMPHASIS, filters)
+
+    def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        power = self.measure(waveform.masked_fill(attention_mask == 0, 0.0))
+        mask = make_length_mask((attention_mask.sum(dim=1) - WINDOW) // HOP + 1, power.shape[1])
+        frames = (power.clamp(min=POWER_FLOOR).log() - self.mean) / (2 * self.std)
+        return frames.masked_fill(~mask.unsqueeze(-1), 0.0), mask.long()
+
+
 class LogMel(nn.Module):
     """SERAlignFeatureExtractor as a module.
 
@@ -72,21 +117,15 @@ class LogMel(nn.Module):
     padding.
     """
 
-    window: Tensor
-    fourier: Tensor
-    filters: Tensor
-
     def __init__(self, extractor: SERAlignFeatureExtractor):
         super().__init__()
         self.stride, self.feature_size = extractor.stride, extractor.feature_size
-        self.preemphasis = extractor.preemphasis
         self.quietest = 10 ** (-extractor.dynamic_range / 10)  # power, as a share of the loudest
-        self.register_buffer("window", torch.hann_window(WINDOW, periodic=False) ** 0.85)
-        self.register_buffer("fourier", build_fourier(WINDOW, FFT))
-        self.register_buffer("filters", mel_filters(extractor.feature_size, extractor.sampling_rate))
+        filters = mel_filters(extractor.feature_size, extractor.sampling_rate)
+        self.measure = MelPower(torch.hann_window(WINDOW, periodic=False) ** 0.85, extractor.preemphasis, filters)
 
     def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        power = self._compute_mel_power(waveform.masked_fill(attention_mask == 0, 0.0))
+        power = self.measure(waveform.masked_fill(attention_mask == 0, 0.0))
         lengths = (attention_mask.sum(dim=1) - WINDOW) // HOP + 1
         padding = ~make_length_mask(lengths, power.shape[1]).unsqueeze(-1)
         floor = power.masked_fill(padding, 0.0).amax(dim=(1, 2), keepdim=True) * self.quietest
@@ -100,13 +139,6 @@ class LogMel(nn.Module):
         frames = stacked.reshape(waveform.shape[0], num_frames, self.stride * self.feature_size)
         mask = make_length_mask(lengths // self.stride, num_frames)
         return frames.masked_fill(~mask.unsqueeze(-1), 0.0), mask.long()
-
-    def _compute_mel_power(self, waveform: Tensor) -> Tensor:
-        """(batch, samples) to (batch, log-mel frames of 10 ms, feature_size)."""
-        windows = waveform.unfold(1, WINDOW, HOP)
-        windows = windows - windows.mean(dim=-1, keepdim=True)
-        before = torch.cat([windows[..., :1], windows[..., :-1]], dim=-1)
-        return measure_power((windows - self.preemphasis * before) * self.window, self.fourier) @ self.filters
 
 
 class WhisperLogMel(nn.Module):

@@ -52,6 +52,15 @@ TINY_ENCODERS: dict[str, dict[str, Any]] = {
         "pad_token_id": 50,
         "max_source_positions": 250,
     },
+    "audio-spectrogram-transformer": {
+        "model_type": "audio-spectrogram-transformer",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "num_mel_bins": 40,
+        "max_length": 600,
+    },
 }
 
 SECONDS = (0.31, 1.4, 0.05, 3.0)
@@ -74,7 +83,8 @@ def measure_encoder(settings: dict[str, Any], with_onnx: bool = True) -> dict[st
     model = build_tiny_model(settings)
     extractor = model.config.build_feature_extractor()
     rng = np.random.default_rng(0)
-    waveforms = [(0.1 * rng.standard_normal(int(16000 * seconds))).astype(np.float32) for seconds in SECONDS]
+    lengths = [max(int(16000 * seconds), model.config.shortest_samples) for seconds in SECONDS]
+    waveforms = [(0.1 * rng.standard_normal(length)).astype(np.float32) for length in lengths]
     together = extractor(waveforms, sampling_rate=16000, padding=True, return_tensors="pt")
     with torch.no_grad():
         exact = model(**together).logits

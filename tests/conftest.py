@@ -32,10 +32,11 @@ def tiny_model(encoder: str = "wav2vec2-group", seed: int = 0, **fields) -> SERA
 
 
 def utterances(model: SERAlignForAudioClassification, seconds: list[float], seed: int = 0) -> list[torch.Tensor]:
-    """Random inputs of these durations, (samples,) or (frames, features)."""
+    """Random inputs of these durations, or of one frame if that is longer: (samples,) or (frames, features)."""
     generator = torch.Generator().manual_seed(seed)
     family, config = model.config.family, model.config.encoder_config
-    lengths = [int(s / family.compute_unit_seconds(config)) for s in seconds]
+    shortest = family.compute_receptive_field(config)
+    lengths = [max(int(s / family.compute_unit_seconds(config)), shortest) for s in seconds]
     width = family.get_input_width(config)
     return [torch.randn(*([n] if width is None else [n, width]), generator=generator) for n in lengths]
 

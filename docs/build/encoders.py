@@ -25,6 +25,10 @@ logits of PyTorch and the exported file, and of the probabilities in 32 and in 1
 - **Whisper.** Any checkpoint works, such as `openai/whisper-base` or a fine-tuned one; the decoder is not loaded. The
   input is as long as the utterance, at most 30 s: the model refuses longer ones, training uses their middle, and the
   pipeline covers longer recordings with windows. The feature extractor is part of the saved model.
+- **AST.** The Audio Spectrogram Transformer (`MIT/ast-finetuned-audioset-10-10-0.4593`) sees patches of 16 mel bins and
+  160 ms. Its input is as long as the utterance, at most 10.24 s, not padded; the positions are cut to it. A frame is
+  the mean over the patches of one time. `patchout_frames` and `patchout_rows` drop steps of time and rows of patches in
+  training, as PaSST does; the former works with every encoder.
 - **DistilHuBERT** (`ntu-spml/distilhubert`) is a HuBERT with two layers.
 - **Fewer layers.** `encoder_config: {num_hidden_layers: 4}` keeps the first four layers of a pretrained encoder, and the
   norm after the last layer where the encoder has one (Whisper, Wav2Vec2-Conformer and encoders with

@@ -84,6 +84,14 @@ class WaveformFamily:
         """Number of features of a frame in the output of the convolutions."""
         return config.conv_dim[-1]
 
+    def count_rows(self, config: PreTrainedConfig) -> int:
+        """Number of patches of the spectrogram above each other in one frame; 1 if a frame is one vector."""
+        return 1
+
+    def get_state_size(self, config: PreTrainedConfig) -> int:
+        """Number of features of a frame in the input and the output of a layer."""
+        return config.hidden_size
+
     def build_feature_extractor(self, config: PreTrainedConfig) -> SequenceFeatureExtractor:
         """Build the feature extractor of an encoder from scratch, or of one whose published extractor does not fit."""
         return Wav2Vec2FeatureExtractor(do_normalize=True)
@@ -182,6 +190,14 @@ class WaveformFamily:
     def _build_layer_arguments(self, encoder: Encoder, hidden: Tensor, mask: Tensor | None) -> dict[str, Any]:
         keys = None if mask is None else mask.long()
         return {"attention_mask": create_bidirectional_mask(encoder.config, hidden, keys)}
+
+    def drop_rows(self, encoder: Encoder, states: list[Tensor], number: int) -> list[Tensor]:
+        """Drop rows of patches, the same in all states; only for encoders that have several."""
+        raise NotImplementedError
+
+    def read_frames(self, config: PreTrainedConfig, state: Tensor) -> Tensor:
+        """Convert the input or output of a layer to (batch, frames, hidden)."""
+        return state
 
     def finish(self, encoder: Encoder, hidden: Tensor) -> Tensor:
         """Run what follows the last layer: the final norm, also if only the first layers of an encoder are kept."""

@@ -17,12 +17,14 @@ from transformers.utils import logging
 try:
     from .checks_ser_align import name_damaged_weights, refuse_attention_code, refuse_other_shapes
     from .log_mel_encoders_ser_align import LogMelFamily, WhisperFamily
+    from .spectrogram_encoders_ser_align import SpectrogramFamily
     from .waveform_encoders_ser_align import ConformerFamily, Data2VecFamily, WaveformFamily, WavLMFamily
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from checks_ser_align import name_damaged_weights, refuse_attention_code, refuse_other_shapes
     from log_mel_encoders_ser_align import LogMelFamily, WhisperFamily
+    from spectrogram_encoders_ser_align import SpectrogramFamily
     from waveform_encoders_ser_align import ConformerFamily, Data2VecFamily, WaveformFamily, WavLMFamily
 
 Family: TypeAlias = WaveformFamily  # or a subclass
@@ -34,12 +36,12 @@ FAMILIES: dict[str, Family] = {
     "wav2vec2-conformer": ConformerFamily(),
     "wav2vec2-bert": LogMelFamily(),
     "whisper": WhisperFamily(),
+    "audio-spectrogram-transformer": SpectrogramFamily(),
 }
 
 
 # Encoders that one might expect here, and why they are not.
 REFUSED = {
-    "audio-spectrogram-transformer": "it takes a spectrogram of fixed length in patches, so it has no frames over time",
     "data2vec2": "transformers does not have data2vec 2.0; Data2Vec 1.0 is data2vec-audio",
     "sew": "it pools its frames before the layers and repeats them afterwards, so padding would change them",
     "sew-d": "it pools its frames before the layers and repeats them afterwards, so padding would change them",

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import (
+    ASTFeatureExtractor,
     BatchFeature,
     SeamlessM4TFeatureExtractor,
     SequenceFeatureExtractor,
@@ -33,6 +34,7 @@ except ImportError:
     from speech_ser_align import has_speech, remove_offset, trim
 
 WINDOW, HOP, FFT = 400, 160, 512  # samples at 16 kHz: 25 ms every 10 ms
+PREEMPHASIS, POWER_FLOOR = 0.97, 1.192092955078125e-07  # Kaldi's
 DECIBELS_PER_UNIT = 20.0
 
 
@@ -49,6 +51,20 @@ def mel_filters(feature_size: int, sampling_rate: int) -> Tensor:
         triangularize_in_mel_space=True,
     )
     return torch.from_numpy(filters).float()
+
+
+def measure_mel_power(waveform: Tensor, window: Tensor, preemphasis: float, filters: Tensor) -> Tensor:
+    """(samples,) to (log-mel frames, mel bins), as Kaldi does.
+
+    Args:
+        window: (WINDOW,).
+        preemphasis: coefficient of the first-order pre-emphasis filter, within each window.
+        filters: of [`mel_filters`].
+    """
+    windows = waveform.unfold(0, WINDOW, HOP)
+    windows = windows - windows.mean(dim=1, keepdim=True)
+    before = torch.cat([windows[:, :1], windows[:, :-1]], dim=1)
+    return torch.fft.rfft((windows - preemphasis * before) * window, FFT).abs().square() @ filters
 
 
 class Trimming:
@@ -183,7 +199,7 @@ class SERAlignFeatureExtractor(LogMelExtractor):
         padding_value: float = 0.0,
         stride: int = 4,
         dynamic_range: float = 80.0,
-        preemphasis: float = 0.97,
+        preemphasis: float = PREEMPHASIS,
         **kwargs: Any,
     ):
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
@@ -199,25 +215,55 @@ class SERAlignFeatureExtractor(LogMelExtractor):
                 f"the waveform has {len(waveform)} samples ({len(waveform) / self.sampling_rate:.4f} s); one frame "
                 f"needs at least {shortest} ({shortest / self.sampling_rate:.4f} s)"
             )
-        power = self._mel_power(waveform)
+        window = torch.hann_window(WINDOW, periodic=False) ** 0.85  # Kaldi's
+        filters = mel_filters(self.feature_size, self.sampling_rate)
+        power = measure_mel_power(waveform, window, self.preemphasis, filters)
         floor = float(power.max()) * 10 ** (-self.dynamic_range / 10)
         decibels = 10 * power.clamp(min=max(floor, torch.finfo(torch.float32).tiny)).log10()
         normalized = (decibels - decibels.mean()) / DECIBELS_PER_UNIT
         frames = len(normalized) // self.stride
         return normalized[: frames * self.stride].reshape(frames, -1)
 
-    def _mel_power(self, waveform: Tensor) -> Tensor:
-        """(samples,) to (log-mel frames, feature_size); the constants are Kaldi's."""
-        windows = waveform.unfold(0, WINDOW, HOP)
-        windows = windows - windows.mean(dim=1, keepdim=True)
-        before = torch.cat([windows[:, :1], windows[:, :-1]], dim=1)
-        windows = (windows - self.preemphasis * before) * torch.hann_window(WINDOW, periodic=False) ** 0.85
-        return torch.fft.rfft(windows, FFT).abs().square() @ mel_filters(self.feature_size, self.sampling_rate)
+
+class SERAlignSpectrogramExtractor(LogMelExtractor):
+    """Converts 16 kHz waveforms to the log-mel frames of ASTFeatureExtractor, as many as the utterance has.
+
+    Args:
+        feature_size: number of mel bins.
+        mean, std: of the frames in pre-training; the defaults are those of AudioSet.
+    """
+
+    removes_offset = False  # each window loses its own
+
+    def __init__(
+        self,
+        feature_size: int = 128,
+        sampling_rate: int = 16_000,
+        padding_value: float = 0.0,
+        mean: float = -4.2677393,
+        std: float = 4.5689974,
+        **kwargs: Any,
+    ):
+        super().__init__(feature_size, sampling_rate, padding_value, **{"return_attention_mask": True, **kwargs})
+        self.mean = mean
+        self.std = std
+
+    def extract(self, waveform: Tensor) -> Tensor:
+        """(samples,) to (frames, feature_size)."""
+        if len(waveform) < WINDOW:
+            raise ValueError(
+                f"the waveform has {len(waveform)} samples ({len(waveform) / self.sampling_rate:.4f} s); one frame "
+                f"needs at least {WINDOW} ({WINDOW / self.sampling_rate:.4f} s)"
+            )
+        window = torch.hann_window(WINDOW, periodic=False)
+        power = measure_mel_power(waveform, window, PREEMPHASIS, mel_filters(self.feature_size, self.sampling_rate))
+        return (power.clamp(min=POWER_FLOOR).log() - self.mean) / (2 * self.std)
 
 
 SERAlignFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
 SERAlignWaveformExtractor.register_for_auto_class("AutoFeatureExtractor")
 SERAlignSeamlessExtractor.register_for_auto_class("AutoFeatureExtractor")
+SERAlignSpectrogramExtractor.register_for_auto_class("AutoFeatureExtractor")
 
 
 def add_trimming(
@@ -235,7 +281,10 @@ def add_trimming(
         return SERAlignWaveformExtractor(**settings)
     if isinstance(extractor, SeamlessM4TFeatureExtractor):
         return SERAlignSeamlessExtractor(**settings)
+    if isinstance(extractor, ASTFeatureExtractor):
+        scale = {"mean": extractor.mean, "std": extractor.std} if extractor.do_normalize else {"mean": 0.0, "std": 0.5}
+        return SERAlignSpectrogramExtractor(extractor.num_mel_bins, trim_db=trim_db, bandwidth=bandwidth, **scale)
     raise ValueError(
-        f"{type(extractor).__name__} has no version that trims; valid are Wav2Vec2FeatureExtractor and "
-        "SeamlessM4TFeatureExtractor"
+        f"{type(extractor).__name__} has no version that trims; valid are Wav2Vec2FeatureExtractor, "
+        "SeamlessM4TFeatureExtractor and ASTFeatureExtractor"
     )

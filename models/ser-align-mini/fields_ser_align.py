@@ -302,6 +302,21 @@ class SERAlignFields:
         "ours",
         minimum=0,
     )
+    patchout_frames: float = option(
+        0.0,
+        "share of the frames of each utterance that are dropped at random in training, before the first trained layer "
+        "(structured patch-out in time, Koutini et al. 2022); 0 is off",
+        "ours",
+        minimum=0,
+        below=1,
+    )
+    patchout_rows: int = option(
+        0,
+        "number of rows of patches that are dropped at random in training (structured patch-out in frequency); only "
+        "audio-spectrogram-transformer has rows; 0 is off",
+        "ours",
+        minimum=0,
+    )
     log_mel_layer_norm: bool = option(
         True,
         "layer norm on each log-mel frame of wav2vec2-bert, as in its pretrained checkpoints; false keeps frame levels",

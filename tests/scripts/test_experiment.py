@@ -11,6 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from running import SHORT, lines_of, run_anew, run_script, run_together
+from safetensors.torch import load_file
 from sklearn.metrics import balanced_accuracy_score
 
 from core.errors import InputError
@@ -38,6 +39,7 @@ def experiment(demo, tmp_path_factory):
         "folds": [1, 2],
         "baseline": "plain",
         "tsne": ["proposed"],
+        "sizes": True,
         "variants": {
             "plain": {"name": "self-attention", "options": {"pooling": "self_attention", "eal_weight": 0}},
             "proposed": {"name": "proposed", "options": {"pooling": "cls"}, "paper": {"ua": 0.753}},
@@ -101,6 +103,35 @@ def test_list_says_what_is_done_at_once(experiment):
     assert time.perf_counter() - start < 3
     assert len(lines) == CELLS and lines[0].split() == ["1", "done", "fold", "1,", "seed", "0,", "stage", "1"]
     assert "--cell 7 is out of range: choose from 1 to 6" in run(config, output, "--cell", 7, expect=1).stderr
+
+
+def test_the_report_has_the_size_of_each_system(experiment):
+    """Counted from the weights on disk; latency is only known to be some."""
+    _, output, _ = experiment
+    rows = {row["system"]: row for row in csv.DictReader((output / "table" / "sizes.csv").open(encoding="utf-8"))}
+    folders = {"stage 1: attentive pooling": "stage1", "self-attention": "plain/stage2", "proposed": "proposed/stage2"}
+    assert set(rows) == set(folders)
+    for name, folder in folders.items():
+        weights = output / "fold1-seed0" / folder / "model.safetensors"
+        counts = {part: 0 for part in ("encoder", "head")}
+        for key, tensor in load_file(weights).items():
+            counts["encoder" if key.startswith("encoder.") else "head"] += tensor.numel()
+        assert {part: int(float(rows[name][part])) for part in counts} == counts
+        assert float(rows[name]["megabytes"]) == weights.stat().st_size / 1e6
+        assert 0 < float(rows[name]["milliseconds"]) < 1000
+        lines = [lines_of(path) for path in output.glob(f"fold*-seed0/{folder}/predictions.jsonl")]
+        expected = [weighted_f1([line for line in run if line["split"] == "test"]) for run in lines]
+        assert float(rows[name]["weighted_f1"]) == pytest.approx(np.mean(expected))
+    assert "## Size and speed" in (output / "table" / "report.md").read_text(encoding="utf-8")
+
+
+def weighted_f1(lines):
+    """By hand: 2 TP / (2 TP + FP + FN) of each class, weighted by how often it is true."""
+    total = 0.0
+    for label in {line["label"] for line in lines}:
+        true, said = [line["label"] == label for line in lines], [line["prediction"] == label for line in lines]
+        total += sum(true) * 2 * sum(map(lambda a, b: a and b, true, said)) / (sum(true) + sum(said))
+    return total / len(lines)
 
 
 def test_the_report_adds_up_to_the_predictions(experiment):
