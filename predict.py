@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
     is_hidden = not (state.is_main_process and len(own) > 1)
     answers = answer_jobs(recognize, own, recordings, options.explain, bool(options.plot))
     for job, answer in zip(tqdm(own, unit="file", disable=is_hidden or None), answers):
-        records[job] = record = build_record(job, answer, options.explain)
+        records[job] = record = build_record(job, answer, recognize if options.explain else None)
         if "error" in record:
             print_error(record["error"])
         else:

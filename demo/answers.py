@@ -23,9 +23,9 @@ from recording_ser_align import describe_recording
 WIDE, NARROW = ((7.0, 2.8), 160), ((3.3, 2.8), 220)
 SURE, UNSURE, MIXED = "Sounds most like", "Hard to tell; perhaps", "Sounds like"
 ABOUT_EVIDENCE = (
-    "The shaded parts contain the 20 % of frames with the highest attention weights; in recordings longer than "
-    "15 seconds, they are from the most influential phrase. They show what the model focused on and how the voice "
-    "differs there, not what caused the prediction."
+    "The shaded parts are the fifth of the recording whose silence costs the answer the most; in recordings longer "
+    "than 15 seconds, they are from the most influential phrase. They show where the model listens and how the voice "
+    "differs there, not that this difference caused the answer."
 )
 
 
@@ -63,7 +63,7 @@ def answer(recognize: SpeechEmotionRecognitionPipeline, path: str, title: str, n
             path, return_timeline=True, return_frames=True, return_outline=True
         )
     note += "".join(f'<p class="wrong">{quote(problem, path)}</p>' for problem in result["warnings"])
-    evidence, outline = explain_frames(result.pop("frames")), result.pop("outline")
+    evidence, outline = explain_frames(recognize, result.pop("frames")), result.pop("outline")
     labels = list(recognize.model.config.id2label.values())
     record = {"file": title, "channel": None, **result}
     pictures = "".join(render_figure(outline, record, labels, evidence, dark) for dark in (False, True))
@@ -76,7 +76,7 @@ def answer(recognize: SpeechEmotionRecognitionPipeline, path: str, title: str, n
         f"<h2>{render_dot(colour[best])}{render_verdict(result)}</h2>{note}"
         f"{render_scores(result['scores'], colour)}"
         f"<h3>Over time</h3>{pictures}{render_timeline(result['timeline'], colour)}"
-        f"<h3>What the model focused on</h3><p>{html.escape(make_sentence(evidence['words']))}</p>"
+        f"<h3>What the answer rests on</h3><p>{html.escape(make_sentence(evidence['words']))}</p>"
         f'<p class="about">{ABOUT_EVIDENCE}</p></section>'
     )
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from core.librosa_loading import load_librosa
-from inference.evidence import choose_top_frames
+from inference.evidence import choose_top_steps
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import SAMPLING_RATE
 
@@ -209,7 +209,7 @@ def measure_drops(
     output = recognize.score_waveforms([waveform])
     weights = output["frame_weights"][0][output["frame_mask"][0]].float().numpy()
     before = output["probabilities"][0].numpy()
-    chosen = choose_top_frames(weights)
+    chosen = choose_top_steps(weights)
     cuts = [chosen]
     cuts += [rng.permutation(chosen) for _ in range(NUM_RANDOM)]
     cuts += [np.roll(chosen, int(rng.integers(1, max(2, len(chosen))))) for _ in range(NUM_RANDOM)]

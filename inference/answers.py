@@ -79,8 +79,12 @@ def answer_jobs(
         )
 
 
-def build_record(job: Job, answer: Any, with_evidence: bool) -> Record:
-    """Build the record of one recording: the result in rounded numbers, or `error`."""
+def build_record(job: Job, answer: Any, explainer: SpeechEmotionRecognitionPipeline | None = None) -> Record:
+    """Build the record of one recording: the result in rounded numbers, or `error`.
+
+    Args:
+        explainer: the pipeline, which then also explains the answer; the answer needs its `frames`.
+    """
     record: Record = {"file": job.file, "channel": job.channel}
     if isinstance(answer, Exception):
         channel = "" if job.channel is None else f" (channel {job.channel})"
@@ -92,8 +96,8 @@ def build_record(job: Job, answer: Any, with_evidence: bool) -> Record:
     record |= _round_mixed(answer)
     record["warnings"] = answer["warnings"]
     record["timeline"] = [_round_segment(segment) for segment in answer["timeline"]]
-    if with_evidence:
-        record["evidence"] = explain_frames(answer["frames"])
+    if explainer is not None:
+        record["evidence"] = explain_frames(explainer, answer["frames"])
     return record
 
 

@@ -1,9 +1,11 @@
-"""Explains predictions: which stretches of a recording have the highest weights, and how the voice differs there.
+"""Explains predictions: which stretches of a recording a prediction rests on, and how the voice differs there.
 
-The pooling layer assigns a weight to each frame; the stretches contain the 20 % of frames with the highest weights. The
-voice there is compared with the rest of the recording using standard acoustic measures: pitch, loudness,
-harmonics-to-noise ratio, spectral slope and syllable rate. This shows where the model put its weight and how that part
-differs, not what caused the prediction. (Idea: Nasr, Ren and Johnson 2025, arXiv 2511.11691.)
+Each moment of the recording is silenced in turn. The stretches contain the fifth of them that costs the predicted label
+the most. `python -m studies.explanation` compares this with pooling weights and gradients: it finds the moments that
+the model uses far better. The voice in the stretches is compared with the rest of the recording using standard acoustic
+measures: pitch, loudness, harmonics-to-noise ratio, spectral slope and syllable rate. This shows where the model
+listens and how that part differs, not that the difference caused the prediction. (Idea: Nasr, Ren and Johnson 2025,
+arXiv 2511.11691.)
 """
 
 from typing import Any
@@ -12,11 +14,14 @@ import numpy as np
 import scipy.signal
 
 from core.librosa_loading import load_librosa
+from inference.saliency import STEP, measure_occlusion, score_label, silence
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import SAMPLING_RATE
 
-TOP_SHARE = 0.2  # of the frames
-LARGEST_GAP = 0.12  # seconds: stretches with a shorter gap between them are joined
+TOP_SHARE = 0.2  # of the steps
+MOST_STEPS = 20  # of a recording; a step lasts at least 150 ms
+MOST_NAMED = 4  # stretches in the sentence
+LEAST_LOSS = 0.05  # of the score, without the stretches: less says little
 MEASURE_STEP = 160  # samples: measures every 10 ms
 LOWEST_PITCH, HIGHEST_PITCH = 65.0, 500.0  # Hz
 VOICED_DB = 0.0  # harmonics-to-noise ratio of a voiced frame: at least half of its energy is periodic
@@ -49,62 +54,63 @@ def explain(recognize: SpeechEmotionRecognitionPipeline, recording: Any, channel
         ValueError: as in the pipeline.
     """
     answer: Any = recognize(recording, channel=channel, return_frames=True)
-    return explain_frames(answer["frames"])
+    return explain_frames(recognize, answer["frames"])
 
 
-def explain_frames(frames: dict[str, Any]) -> dict[str, Any]:
-    """Explain a prediction from the `frames` in the pipeline's result.
+def explain_frames(recognize: SpeechEmotionRecognitionPipeline, frames: dict[str, Any]) -> dict[str, Any]:
+    """Explain a prediction from the `frames` in the pipeline's result; this scores up to 21 variants of the recording.
 
     Args:
-        frames: `frames` in a result of the pipeline with `return_frames=True`.
+        recognize: the pipeline.
+        frames: `frames` in its result with `return_frames=True`.
 
     Returns:
-        a dict with `label`; `start` and `end` of the scored piece in seconds; `weights`, a dict with `times` and
-        `values` of the frames; `stretches`, dicts with start, end and share of the weight, in temporal order;
+        a dict with `label`; `start` and `end` of the scored piece in seconds; `saliency`, a dict with the `times` of
+        the steps and the log-probability that the label loses when each is silenced (`values`); `stretches`, dicts
+        with start and end, in temporal order; `score` of the label, and `score_without`, with all stretches silenced;
         `differences`, for each measure the stretches minus the rest, None if it cannot be measured; `words`, one
         sentence without a full stop.
     """
-    start, end, weights, frame_seconds = (frames[name] for name in ("start", "end", "weights", "frame_seconds"))
+    waveform, start, label = frames["waveform"], frames["start"], frames["label"]
+    config: Any = recognize.model.config
+    index = config.label2id[label]
+    step = max(STEP, -(-len(waveform) // MOST_STEPS))
+    saliency = measure_occlusion(recognize, waveform, index, step)
+    chosen = choose_top_steps(saliency)
+    without = score_label(recognize, [waveform, silence(waveform, chosen, step)], index)
+    scores = {"score": float(np.exp(without[0])), "score_without": float(np.exp(without[1]))}
+    seconds = step / SAMPLING_RATE
     stretches = [
-        {
-            "start": start + first * frame_seconds,
-            "end": min(start + last * frame_seconds, end),
-            "weight": float(weights[first:last].sum()),
-        }
-        for first, last in _find_stretches(choose_top_frames(weights), frame_seconds)
+        {"start": start + first * seconds, "end": min(start + last * seconds, frames["end"])}
+        for first, last in _find_stretches(chosen)
     ]
-    differences = _compare_voice(frames["waveform"], [(s["start"] - start, s["end"] - start) for s in stretches])
+    differences = _compare_voice(waveform, [(s["start"] - start, s["end"] - start) for s in stretches])
     return {
-        "label": frames["label"],
+        "label": label,
         "start": start,
-        "end": end,
-        "weights": {
-            "times": [start + (index + 0.5) * frame_seconds for index in range(len(weights))],
-            "values": weights.tolist(),
+        "end": frames["end"],
+        "saliency": {
+            "times": [start + (number + 0.5) * seconds for number in range(len(saliency))],
+            "values": saliency.tolist(),
         },
         "stretches": stretches,
+        **scores,
         "differences": differences,
-        "words": _write_words(frames["label"], stretches, differences),
+        "words": _write_words(label, stretches, scores, differences),
     }
 
 
-def choose_top_frames(weights: np.ndarray, share: float = TOP_SHARE) -> np.ndarray:
-    """Mask of the frames with the highest weights, at least one: (frames,) to (frames,)."""
-    mask = np.zeros(len(weights), bool)
-    mask[np.argsort(-weights, kind="stable")[: max(1, round(share * len(weights)))]] = True
+def choose_top_steps(values: np.ndarray, share: float = TOP_SHARE) -> np.ndarray:
+    """Mask of the steps with the highest values, at least one: (steps,) to (steps,)."""
+    mask = np.zeros(len(values), bool)
+    mask[np.argsort(-values, kind="stable")[: max(1, round(share * len(values)))]] = True
     return mask
 
 
-def _find_stretches(chosen: np.ndarray, frame_seconds: float) -> list[tuple[int, int]]:
-    """Find (first, last + 1) of the runs of chosen frames, and join runs separated by short gaps."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(int), [0]]))).reshape(-1, 2).tolist()
-    stretches: list[tuple[int, int]] = []
-    for first, last in edges:
-        if stretches and (first - stretches[-1][1]) * frame_seconds < LARGEST_GAP:
-            stretches[-1] = (stretches[-1][0], last)
-        else:
-            stretches.append((first, last))
-    return stretches
+def _find_stretches(chosen: np.ndarray) -> list[tuple[int, int]]:
+    """Find (first, last + 1) of the runs of chosen steps."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(int), [0]])))
+    return [(int(first), int(last)) for first, last in edges.reshape(-1, 2)]
 
 
 # -------------------------------------------------------------------------------------------- voice
@@ -200,13 +206,20 @@ def _compare_voice(waveform: np.ndarray, stretches: list[tuple[float, float]]) -
     return differences
 
 
-def _write_words(label: str, stretches: list[dict[str, float]], differences: dict[str, float | None]) -> str:
-    by_weight = sorted(stretches, key=lambda stretch: -stretch["weight"])[:3]
-    where = ", ".join(f"{s['start']:.2f}-{s['end']:.2f} s" for s in sorted(by_weight, key=lambda s: s["start"]))
+def _write_words(
+    label: str, stretches: list[dict[str, float]], scores: dict[str, float], differences: dict[str, float | None]
+) -> str:
+    where = " and ".join(f"{stretch['start']:.2f}-{stretch['end']:.2f} s" for stretch in stretches[:MOST_NAMED])
+    if len(stretches) > MOST_NAMED:
+        where = where.replace(" and ", ", ") + f" and {len(stretches) - MOST_NAMED} more"
+    before, after = scores["score"], scores["score_without"]
+    if after > before - LEAST_LOSS:
+        scored = f"its score is {after:.2f} instead of {before:.2f}"
+        return f"{label}: rests on no single moment; with {where} silenced, {scored}"
     changes = []
     for name, difference in differences.items():
         unit, smallest, more, less = MEASURES[name]
         if difference is not None and abs(difference) >= smallest:
             changes.append(f"{more if difference > 0 else less} ({difference:+.1f} {unit})")
     voice = f"compared with the rest, the voice there is {', '.join(changes)}" if changes else UNCHANGED
-    return f"{label}: highest weights at {where}; {voice}"
+    return f"{label}: with {where} silenced, its score falls from {before:.2f} to {after:.2f}; {voice}"

@@ -62,7 +62,7 @@ def draw_outline(
     dark: bool = False,
     size: tuple[float, float] = (10, 3.2),
 ) -> Figure:
-    """Plot the waveform above its timeline; with evidence, shade the stretches with the highest weights.
+    """Plot the waveform above its timeline; with evidence, shade the stretches that count most.
 
     Args:
         outline: (points,), from a result of the pipeline with `return_outline=True`.
@@ -105,7 +105,7 @@ def draw_outline(
     present = [label for label in labels if any(s["label"] == label for s in record["timeline"])]
     entries = [Patch(color=colours[label], label=_escape(label)) for label in present]
     if evidence is not None:
-        entries.append(Patch(color=foreground, alpha=0.18, label="highest weights"))
+        entries.append(Patch(color=foreground, alpha=0.18, label="counts most"))
     if entries:
         figure.legend(
             handles=entries,

@@ -89,7 +89,7 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     answer.add_argument(
         "--explain",
         action="store_true",
-        help="show which parts of a recording have the highest weights, and how the voice differs there",
+        help="name the parts of a recording that the label rests on, and say how the voice differs there; takes longer",
     )
     answer.add_argument("--quiet", action="store_true", help="do not print results")
     return parser.parse_args(argv)

@@ -50,12 +50,14 @@ def write_measured_documents() -> None:
     """Write the documents that depend only on docs/results/*.json and the source code."""
     from docs.build.corpora import build_corpora_page
     from docs.build.encoders import build_encoders_page
+    from docs.build.explanation import build_explanation_page
     from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
     from docs.build.reliability import build_reliability_page
     from docs.build.robustness import build_robustness_page, write_card_sections
 
     write_page("CORPORA.md", build_corpora_page())
     write_page("ENCODERS.md", build_encoders_page())
+    write_page("EXPLANATION.md", build_explanation_page())
     write_page("PERFORMANCE.md", build_performance_page())
     write_page("RELIABILITY.md", build_reliability_page())
     write_page("ROBUSTNESS.md", build_robustness_page())

@@ -6,7 +6,7 @@ from scipy.signal import lfilter, sawtooth
 
 from core.loading import load_feature_extractor
 from core.shipped import MINI_MODEL
-from inference.evidence import MEASURES, _write_words, choose_top_frames, explain, measure_voice
+from inference.evidence import MEASURES, _write_words, choose_top_steps, explain, measure_voice
 from modeling_ser_align import SERAlignForAudioClassification
 from models.ship import generate_buzzes
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
@@ -61,18 +61,27 @@ def test_words_say_what_is_clearly_different_and_nothing_else():
         "spectral_slope": -2.5,
         "syllable_rate": 0.2,
     }
-    stretches = [{"start": 2.0, "end": 2.4, "weight": 0.2}, {"start": 0.5, "end": 1.0, "weight": 0.3}]
-    assert _write_words("sad", stretches, differences) == (
-        "sad: highest weights at 0.50-1.00 s, 2.00-2.40 s; compared with the rest, the voice there is "
-        "higher in pitch (+4.0 semitones), darker (-2.5 dB/octave)"
+    stretches = [{"start": 0.5, "end": 1.0}, {"start": 2.0, "end": 2.4}]
+    scores = {"score": 0.8, "score_without": 0.3}
+    assert _write_words("sad", stretches, scores, differences) == (
+        "sad: with 0.50-1.00 s and 2.00-2.40 s silenced, its score falls from 0.80 to 0.30; compared with the rest, "
+        "the voice there is higher in pitch (+4.0 semitones), darker (-2.5 dB/octave)"
     )
-    assert "similar to the rest of the recording" in _write_words("sad", stretches, dict.fromkeys(MEASURES))
+    nothing = dict.fromkeys(MEASURES)
+    assert "similar to the rest of the recording" in _write_words("sad", stretches, scores, nothing)
+    many = [{"start": float(start), "end": start + 0.15} for start in range(6)]
+    assert "with 0.00-0.15 s, 1.00-1.15 s, 2.00-2.15 s, 3.00-3.15 s and 2 more silenced" in _write_words(
+        "sad", many, scores, nothing
+    )
+    assert _write_words("sad", stretches, {"score": 0.8, "score_without": 0.79}, differences) == (
+        "sad: rests on no single moment; with 0.50-1.00 s and 2.00-2.40 s silenced, its score is 0.79 instead of 0.80"
+    )
 
 
 def test_the_fifth_with_the_highest_weights_is_taken():
     weights = np.array([0.1, 0.5, 0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.03, 0.03])
-    assert np.flatnonzero(choose_top_frames(weights)).tolist() == [0, 1]
-    assert choose_top_frames(np.array([1.0])).tolist() == [True]
+    assert np.flatnonzero(choose_top_steps(weights)).tolist() == [0, 1]
+    assert choose_top_steps(np.array([1.0])).tolist() == [True]
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +91,25 @@ def recognize():
 
 
 @pytest.mark.parametrize("seconds", [2, 20])
-def test_stretches_hold_the_weight_of_the_pieces_that_was_scored(seconds, recognize):
+def test_silencing_the_stretches_costs_what_is_said(seconds, recognize):
     waveform = np.concatenate([np.zeros(8000, "f4"), *([generate_buzzes()["180 Hz"]] * (seconds // 2))])
     evidence = explain(recognize, waveform)
-    weights, times = (np.array(evidence["weights"][name]) for name in ("values", "times"))
-    assert weights.sum() == pytest.approx(1, abs=1e-4) and len(times) == len(weights)
-    assert 0.4 < evidence["start"] < evidence["end"] <= len(waveform) / RATE
-    for stretch in evidence["stretches"]:
-        inside = (times > stretch["start"]) & (times < stretch["end"])
-        assert weights[inside].sum() == pytest.approx(stretch["weight"], abs=1e-5)
-    chosen = choose_top_frames(weights)
+    values, times = (np.array(evidence["saliency"][name]) for name in ("values", "times"))
+    assert len(times) == len(values) <= 20 and np.diff(times) == pytest.approx(times[1] - times[0])
+    assert 0.4 < evidence["start"] < times[0] and times[-1] < evidence["end"] + 0.5 and evidence["end"] <= 8.5 + seconds
     covered = np.any([(times > s["start"]) & (times < s["end"]) for s in evidence["stretches"]], axis=0)
-    assert covered[chosen].all()
+    assert covered.sum() == max(1, round(0.2 * len(values))) and values[covered].min() >= values[~covered].max()
+    piece = waveform[round(evidence["start"] * RATE) : round(evidence["end"] * RATE)].copy()
+    index = recognize.model.config.label2id[evidence["label"]]
+
+    def score(samples):
+        return float(recognize.score_waveforms([samples])["probabilities"][0, index])
+
+    assert evidence["score"] == pytest.approx(score(piece), abs=1e-4)
+    for stretch in evidence["stretches"]:
+        first, last = (round((stretch[name] - evidence["start"]) * RATE) for name in ("start", "end"))
+        piece[first:last] = 0
+    assert evidence["score_without"] == pytest.approx(score(piece), abs=0.03)  # without its fades of 5 ms
     if seconds == 2:
         assert evidence["label"] == recognize(waveform)[0]["label"]
     with pytest.raises(ValueError, match="contains no speech"):

@@ -188,7 +188,7 @@ def test_channels_plot_and_explanation(folder, tmp_path):
         assert (tmp_path / "plots" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         start, end, label = (tmp_path / "tracks" / f"{name}.txt").read_text().split("\n")[0].split("\t")
         assert 0 <= float(start) < float(end) <= 2.0 and label
-    assert run.stdout.count("highest weights at") == 2
+    assert run.stdout.count(" silenced, its score ") == 2
     mix = predict(stereo).stdout
     assert mix.splitlines()[0] not in run.stdout
 
