@@ -24,7 +24,7 @@ class ModelArguments(SERAlignFields):
         "pretrained speech encoder: a Hub name or a folder; none trains the encoder of --encoder_config from scratch",
         "paper",
     )
-    stage1_pooling: Literal["attentive", "self_attention", "cls", "mean", "max", "flam"] = option(
+    stage1_pooling: Literal["attentive", "self_attention", "cls", "mean", "max", "flam", "style"] = option(
         "attentive",
         "pooling of stage 1, as in --pooling; with --stage 1, that of a system that is trained in one stage",
         "paper",

@@ -133,7 +133,7 @@ def test_a_padded_batch_gives_the_scores_of_pytorch_for_each_utterance_alone(exp
         assert not found["frame_weights"][index, frames:].any()
 
 
-@pytest.mark.parametrize("pooling", ["attentive", "self_attention", "mean", "max", "flam"])
+@pytest.mark.parametrize("pooling", ["attentive", "self_attention", "mean", "max", "flam", "style"])
 def test_every_other_pooling_is_exported_and_what_only_training_needs_is_not(pooling, tmp_path):
     model = tiny_model("wav2vec2-layer", pooling=pooling, center_weight=0.1)
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
