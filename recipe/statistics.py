@@ -3,7 +3,7 @@
 Utterances of one speaker are not independent, so speakers are resampled, not utterances. SciPy computes the statistics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,17 @@ def mean_interval(values: Sequence[Sequence[float]], seed: int = 0) -> tuple[flo
         return drawn[..., 0] / drawn[..., 1]
 
     return _bootstrap(mean, len(totals), seed)
+
+
+def resample_speakers(
+    sums: np.ndarray, compute: Callable[[np.ndarray], dict[str, np.ndarray]], metric: str, seed: int = 0
+) -> tuple[float, float] | None:
+    """The interval of a score that follows from sums over speakers, (speakers, ...), as of `compute`."""
+
+    def score(speakers: np.ndarray, axis: int) -> np.ndarray:
+        return compute(sums[speakers].sum(axis=-2))[metric]
+
+    return _bootstrap(score, len(sums), seed)
 
 
 def _bootstrap(statistic: Any, num_speakers: int, seed: int) -> tuple[float, float] | None:

@@ -75,7 +75,8 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         dimension_names: the dimensions that the model predicts, such as `["valence", "arousal"]`; train.py sets them
             with `--targets dimensions`. None means none. Lists keep their order in a saved configuration, maps do not.
         dimension_scales: lowest and highest value of each dimension.
-        dimension_source: `"rated"`, or `"mapped"` if the values were those of the label of each training utterance.
+        dimension_source: `"rated"` by people; `"mapped"` if the values were those of the label of each training
+            utterance; or `"known"` if the training utterances were made with these values.
         dimension_calibration: slope and intercept that calibrate each dimension, and the root mean square error of its
             calibrated values; train.py fits them on validation data. None leaves the values unchanged.
         region_class_weights: weight of each region in the loss of `region_weight`, in the order of `list_regions`.

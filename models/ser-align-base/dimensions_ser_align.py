@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 MOST_DIMENSIONS = 6
-SOURCES = ("rated", "mapped")
+SOURCES = ("rated", "mapped", "known")  # by people, from the labels, or from how the audio was made
 
 Scales = dict[str, list[float]]  # lowest and highest value of each dimension
 

@@ -167,7 +167,7 @@ def test_dimensions_are_the_same_alone_and_in_a_padded_batch_and_after_saving(po
         ({"dimension_names": ["valence"]}, "dimension_scales=None are not those of"),
         ({**NAMED, **ALONE, "ccc_weight": 0.0}, "no loss trains the dimensions"),
         ({"region_weight": 1.0}, "regions are those of dimensions"),
-        ({**NAMED, "dimension_source": "guessed"}, "is not one of rated, mapped"),
+        ({**NAMED, "dimension_source": "guessed"}, "is not one of rated, mapped, known"),
         ({**NAMED, "dimension_calibration": [[1.0, 0.0, 1.0]]}, "is not slope, intercept and error of 3 dim"),
         ({**NAMED, "region_class_weights": [1.0]}, "1 weights for 8 regions"),
         ({**NAMED, **ALONE, "id2label": {0: "a", 1: "b", 2: "c"}}, "not 3 labels"),
