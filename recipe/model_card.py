@@ -13,6 +13,7 @@ from core.json_files import read_lines
 from recipe.calibration import read_confidences
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
+from recipe.dimension_scores import find_intervals, has_dimensions
 from recipe.dimension_tables import describe_scales, make_rows
 from recipe.dimensions import ALONE, describe_source, learns_dimensions
 from recipe.distribution_scores import MEASURES
@@ -180,6 +181,13 @@ def _eval_results(
     speakers = {line["speaker"] for line in lines}
     units = "speakers" if speakers_known(speakers) else "utterances"
     tested = "training speakers" if results["protocol"] == SHARED else "test speakers"
+    found = {
+        (metric, METRIC_NAMES[metric]): (scores[metric], interval)
+        for metric, interval in _intervals(lines, results["labels"]).items()
+        if results["arguments"].get("targets") != ALONE
+    }
+    for dimension, intervals in (find_intervals(lines) if has_dimensions(lines) else {}).items():
+        found["ccc", f"CCC of {dimension}"] = (scores["dimensions"][dimension]["ccc"], intervals["ccc"])
     return [
         EvalResult(
             task_type="audio-classification",
@@ -187,8 +195,8 @@ def _eval_results(
             dataset_name=f"{corpus}{describe_fold(results)}, {tested}",
             dataset_split="test",
             metric_type=metric,
-            metric_name=METRIC_NAMES[metric],
-            metric_value=round(scores[metric], 4),
+            metric_name=name,
+            metric_value=round(score, 4),
             metric_args=interval
             and {
                 "interval_95": [round(end, 4) for end in interval],
@@ -196,7 +204,7 @@ def _eval_results(
                 "number": len(speakers),
             },
         )
-        for metric, interval in _intervals(lines, results["labels"]).items()
+        for (metric, name), (score, interval) in found.items()
     ]
 
 

@@ -49,6 +49,28 @@ def find_regions(values: Tensor, dimensions: Scales) -> Tensor:
     return (high * torch.tensor(places, device=values.device)).sum(dim=-1)
 
 
+def describe_values(config: Any, values: Any) -> dict[str, Any]:
+    """What an answer says of the dimensions of a recording, (dimensions,).
+
+    Returns:
+        `dimensions`, for each a dict with `value`, `error` (the root mean square error on validation data; None if
+        unknown) and `scale`; and `dimension_source`, as in the configuration.
+    """
+    fitted = config.dimension_calibration or [[1.0, 0.0, None]] * len(values)
+    described = {
+        name: {"value": float(value), "error": error, "scale": list(scale)}
+        for (name, scale), value, (_, _, error) in zip(config.dimensions.items(), values, fitted)
+    }
+    return {"dimensions": described, "dimension_source": config.dimension_source}
+
+
+def name_values(segments: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+    """Replace the list `dimensions` of each segment by a dict with their names; without names, remove it."""
+    if not names:
+        return [{key: value for key, value in segment.items() if key != "dimensions"} for segment in segments]
+    return [{**segment, "dimensions": dict(zip(names, segment["dimensions"]))} for segment in segments]
+
+
 def check_scales(dimensions: Any) -> None:
     """Raise ValueError unless this is a map from each dimension to its lowest and highest value."""
     example = "such as {'valence': [1, 5], 'arousal': [1, 5]}"
