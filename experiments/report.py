@@ -17,6 +17,7 @@ from experiments.tables import (
     build_calibration_table,
     build_class_table,
     build_comparison_table,
+    build_dimension_table,
     build_distribution_table,
     build_fairness_table,
     build_fold_table,
@@ -29,6 +30,7 @@ from experiments.tables import (
 )
 from recipe.calibration import reliability
 from recipe.corpora.rows import speakers_known
+from recipe.dimensions import ALONE, describe_source
 from recipe.options import SHARED
 
 TEMPLATE = Path(__file__).parent / "report_template.md"
@@ -65,6 +67,7 @@ def write_report(
         "folds": build_fold_table(systems, weights),
         "corpora": build_corpus_table(systems, weights),
         "distributions": build_distribution_table(systems),
+        "dimensions": build_dimension_table(systems),
         "alignment": build_alignment_table(systems, alignment or {}),
         "calibration": build_calibration_table(systems),
         "fairness": build_fairness_table(systems),
@@ -72,7 +75,7 @@ def write_report(
         "runs": build_run_table(systems),
     }
     for name, rows in tables.items():
-        if rows or name not in ("steps", "corpora", "distributions", "alignment"):
+        if rows or name not in ("steps", "corpora", "distributions", "dimensions", "alignment"):
             write_csv(target / f"{name}.csv", rows)
     for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # from an earlier report, possibly of other runs
         path.unlink()
@@ -125,6 +128,8 @@ def render(experiment: Experiment, systems: list[System], tables: dict[str, Any]
         .render(
             experiment=experiment,
             labels=systems[-1].runs[0].labels,
+            dimension_source=describe_source(results.get("dimensions", {}).get("source", "")),
+            are_regions=results["arguments"].get("targets") == ALONE,
             matrices=arrange_matrices(tables["corpora"]),
             finished=len(trained),
             missing=[str(cell) for cell in cells if cell not in trained],

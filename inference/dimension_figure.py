@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from inference.values import SOURCES
 
@@ -13,22 +14,28 @@ COLOURS = ("#4e79a7", "#d62f3c", "#59a14f", "#9467bd", "#f1a340", "#17becf")
 PLANE = ("valence", "arousal")  # across and up, if the model has both
 
 
-def draw_trace(axes: Axes, trace: list[dict[str, list[float]]], dimensions: dict[str, Any], foreground: str) -> None:
-    """Draw the values of each dimension over time, from the lowest to the highest value of its scale.
+def draw_trace(
+    axes: Axes, trace: list[dict[str, list[float]]], dimensions: dict[str, Any], foreground: str
+) -> list[Line2D]:
+    """Draw the values of each dimension over time, from the lowest to the highest of its scale; returns a line of each.
 
     Args:
         trace: of a record, for each phrase the times and the values of each dimension.
         dimensions: of a record, with the scale of each.
     """
+    lines = []
+    style: dict[str, Any] = {"linewidth": 1.5, "marker": ".", "markersize": 2}
     for (name, each), colour in zip(dimensions.items(), COLOURS):
         low, high = each["scale"]
-        for number, part in enumerate(trace):
+        label = f"{escape(name)} ({low:g} to {high:g})"
+        for part in trace:
             heights = (np.array(part[name]) - low) / (high - low)
-            label = f"{escape(name)} ({low:g} to {high:g})" if number == 0 else None
-            axes.plot(part["time"], heights, color=colour, linewidth=1.5, label=label, marker=".", markersize=2)
+            (line,) = axes.plot(part["time"], heights, color=colour, label=label, **style)
+        if trace:
+            lines.append(line)
     axes.axhline(0.5, color=foreground, alpha=0.3, linewidth=0.8)
     axes.set(ylim=(-0.05, 1.05), yticks=[])
-    axes.legend(loc="upper right", fontsize=7, frameon=False, labelcolor=foreground, ncols=len(dimensions))
+    return lines
 
 
 def choose_plane(dimensions: dict[str, Any]) -> tuple[str, str] | None:

@@ -79,8 +79,7 @@ def draw_outline(
     FigureCanvasAgg(figure)
     has_trace = bool(record.get("trace"))
     wave, *traced, ribbon = figure.subplots(2 + has_trace, 1, sharex=True, height_ratios=(3, *(2,) * has_trace, 1))
-    for axes in traced:
-        draw_trace(axes, record["trace"], record["dimensions"], foreground)
+    curves = [line for axes in traced for line in draw_trace(axes, record["trace"], record["dimensions"], foreground)]
     times, values = _thin_out(outline)
     wave.fill_between(times, -values, values, color=foreground, alpha=0.75, linewidth=0)
     wave.set_ylim(*np.array([-1.1, 1.1]) * max(float(values.max(initial=0)), 1e-6))
@@ -108,7 +107,7 @@ def draw_outline(
     ribbon.set_xlabel("seconds", fontsize=8)
     wave.tick_params(bottom=False)
     present = [label for label in labels if any(s["label"] == label for s in record["timeline"])]
-    entries = [Patch(color=colours[label], label=escape(label)) for label in present]
+    entries: list[Any] = [*curves, *(Patch(color=colours[label], label=escape(label)) for label in present)]
     if evidence is not None:
         entries.append(Patch(color=foreground, alpha=0.18, label="highest weights"))
     if entries:

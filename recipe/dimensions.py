@@ -77,15 +77,23 @@ def use_dimensions(rows: Dataset, corpus: str, data: DataArguments) -> Dataset:
         what = "labels that dimension_map does not list" if data.dimension_map else "no values"
         warn(f"{corpus}: {len(rows) - len(kept)} of {len(rows)} utterances have {what} and are dropped")
     rows, values = rows.select(kept), [values[index] for index in kept]
-    for name, each in zip(rows["id"][:], values):
-        for (dimension, (low, high)), value in zip(data.dimensions.items(), each):
-            if not low <= value <= high:
-                raise InputError(
-                    f"{corpus}: {dimension}={value:g} of {name} is not from {low:g} to {high:g}: correct it, or "
-                    "the scale in --dimensions"
-                )
+    _check_range(rows, values, corpus, data.dimensions)
     rows = rows.remove_columns([name for name in (COLUMN,) if name in rows.column_names])
     return _add_column(rows, COLUMN, values, List(Value("float64")))
+
+
+def _check_range(rows: Dataset, values: list[list[float]], corpus: str, dimensions: Scales) -> None:
+    """Raise InputError for a value that is not within its scale; of a published corpus, only warn: IEMOCAP has some."""
+    outside = [
+        f"{dimension}={value:g} of {name} is not from {low:g} to {high:g}"
+        for name, each in zip(rows["id"][:], values)
+        for (dimension, (low, high)), value in zip(dimensions.items(), each)
+        if not low <= value <= high
+    ]
+    if outside and corpus in ("folder", "hub"):
+        raise InputError(f"{corpus}: {outside[0]}: correct it, or the scale in --dimensions")
+    if outside:
+        warn(f"{corpus}: {outside[0]} ({len(outside)} such values); they are used as they are")
 
 
 def _read_columns(rows: Dataset, corpus: str, dimensions: Scales) -> list[list[Any]]:
