@@ -275,6 +275,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         classifier = classifier or self.classifier
         if classifier is not None:
             return classifier(vectors)
+        assert self.dimension_head is not None
         return self.dimension_head.score_regions(self.dimension_head(vectors) if values is None else values)
 
     def encode(

@@ -6,6 +6,7 @@ import io
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,7 @@ def answer(recognize: SpeechEmotionRecognitionPipeline, path: str, title: str, n
     labels = list(recognize.model.config.id2label.values())
     record = {"file": title, "channel": None, **result}
     pictures = "".join(
-        render_figure(lambda size, dark=dark: draw_outline(outline, record, labels, evidence, dark, size), dark)
-        for dark in (False, True)
+        render_figure(partial(draw_outline, outline, record, labels, evidence, dark), dark) for dark in (False, True)
     )
     seconds = time.perf_counter() - start
     colour = choose_colours(labels)
@@ -131,8 +131,7 @@ def render_dimensions(record: dict[str, Any]) -> str:
     if choose_plane(record["dimensions"]) is not None:
         what = " and ".join(choose_plane(record["dimensions"]) or ())
         plane = "".join(
-            render_figure(lambda size, dark=dark: draw_plane(record, dark, size[1]), dark, f"The plane of {what}")
-            for dark in (False, True)
+            render_figure(partial(draw_plane, record, dark), dark, f"The plane of {what}") for dark in (False, True)
         )
     head = "<tr><th>dimension</th><th>value</th><th>typical error</th><th>scale</th></tr>"
     table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -44,7 +45,7 @@ def choose_plane(dimensions: dict[str, Any]) -> tuple[str, str] | None:
     return None if len(names) < 2 else (names[0], names[1])
 
 
-def draw_plane(record: dict[str, Any], dark: bool = False, size: float = 3.2) -> Figure:
+def draw_plane(record: dict[str, Any], dark: bool = False, size: tuple[float, float] = (3.2, 3.2)) -> Figure:
     """Draw where a recording lies in the plane of two dimensions, and how it moves there.
 
     The dot is the value of the recording, the cross around it its typical error, and the line its values over time,
@@ -53,10 +54,10 @@ def draw_plane(record: dict[str, Any], dark: bool = False, size: float = 3.2) ->
     Args:
         record: with at least two `dimensions`, and `trace`.
         dark: whether to draw light on dark.
-        size: width and height in inches.
+        size: width and height in inches, of which the smaller is that of both.
     """
     foreground, background = ("#e8e8e8", "#16181d") if dark else ("#222222", "#ffffff")
-    figure = Figure(figsize=(size, size), dpi=120, facecolor=background, layout="constrained")
+    figure = Figure(figsize=(min(size), min(size)), dpi=120, facecolor=background, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     plane = choose_plane(record["dimensions"])
@@ -65,8 +66,9 @@ def draw_plane(record: dict[str, Any], dark: bool = False, size: float = 3.2) ->
     points = np.concatenate(
         [np.array([part[name] for name in plane]).T for part in record["trace"]] or [np.zeros((0, 2))]
     )
-    strengths = np.linspace(0.15, 0.7, len(points))
-    axes.scatter(*points.T, s=8, color=COLOURS[0], alpha=strengths, linewidths=0)
+    strengths = np.linspace(0.15, 0.7, len(points)).tolist()
+    shades = [(*to_rgb(COLOURS[0]), strength) for strength in strengths]
+    axes.scatter(points[:, 0], points[:, 1], s=8, c=shades, linewidths=0)
     errors = {"xerr": across["error"], "yerr": up["error"]}
     axes.errorbar(across["value"], up["value"], **errors, fmt="o", color=COLOURS[1], markersize=7, linewidth=1)
     for each, line in ((across, axes.axvline), (up, axes.axhline)):

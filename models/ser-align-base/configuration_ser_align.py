@@ -245,7 +245,7 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         """The scale of each dimension, in their order; None for a model without."""
         if self.dimension_names is None:
             return None
-        return dict(zip(self.dimension_names, self.dimension_scales))
+        return dict(zip(self.dimension_names, self.dimension_scales or ()))
 
     @property
     def frame_seconds(self) -> float:

@@ -1,6 +1,7 @@
 """Dimensions as targets: columns of a CSV and of labels, what is dropped and refused, batches, and what selects."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from recipe.data import read_selected_rows, split_rows
 from recipe.dimensions import describe_targets, label_by_region, use_dimensions, weigh_regions
 from recipe.options import DataArguments
 from recipe.stages import build_config
-from recipe.trainer import compute_metrics, epoch_history
+from recipe.trainer import StartEpoch, compute_metrics, epoch_history
 from recipe.training_arguments import build_training_arguments
 
 SCALES = {"valence": [1.0, 5.0], "arousal": [1.0, 5.0]}
@@ -153,6 +154,14 @@ def test_the_scores_of_an_epoch_have_the_mean_ccc_over_dimensions_and_corpora():
     assert compute_metrics(evaluation)["ccc"] == pytest.approx(ccc(slice(None)).mean())
     halves = (ccc(slice(2)).mean() + ccc(slice(2, 4)).mean()) / 2
     assert compute_metrics(evaluation, ["a", "a", "b", "b"])["ccc"] == pytest.approx(halves)
+
+
+def test_a_resumed_run_goes_on_with_the_weight_of_its_epoch(tmp_path):
+    trainer = make_trainer(tmp_path)
+    (callback,) = (each for each in trainer.callback_handler.callbacks if isinstance(each, StartEpoch))
+    for epoch, share in ((0, 1), (3.0, 0.406), (5.0, 0)):
+        callback.on_epoch_begin(None, SimpleNamespace(epoch=epoch), None, model=trainer.model)
+        assert trainer.model.objective.region_share == pytest.approx(share)
 
 
 def test_options_choose_the_selection_and_what_a_batch_has_to_learn(tmp_path):
