@@ -11,7 +11,7 @@ from experiments.systems import Run, System
 from recipe.calibration import expected_calibration_error, read_log_probabilities, undo_temperature
 from recipe.corpora.rows import speakers_known
 from recipe.dimension_scores import MEASURES as DIMENSION_MEASURES
-from recipe.dimension_scores import TRUE, compute_measures, find_intervals, sum_moments
+from recipe.dimension_scores import TRUE, compare_ccc, compute_measures, find_intervals, has_dimensions, sum_moments
 from recipe.dimension_tables import Scores, list_scores
 from recipe.distribution_scores import GUESSES, MEASURES
 from recipe.model_card import MOST_NAMES
@@ -116,6 +116,29 @@ def build_dimension_table(systems: list[System]) -> list[dict[str, Any]]:
                         **{"pooled_ccc": float(pooled["ccc"][index]), "low": low, "high": high},
                     }
                 )
+    return rows
+
+
+def build_ccc_comparison_table(
+    systems: list[System], pairs: list[tuple[str, str]], weights: str
+) -> list[dict[str, Any]]:
+    """The difference in mean CCC of pairs of systems, given by their keys, on the runs that both have finished."""
+    by_key = {system.key: system for system in systems}
+    rows = []
+    for system, base in ((by_key[one], by_key[other]) for one, other in pairs if {one, other} <= by_key.keys()):
+        common = system.places & base.places
+        first, second = (
+            [line for run in each.runs if (run.cell.fold, run.cell.seed) in common for line in run.lines[weights]]
+            for each in (system, base)
+        )
+        if system is base or not common or not (has_dimensions(first) and has_dimensions(second)):
+            continue
+        if {line["speaker"] for line in first} != {line["speaker"] for line in second}:  # split otherwise: no pairs
+            continue
+        difference, interval = compare_ccc(first, second)
+        low, high = interval or (None, None)
+        found = {"difference": difference, "low": low, "high": high}
+        rows.append({"system": system.name, "baseline": base.name, **found, "runs": len(common)})
     return rows
 
 

@@ -120,3 +120,19 @@ def find_intervals(lines: list[dict[str, Any]]) -> dict[str, dict[str, Interval]
         dimension: {name: resample_speakers(moments[:, index], compute_measures, name) for name in MEASURES}
         for index, dimension in enumerate(lines[0][TRUE])
     }
+
+
+def compare_ccc(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> tuple[float, Interval]:
+    """The mean CCC over dimensions of the first predictions minus that of the second, and its interval over speakers.
+
+    Args:
+        first, second: predictions of two systems for the same speakers.
+    """
+    ours, theirs = sum_moments(first), sum_moments(second)
+    sums = np.array([(ours[speaker], theirs[speaker]) for speaker in sorted(ours)])
+
+    def compute(both: np.ndarray) -> dict[str, np.ndarray]:
+        ccc = compute_measures(both)["ccc"].mean(axis=-1)
+        return {"difference": ccc[..., 0] - ccc[..., 1]}
+
+    return float(compute(sums.sum(axis=0))["difference"]), resample_speakers(sums, compute, "difference")

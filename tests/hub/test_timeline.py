@@ -97,4 +97,4 @@ def test_values_are_cross_faded_as_probabilities_and_decide_no_segment():
     assert valued[0]["dimensions"] == pytest.approx([100 * expected[:15].mean()])
     apart = np.array([0, 5])
     phrases = trace_values(starts + apart, ends + apart, np.array([0, 1]), values, ["valence"])
-    assert [each["valence"] for each in phrases] == [[10.0] * 20, [20.0] * 20]
+    assert [each["valence"] for each in phrases] == [pytest.approx([10.0] * 20), pytest.approx([20.0] * 20)]

@@ -11,6 +11,7 @@ from scipy.stats import pearsonr
 
 from recipe.dimension_scores import (
     MEASURES,
+    compare_ccc,
     compute_measures,
     find_intervals,
     fit_calibration,
@@ -80,6 +81,25 @@ def test_measures_follow_from_the_sums_of_speakers_and_intervals_from_drawing_sp
         assert low < whole[name]["ccc"] < high
         assert (low, high) == pytest.approx(np.percentile(np.array(drawn)[:, index], [2.5, 97.5]), abs=0.02)
     assert find_intervals(lines_of(found, true))["valence"]["ccc"] is None
+
+
+def test_the_difference_of_two_systems_is_that_of_their_mean_ccc_with_an_interval_over_the_same_speakers(case):
+    found, true = case
+    speakers = [f"s{index % 6}" for index in range(60)]
+    worse = found + np.random.default_rng(2).normal(0, [1.0, 3.0], size=found.shape)
+    first, second = lines_of(found, true, speakers), lines_of(worse, true, speakers)
+
+    def mean(values, chosen):
+        return reference.concordance(values[chosen], true[chosen]).mean()
+
+    difference, (low, high) = compare_ccc(first, second)
+    assert difference == pytest.approx(mean(found, slice(None)) - mean(worse, slice(None)))
+    rng, drawn = np.random.default_rng(3), []
+    for _ in range(2000):
+        chosen = np.concatenate([np.flatnonzero(np.array(speakers) == f"s{s}") for s in rng.integers(6, size=6)])
+        drawn.append(mean(found, chosen) - mean(worse, chosen))
+    assert (low, high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.02)
+    assert compare_ccc(first, first) == (0, (0, 0))
 
 
 def test_calibration_gives_the_highest_ccc_of_any_line_and_the_error_after_it(case):
