@@ -93,7 +93,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         self.dimension_head = None if config.dimensions is None else DimensionHead(config, embedding_size)
         self.classifier = None if config.classes_are_regions else make_classifier(config, embedding_size)
         # Only FUAL trains a separate frame classifier, and FUAL needs the CLS output.
-        separate = self.classifier and config.pooling == "cls" and config.frame_classifier == "separate"
+        separate = config.pooling == "cls" and config.frame_classifier == "separate"
         self.frame_classifier = make_classifier(config, hidden_size) if separate else None
         self.statistics_classifier = StatisticsClassifier(config) if config.statistics_layers > 0 else None
         self.objective = Objective(config, embedding_size)
