@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig, SequenceFeatureExtractor
 
 try:
     from .checks_ser_align import refuse_attention_code
+    from .dimensions_ser_align import check_dimensions
     from .encoders_ser_align import Family, find_family
     from .feature_extraction_ser_align import add_trimming
     from .fields_ser_align import SAMPLING_RATE, SERAlignFields, check_field, option
@@ -21,6 +22,7 @@ except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from checks_ser_align import refuse_attention_code
+    from dimensions_ser_align import check_dimensions
     from encoders_ser_align import Family, find_family
     from feature_extraction_ser_align import add_trimming
     from fields_ser_align import SAMPLING_RATE, SERAlignFields, check_field, option
@@ -70,6 +72,15 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             trains on label distributions. Ours; None means that answers name one label.
         class_weights: weight of each class in the cross-entropy, KL and the focal loss, in the order of id2label;
             train.py computes them from `--class_weights`. Ours; None weights all alike.
+        dimension_names: the dimensions that the model predicts, such as `["valence", "arousal"]`; train.py sets them
+            with `--targets dimensions`. None means none. Lists keep their order in a saved configuration, maps do not.
+        dimension_scales: lowest and highest value of each dimension.
+        dimension_source: `"rated"` by people; `"mapped"` if the values were those of the label of each training
+            utterance; or `"known"` if the training utterances were made with these values.
+        dimension_calibration: slope and intercept that calibrate each dimension, and the root mean square error of its
+            calibrated values; train.py fits them on validation data. None leaves the values unchanged.
+        region_class_weights: weight of each region in the loss of `region_weight`, in the order of `list_regions`.
+        classes_are_regions: whether the classes are the regions of the dimensions, whose scores follow from the values.
         bandwidth: bandwidth in Hz of the speech that the model was trained on, measured by train.py; the pipeline warns
             if a recording has clearly less. Ours; None means unknown, as in earlier releases, and is taken as 8000.
 
@@ -113,6 +124,14 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         "ours",
         above=0,
     )
+    dimension_names: list[str] | None = None
+    dimension_scales: list[list[float]] | None = None
+    dimension_source: str = "rated"
+    dimension_calibration: list[list[float]] | None = None
+    region_class_weights: list[float] | None = option(
+        None, "weight of each region in the cross-entropy of regions", "ours", above=0
+    )
+    classes_are_regions: bool = False
     bandwidth: float | None = option(
         None, "bandwidth in Hz of the speech that the model was trained on", "ours", above=0, maximum=SAMPLING_RATE / 2
     )
@@ -164,8 +183,9 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         self._validate_combinations()
 
     def _validate_combinations(self) -> None:
+        check_dimensions(self)
         hidden_size = self.encoder_config.hidden_size
-        has_heads = self.pooling in ("self_attention", "cls", "flam")
+        has_heads = self.pooling in ("self_attention", "cls", "flam", "style")
         if has_heads and hidden_size % self.pooling_num_heads:
             raise ValueError(
                 f"pooling_num_heads={self.pooling_num_heads} does not divide the encoder's hidden size {hidden_size}"
@@ -181,7 +201,8 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             )
         if self.pooling == "cls" and self.frame_classifier == "separate" and self.fual_weight == 0:
             raise ValueError("frame_classifier='separate' is trained only by FUAL: set fual_weight above 0")
-        if self.ce_weight == self.kl_weight == self.cosine_weight == self.focal_weight == 0:
+        class_losses = self.ce_weight, self.kl_weight, self.cosine_weight, self.focal_weight
+        if not any(class_losses) and not self.classes_are_regions:
             raise ValueError(
                 "no loss trains the classifier: set ce_weight, kl_weight, cosine_weight or focal_weight above 0"
             )
@@ -222,6 +243,13 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     def takes_log_mel(self) -> bool:
         """Whether the encoder takes log-mel frames (`input_features`) instead of a waveform (`input_values`)."""
         return self.family.input_name == "input_features"
+
+    @property
+    def dimensions(self) -> dict[str, list[float]] | None:
+        """The scale of each dimension, in their order; None for a model without."""
+        if self.dimension_names is None:
+            return None
+        return dict(zip(self.dimension_names, self.dimension_scales or ()))
 
     @property
     def frame_seconds(self) -> float:

@@ -1,6 +1,7 @@
 """The losses of SER-Align: cross-entropy, EAL and FUAL (Byun and Lee, Future Internet 2025, 17(11), 509), KL, focal,
-center and supervised contrastive loss (as in Wang et al., arXiv 2512.04551), and the cosine distance to a label
-distribution (as in Li et al., arXiv 2511.20106).
+center and supervised contrastive loss (as in Wang et al., arXiv 2512.04551), the cosine distance to a label
+distribution (as in Li et al., arXiv 2511.20106), and the concordance loss of emotion dimensions (as in Cho et al.,
+arXiv 2505.19693).
 
 A loss is a plain function of tensors. Its weight is a field of SERAlignConfig.
 
@@ -21,6 +22,8 @@ LOSS_NAMES = {
     "focal_loss": "focal",
     "center_loss": "center",
     "contrastive_loss": "contrastive",
+    "ccc_loss": "CCC loss",
+    "region_loss": "regions",
 }
 
 
@@ -235,3 +238,33 @@ def supervised_contrastive_loss(
     alike = alike.masked_fill(itself, 0.0)
     each = -(alike * F.log_softmax(similarities, dim=-1)).sum(dim=-1) / alike.sum(dim=-1).clamp(min=1.0)
     return (each * shares).sum()
+
+
+def concordance(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Concordance correlation coefficient (CCC) of each dimension, (dimensions,), in float32. Source: Lin 1989.
+
+    2 cov / (var + var + (difference of the means)^2), with moments over the batch; 1 for equal values, 0 for constants.
+
+    Args:
+        predictions, targets: (batch, dimensions), on the same scale.
+    """
+    found, true = predictions.float(), targets.float()
+    covariance = ((found - found.mean(dim=0)) * (true - true.mean(dim=0))).mean(dim=0)
+    spread = found.var(dim=0, correction=0) + true.var(dim=0, correction=0)
+    spread = spread + (found.mean(dim=0) - true.mean(dim=0)).square()
+    return 2 * covariance / spread.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def concordance_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """1 - CCC, summed over the dimensions, in float32. Source: Cho et al. 2025, arXiv 2505.19693.
+
+    The coefficient is that of the utterances of a batch: it is not a mean of losses of single utterances. Accumulated
+    batches and several processes each have their own, and a batch of one utterance has the loss 1 and no gradient.
+
+    Args:
+        predictions, targets: (batch, dimensions), on the same scale.
+
+    Returns:
+        A scalar from 0 to twice the number of dimensions.
+    """
+    return (1 - concordance(predictions, targets)).sum()

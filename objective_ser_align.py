@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 try:
-    from .checks_ser_align import check_labels
+    from .checks_ser_align import check_labels, check_targets
     from .configuration_ser_align import SERAlignConfig
-    from .heads_ser_align import Pooled
+    from .dimensions_ser_align import find_regions
+    from .heads_ser_align import Pooled, make_dimension_head
     from .losses_ser_align import (
         center_loss,
+        concordance_loss,
         cosine_distance,
         emotional_attention_loss,
         focal_loss,
@@ -23,11 +25,13 @@ try:
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
-    from checks_ser_align import check_labels
+    from checks_ser_align import check_labels, check_targets
     from configuration_ser_align import SERAlignConfig
-    from heads_ser_align import Pooled
+    from dimensions_ser_align import find_regions
+    from heads_ser_align import Pooled, make_dimension_head
     from losses_ser_align import (
         center_loss,
+        concordance_loss,
         cosine_distance,
         emotional_attention_loss,
         focal_loss,
@@ -40,6 +44,8 @@ except ImportError:
 
 class Objective(nn.Module):
     """The losses with a weight above 0. With the center loss, a projection of the embedding and a centre per class.
+
+    With that of regions, a classifier of them; the weight of the configuration is then multiplied by `region_share`.
 
     Args:
         config: the configuration of the model; its loss weights are read in each call.
@@ -54,13 +60,45 @@ class Objective(nn.Module):
         if config.center_weight > 0:
             self.projection = nn.Linear(embedding_size, config.center_size)
             self.centers = nn.Parameter(torch.empty(config.num_labels, config.center_size))
+        self.region_share = 1.0
+        self.region_classifier: nn.Module | None = None
+        if config.region_weight > 0 and config.dimensions is not None:
+            self.region_classifier = make_dimension_head(config, embedding_size, 2 ** len(config.dimensions))
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set the share of the region loss: 1 - 0.99 e / n in epochs e = 0 to n - 1, then 0 (code of Cho et al. 2025).
+
+        n is `region_epochs`, and 0 keeps the share at 1.
+        """
+        last = self.config.region_epochs
+        self.region_share = 1.0 if last == 0 else 1 - 0.99 * epoch / last if epoch < last else 0.0
 
     def forward(
-        self, pooled: Pooled, logits: Tensor, frame_logits: Tensor, frame_mask: Tensor, labels: Tensor
+        self,
+        pooled: Pooled,
+        logits: Tensor,
+        frame_logits: Tensor,
+        frame_mask: Tensor,
+        labels: Tensor,
+        values: Tensor | None = None,
+        targets: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Compute the enabled losses by the names of `SERAlignOutput`, and `loss`, their weighted sum."""
+        """Compute the enabled losses by the names of `SERAlignOutput`, and `loss`, their weighted sum.
+
+        Args:
+            values, targets: predicted and true dimensions, (batch, dimensions); None for a model without.
+        """
         config, labels = self.config, check_labels(labels, *logits.shape)
         weighted: dict[str, tuple[float, Tensor]] = {}
+        if values is not None:
+            targets = check_targets(targets, *values.shape)
+            if config.ccc_weight > 0:
+                weighted["ccc_loss"] = (config.ccc_weight, concordance_loss(values, targets))
+            if self.region_classifier is not None and self.region_share > 0:
+                region_logits = self.region_classifier(pooled.embedding)
+                regions = find_regions(targets, config.dimensions)
+                loss = weighted_cross_entropy(region_logits, regions, config.region_class_weights)
+                weighted["region_loss"] = (config.region_weight * self.region_share, loss)
         if config.ce_weight > 0:
             ce = weighted_cross_entropy(logits, labels, config.class_weights, config.label_smoothing)
             weighted["ce_loss"] = (config.ce_weight, ce)

@@ -24,25 +24,26 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 try:
+    from .dimensions_ser_align import describe_values, name_values
     from .quality_ser_align import RecordingQuality, warn_of
-    from .recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
+    from .recording_ser_align import SAMPLING_RATE, collect_peaks, describe_recording, read_blocks
     from .speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
-    from .timeline_ser_align import build_timeline, choose_mixed, weigh_windows
+    from .timeline_ser_align import build_timeline, choose_mixed, name_classes, trace_values, weigh_windows
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
+    from dimensions_ser_align import describe_values, name_values
     from quality_ser_align import RecordingQuality, warn_of
-    from recording_ser_align import SAMPLING_RATE, describe_recording, read_blocks
+    from recording_ser_align import SAMPLING_RATE, collect_peaks, describe_recording, read_blocks
     from speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
-    from timeline_ser_align import build_timeline, choose_mixed, weigh_windows
+    from timeline_ser_align import build_timeline, choose_mixed, name_classes, trace_values, weigh_windows
 
 TASK = "speech-emotion-recognition"
 MIN_DURATION = 0.3  # seconds; ours
 BATCH_SIZE = 16
 POOL = 4  # batches that are read ahead and sorted by duration, to keep padding small
-PEAK_SAMPLES = SAMPLING_RATE // 100  # one point of the outline
 # The parameters of a call, grouped by the method that takes them.
-RETURNS = ("return_timeline", "return_frames", "return_outline")
+RETURNS = ("return_timeline", "return_frames", "return_outline", "return_dimensions")
 PREPROCESS_PARAMETERS = (*RETURNS, "channel", "pause", "window", "on_error", "allow_urls")
 POSTPROCESS_PARAMETERS = (*RETURNS, "top_k", "smoothing", "min_duration")
 PARAMETERS = tuple(dict.fromkeys(PREPROCESS_PARAMETERS + POSTPROCESS_PARAMETERS))
@@ -65,6 +66,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         return_frames: also return the most influential piece with the weight of each frame: the whole recording if it
             was scored as one utterance, otherwise the window with the largest product of top score and duration.
         return_outline: also return the peak magnitude of every 10 ms, for plotting the waveform.
+        return_dimensions: return a dict with the dimensions, of a model that has any.
         top_k: number of labels in the scores; None returns all.
         channel: the channel to read, counted from 0; None averages all channels.
         pause: duration in seconds of a silence that ends a phrase.
@@ -80,7 +82,9 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         a list of {label, score}, best first. With any of the `return_` arguments, a dict with `scores`, `unsure`
         (whether the best score is below `config.unsure_below`), `mixed` (of a model trained on label distributions: the
         scores above `config.mixed_above`; also in each segment of the timeline), `duration` (seconds), `warnings`
-        (reasons why the scores may be unreliable; also issued as Python warnings), and what was requested: `timeline`;
+        (reasons why the scores may be unreliable; also issued as Python warnings), of a model with dimensions what
+        [`describe_values`] returns, in segments the `dimensions` as numbers, and `trace`, their values every 0.1 s of
+        speech, as [`trace_values`] returns them; and what was requested: `timeline`;
         `frames`, a dict with `label`, `start` and `end` (seconds), `waveform` (samples,), `weights` (frames,) and
         `frame_seconds`; `outline` (points,).
 
@@ -209,7 +213,9 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
             batch = by_duration[start : start + batch_size]
             output = self.forward(pad_batch([piece.pop("inputs") for piece in batch]))
             for index, piece in enumerate(batch):
-                piece["probabilities"] = output["probabilities"][index].numpy().astype(float)
+                for name in ("probabilities", "dimensions"):
+                    if name in output:
+                        piece[name] = output[name][index].numpy().astype(float)
                 if "waveform" in piece:
                     mask = output["frame_mask"][index]
                     piece["frame_weights"] = output["frame_weights"][index][mask].float().numpy()
@@ -221,6 +227,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         return_timeline: bool = False,
         return_frames: bool = False,
         return_outline: bool = False,
+        return_dimensions: bool = False,
         channel: int | None = None,
         pause: float = PAUSE,
         window: float = WINDOW,
@@ -262,6 +269,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
             "frame_logits": output.frame_logits,
             "frame_weights": output.frame_weights,
             "frame_mask": output.frame_mask,
+            **({} if output.dimensions is None else {"dimensions": output.dimensions}),
         }
 
     def postprocess(  # type: ignore[override]
@@ -270,19 +278,23 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         return_timeline: bool = False,
         return_frames: bool = False,
         return_outline: bool = False,
+        return_dimensions: bool = False,
         top_k: int | None = None,
         smoothing: float = 0.0,
         min_duration: float = MIN_DURATION,
     ) -> list[dict[str, Any]] | dict[str, Any]:
         """Build the result for one recording from the outputs of all its pieces."""
         probabilities = np.stack([output["probabilities"] for output in outputs])
+        values = np.stack([output.get("dimensions", np.zeros(0)) for output in outputs])
+        tracks = np.concatenate([probabilities, values], axis=1)
         starts, ends, phrase = (np.array([output[name] for output in outputs]) for name in ("start", "end", "phrase"))
         labels = [self.model.config.id2label[index] for index in range(probabilities.shape[1])]
         is_whole = phrase < 0
         if is_whole.any():
-            whole = probabilities[is_whole][0]
+            means = tracks[is_whole][0]
         else:
-            whole = np.average(probabilities, axis=0, weights=weigh_windows(starts, ends, phrase))
+            means = np.average(tracks, axis=0, weights=weigh_windows(starts, ends, phrase))
+        whole = means[: len(labels)]
         order = np.argsort(-whole, kind="stable")[:top_k]
         scores = [{"label": labels[index], "score": float(whole[index])} for index in order]
         last = outputs[-1]
@@ -292,24 +304,24 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         mixed_above = self.model.config.mixed_above
         if mixed_above is not None:
             answer["mixed"] = name_classes(choose_mixed(whole, mixed_above), labels)
+        names = self.model.config.dimension_names or []
+        if names:
+            answer |= describe_values(self.model.config, means[len(labels) :])
         if return_timeline:
+            windows = (starts[~is_whole] / SAMPLING_RATE, ends[~is_whole] / SAMPLING_RATE, phrase[~is_whole])
             segments = build_timeline(
-                starts[~is_whole] / SAMPLING_RATE,
-                ends[~is_whole] / SAMPLING_RATE,
-                phrase[~is_whole],
-                probabilities[~is_whole],
-                smoothing,
-                min_duration,
-                mixed_above,
+                *windows, probabilities[~is_whole], smoothing, min_duration, mixed_above, values[~is_whole]
             )
-            answer["timeline"] = name_classes(segments, labels)
+            answer["timeline"] = name_values(name_classes(segments, labels), names)
+            if names:
+                answer["trace"] = trace_values(*windows, values[~is_whole], names, smoothing)
             if not segments:
                 problems["timeline"] = (
                     f"the timeline of {last['name']} is empty: it has no segment of at least {min_duration:g} s; give "
                     "a smaller min_duration"
                 )
         warn_of(problems.values())
-        if not (return_timeline or return_frames or return_outline):
+        if not (return_timeline or return_frames or return_outline or return_dimensions):
             return scores
         if return_frames:
             (deciding,) = (output for output in outputs if "waveform" in output)
@@ -325,12 +337,6 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         if return_outline:
             answer["outline"] = np.concatenate(last["peaks"])
         return {**answer, "duration": last["quality"].heard / SAMPLING_RATE, "warnings": [*problems.values()]}
-
-
-def name_classes(entries: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
-    """Replace the class index `label` of each dict, and of those in its `mixed`, by the name of the class."""
-    named = [{**entry, "label": labels[entry["label"]]} for entry in entries]
-    return [{**entry, "mixed": name_classes(entry["mixed"], labels)} if "mixed" in entry else entry for entry in named]
 
 
 def name_recording(recording: Any, number: int | None, channel: int | None) -> str:
@@ -374,19 +380,6 @@ def _measure_weight(piece: dict[str, Any]) -> float:
     """The top score times the duration in samples; the whole recording outweighs its phrases."""
     is_whole = piece["phrase"] < 0
     return float("inf") if is_whole else float(piece["probabilities"].max()) * len(piece["waveform"])
-
-
-def collect_peaks(blocks: Iterator[np.ndarray], peaks: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Pass blocks through and append the largest magnitude of every 10 ms to `peaks`."""
-    rest = np.zeros(0, np.float32)
-    for block in blocks:
-        magnitudes = np.concatenate([rest, np.abs(block)])
-        full = len(magnitudes) // PEAK_SAMPLES * PEAK_SAMPLES
-        peaks.append(magnitudes[:full].reshape(-1, PEAK_SAMPLES).max(axis=1))
-        rest = magnitudes[full:]
-        yield block
-    if len(rest):
-        peaks.append(rest.max(keepdims=True))
 
 
 PIPELINE_REGISTRY.register_pipeline(

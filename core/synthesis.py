@@ -60,26 +60,56 @@ def make_speaker(index: int) -> Speaker:
     )
 
 
-def synthesise(speaker: Speaker, emotion: Emotion, rng: np.random.Generator) -> np.ndarray:
-    """Synthesise one utterance with faint background noise: float32 (samples,) at 16 kHz."""
+@dataclass(frozen=True)
+class Manner:
+    """How one utterance is spoken; the units are those of `Emotion`."""
+
+    pitch: float
+    movement: float  # semitones within a syllable
+    slope: float  # semitones from the first to the last syllable
+    pace: float  # factor on the speaker's pace
+    tilt: float
+    loudness: float
+
+    @property
+    def arousal(self) -> float:
+        """From -1 to 1: how loud, high and fast the utterance is, each with the same weight. Ours."""
+        parts = self.loudness / 6, self.pitch / 4, np.log(self.pace) / np.log(1.3)
+        return float(np.clip(np.mean(parts), -1, 1))
+
+    @property
+    def valence(self) -> float:
+        """From -1 to 1: whether the pitch rises, in syllables and over the utterance. Ours, and no fact of speech."""
+        return float(np.clip(np.mean((self.movement / 5, self.slope / 4)), -1, 1))
+
+
+def draw_manner(speaker: Speaker, emotion: Emotion, rng: np.random.Generator) -> Manner:
+    """Draw how an utterance is spoken; `synthesise` begins with this."""
     life = speaker.liveliness
     pitch = emotion.pitch * life + rng.normal(0, 1.0)
     movement = emotion.pitch_range * life * rng.uniform(0.6, 1.4)
-    pace = speaker.pace * emotion.pace ** (life * rng.uniform(0.6, 1.4))
+    pace = emotion.pace ** (life * rng.uniform(0.6, 1.4))
     tilt = np.clip(emotion.tilt + rng.normal(0, 0.05), 0.3, 0.97)
     loudness = emotion.loudness * life + rng.normal(0, 1.5)
+    return Manner(pitch, movement, emotion.pitch_slope * life, pace, float(tilt), loudness)
+
+
+def synthesise(speaker: Speaker, emotion: Emotion, rng: np.random.Generator) -> np.ndarray:
+    """Synthesise one utterance with faint background noise: float32 (samples,) at 16 kHz."""
+    manner = draw_manner(speaker, emotion, rng)
+    pace = speaker.pace * manner.pace
     num_syllables = int(rng.integers(4, 8))
     syllables = []
     for position in np.linspace(0, 1, num_syllables):
         length = int(SAMPLING_RATE * 0.2 / pace * rng.uniform(0.85, 1.15))
-        semitones = pitch + emotion.pitch_slope * life * position + movement * np.linspace(-0.5, 0.5, length)
+        semitones = manner.pitch + manner.slope * position + manner.movement * np.linspace(-0.5, 0.5, length)
         f0 = speaker.pitch * 2 ** ((semitones + rng.normal(0, 0.4)) / 12)
-        source = _make_source(f0, tilt, emotion.breath, rng)
+        source = _make_source(f0, manner.tilt, emotion.breath, rng)
         formants = np.array(VOWELS[rng.integers(len(VOWELS))]) * speaker.vocal_tract
         syllables.append(_filter_formants(source, formants) * _make_envelope(length))
         syllables.append(np.zeros(int(SAMPLING_RATE * 0.04 / pace)))
     speech = np.concatenate(syllables)
-    speech *= 0.05 * 10 ** (loudness / 20) / np.sqrt(np.mean(speech**2))
+    speech *= 0.05 * 10 ** (manner.loudness / 20) / np.sqrt(np.mean(speech**2))
     return (speech + rng.normal(0, 0.002, len(speech))).astype(np.float32)
 
 

@@ -5,22 +5,27 @@ import html
 import io
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
+from matplotlib.figure import Figure
 
 from demo.memory import release_memory
 from demo.uploads import check_recording, delete_upload
+from inference.dimension_figure import choose_plane, draw_plane
 from inference.evidence import explain_frames
 from inference.figure import choose_colours, draw_outline
 from inference.outputs import format_mixed
+from inference.values import SOURCES
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import describe_recording
 
 # Size in inches and dots per inch at which the figure's text is as large as the page's, on computers and phones.
 WIDE, NARROW = ((7.0, 2.8), 160), ((3.3, 2.8), 220)
+ALT = "Waveform and emotions over time; the table below gives the numbers"
 SURE, UNSURE, MIXED = "Sounds most like", "Hard to tell; perhaps", "Sounds like"
 ABOUT_EVIDENCE = (
     "The shaded parts are the fifth of the recording whose silence costs the answer the most; in recordings longer "
@@ -66,7 +71,9 @@ def answer(recognize: SpeechEmotionRecognitionPipeline, path: str, title: str, n
     evidence, outline = explain_frames(recognize, result.pop("frames")), result.pop("outline")
     labels = list(recognize.model.config.id2label.values())
     record = {"file": title, "channel": None, **result}
-    pictures = "".join(render_figure(outline, record, labels, evidence, dark) for dark in (False, True))
+    pictures = "".join(
+        render_figure(partial(draw_outline, outline, record, labels, evidence, dark), dark) for dark in (False, True)
+    )
     seconds = time.perf_counter() - start
     colour = choose_colours(labels)
     best = result["scores"][0]["label"]
@@ -74,7 +81,7 @@ def answer(recognize: SpeechEmotionRecognitionPipeline, path: str, title: str, n
         '<section class="answer"><p class="about">'
         f"{html.escape(title)} · {result['duration']:.1f}\u00a0s · processed in {seconds:.1f}\u00a0s</p>"
         f"<h2>{render_dot(colour[best])}{render_verdict(result)}</h2>{note}"
-        f"{render_scores(result['scores'], colour)}"
+        f"{render_dimensions(record)}{render_scores(result['scores'], colour)}"
         f"<h3>Over time</h3>{pictures}{render_timeline(result['timeline'], colour)}"
         f"<h3>What the answer rests on</h3><p>{html.escape(make_sentence(evidence['words']))}</p>"
         f'<p class="about">{ABOUT_EVIDENCE}</p></section>'
@@ -108,20 +115,45 @@ def render_scores(scores: list[dict[str, Any]], colour: dict[str, str]) -> str:
     return f'<ol class="bars">{"".join(rows)}</ol>'
 
 
-def render_figure(
-    outline: np.ndarray, record: dict[str, Any], labels: list[str], evidence: dict[str, Any], dark: bool
-) -> str:
-    """Render waveform and timeline as an inline image, in one size for computers and one for phones."""
+def render_dimensions(record: dict[str, Any]) -> str:
+    """The value of each dimension, and the plane of two of them; empty for a model without dimensions."""
+    if "dimensions" not in record:
+        return ""
+    rows = [
+        f"<tr><td>{html.escape(name)}</td><td>{each['value']:.2f}</td>"
+        f"<td>{'' if each['error'] is None else '± ' + format(each['error'], '.2f')}</td>"
+        f"<td>{each['scale'][0]:g} to {each['scale'][1]:g}</td></tr>"
+        for name, each in record["dimensions"].items()
+    ]
+    source = SOURCES[record["dimension_source"]]
+    said = f'<p class="about">The values are {source}.</p>' if source else ""
+    plane = ""
+    if choose_plane(record["dimensions"]) is not None:
+        what = " and ".join(choose_plane(record["dimensions"]) or ())
+        plane = "".join(
+            render_figure(partial(draw_plane, record, dark), dark, f"The plane of {what}") for dark in (False, True)
+        )
+    head = "<tr><th>dimension</th><th>value</th><th>typical error</th><th>scale</th></tr>"
+    table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<h3>Dimensions</h3>{said}<div class="timeline" tabindex="0">{table}</div>{plane}'
+
+
+def render_figure(draw: Callable[[tuple[float, float]], Figure], dark: bool, alt: str = ALT) -> str:
+    """Render a figure as an inline image, in one size for computers and one for phones.
+
+    Args:
+        draw: gives the figure of a width and height in inches.
+    """
     sources = []
     for size, dpi in (WIDE, NARROW):
         content = io.BytesIO()
-        figure = draw_outline(outline, record, labels, evidence, dark, size)
+        figure = draw(size)
         figure.savefig(content, format="png", dpi=dpi, facecolor=figure.get_facecolor())
         sources.append(f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}")
     wide, narrow = sources
     return (
         f'<picture class="{"if-dark" if dark else "if-light"}"><source media="(max-width: 640px)" srcset="{narrow}">'
-        f'<img src="{wide}" alt="Waveform and emotions over time; the table below gives the numbers"></picture>'
+        f'<img src="{wide}" alt="{html.escape(alt)}"></picture>'
     )
 
 

@@ -3,8 +3,8 @@
     pip install onnxruntime soundfile soxr
     python examples/onnx_inference.py model.onnx recording.wav
 
-Prints each label with its probability, best first. The recording is scored as one utterance; predict.py also cuts
-longer ones into phrases.
+Prints each label with its probability, best first, and the dimensions of a model that has any. The recording is scored
+as one utterance; predict.py also cuts longer ones into phrases.
 """
 
 import json
@@ -31,12 +31,15 @@ def main(model: str, recording: str) -> None:
     session, settings = load_model(model)
     waveform = read_utterance(recording, settings)
     batch = {"waveform": waveform[None], "attention_mask": np.ones((1, len(waveform)), np.int64)}
-    (logits,) = session.run(["logits"], batch)[0]
+    outputs = ["logits", "dimensions"] if settings["dimensions"] else ["logits"]
+    logits, *values = (output[0] for output in session.run(outputs, batch))
     probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     if probabilities.max() < settings["unsure_below"]:
         print("unsure")
     for index in probabilities.argsort()[::-1]:
         print(f"{settings['labels'][index]:9} {probabilities[index]:.3f}")
+    for name, (low, high), value in zip(settings["dimensions"], settings["dimension_scales"], *values):
+        print(f"{name:9} {value:.3f} ({low:g} to {high:g})")
 
 
 def load_model(model: str) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
@@ -47,7 +50,7 @@ def load_model(model: str) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
         names = ("labels", "sampling_rate", "shortest_samples", "trim_db")
         # Files of earlier releases have no longest duration, which only some encoders limit, and nothing newer.
         longest = json.loads(metadata.get("longest_seconds", "null")) or MOST
-        newer = {"bandwidth": "null", "unsure_below": "0"}
+        newer = {"bandwidth": "null", "unsure_below": "0", "dimensions": "[]", "dimension_scales": "[]"}
         settings = {name: json.loads(metadata[name]) for name in names}
         settings |= {name: json.loads(metadata.get(name, default)) for name, default in newer.items()}
         return session, {**settings, "longest_seconds": longest}

@@ -15,8 +15,10 @@ from experiments.cells import Experiment
 from experiments.systems import System, read_systems
 from experiments.tables import (
     build_calibration_table,
+    build_ccc_comparison_table,
     build_class_table,
     build_comparison_table,
+    build_dimension_table,
     build_distribution_table,
     build_fairness_table,
     build_fold_table,
@@ -29,9 +31,12 @@ from experiments.tables import (
 )
 from recipe.calibration import reliability
 from recipe.corpora.rows import speakers_known
+from recipe.dimensions import ALONE, describe_source
 from recipe.options import SHARED
 
 TEMPLATE = Path(__file__).parent / "report_template.md"
+# Tables that are left out if they have no rows.
+OPTIONAL = ("steps", "corpora", "distributions", "dimensions", "ccc_comparisons", "alignment")
 NUM_BINS = 10  # of the reliability diagram; the calibration error itself uses 15
 
 
@@ -54,17 +59,17 @@ def write_report(
     weights = "best" if experiment.scored_on == "test" else "last"
     target = experiment.report_dir
     target.mkdir(parents=True, exist_ok=True)
+    pairs = [(system.key, experiment.baseline) for system in systems]
+    steps = [(each.key, each.compare_with) for each in experiment.variants if each.compare_with]
     tables = {
         "scores": build_score_table(systems),
-        "comparisons": build_comparison_table(
-            systems, [(system.key, experiment.baseline) for system in systems], weights
-        ),
-        "steps": build_comparison_table(
-            systems, [(each.key, each.compare_with) for each in experiment.variants if each.compare_with], weights
-        ),
+        "comparisons": build_comparison_table(systems, pairs, weights),
+        "steps": build_comparison_table(systems, steps, weights),
         "folds": build_fold_table(systems, weights),
         "corpora": build_corpus_table(systems, weights),
         "distributions": build_distribution_table(systems),
+        "dimensions": build_dimension_table(systems),
+        "ccc_comparisons": build_ccc_comparison_table(systems, list(dict.fromkeys((*pairs, *steps))), weights),
         "alignment": build_alignment_table(systems, alignment or {}),
         "calibration": build_calibration_table(systems),
         "fairness": build_fairness_table(systems),
@@ -72,7 +77,7 @@ def write_report(
         "runs": build_run_table(systems),
     }
     for name, rows in tables.items():
-        if rows or name not in ("steps", "corpora", "distributions", "alignment"):
+        if rows or name not in OPTIONAL:
             write_csv(target / f"{name}.csv", rows)
     for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # from an earlier report, possibly of other runs
         path.unlink()
@@ -125,6 +130,8 @@ def render(experiment: Experiment, systems: list[System], tables: dict[str, Any]
         .render(
             experiment=experiment,
             labels=systems[-1].runs[0].labels,
+            dimension_source=describe_source(results.get("dimensions", {}).get("source", "")),
+            are_regions=results["arguments"].get("targets") == ALONE,
             matrices=arrange_matrices(tables["corpora"]),
             finished=len(trained),
             missing=[str(cell) for cell in cells if cell not in trained],

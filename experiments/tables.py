@@ -10,6 +10,9 @@ from core.escaping import csv_cell
 from experiments.systems import Run, System
 from recipe.calibration import expected_calibration_error, read_log_probabilities, undo_temperature
 from recipe.corpora.rows import speakers_known
+from recipe.dimension_scores import MEASURES as DIMENSION_MEASURES
+from recipe.dimension_scores import TRUE, compare_ccc, compute_measures, find_intervals, has_dimensions, sum_moments
+from recipe.dimension_tables import Scores, list_scores
 from recipe.distribution_scores import GUESSES, MEASURES
 from recipe.model_card import MOST_NAMES
 from recipe.options import FREE_TO_CHANGE, option_help, option_source
@@ -83,6 +86,69 @@ def build_distribution_table(systems: list[System]) -> list[dict[str, Any]]:
         {"system": name, **{measure: float(np.mean([run[key][measure] for run in runs])) for measure in MEASURES}}
         for name, key, runs in named
     ]
+
+
+def build_dimension_table(systems: list[System]) -> list[dict[str, Any]]:
+    """CCC, Pearson's correlation and RMSE of each dimension, as means over runs; empty for runs without dimensions.
+
+    Below them is the CCC of all predictions of a system together, with its interval over speakers; of a constant, the
+    mean of the training targets of each run, there is none.
+    """
+    found = {system.key: [list_scores(run.results, run.scored_on) for run in system.runs] for system in systems}
+    if not all(scores for runs in found.values() for scores in runs):
+        return []
+    rows = []
+    for dimension in found[systems[0].key][0]["constant"]:
+        rows.append(
+            {"dimension": dimension, "system": "constant", **_average(found[systems[0].key], "constant", dimension)}
+        )
+        for system in systems:
+            for weights in ("best", "last"):
+                lines = system.collect_lines(weights)
+                pooled = compute_measures(np.sum(list(sum_moments(lines).values()), axis=0))
+                index = list(lines[0][TRUE]).index(dimension)
+                low, high = find_intervals(lines)[dimension]["ccc"] or (None, None)
+                rows.append(
+                    {
+                        "dimension": dimension,
+                        "system": f"{system.name}, {weights}",
+                        **_average(found[system.key], weights, dimension),
+                        **{"pooled_ccc": float(pooled["ccc"][index]), "low": low, "high": high},
+                    }
+                )
+    return rows
+
+
+def build_ccc_comparison_table(
+    systems: list[System], pairs: list[tuple[str, str]], weights: str
+) -> list[dict[str, Any]]:
+    """The difference in mean CCC of pairs of systems, given by their keys, on the runs that both have finished."""
+    by_key = {system.key: system for system in systems}
+    rows = []
+    for system, base in ((by_key[one], by_key[other]) for one, other in pairs if {one, other} <= by_key.keys()):
+        common = system.places & base.places
+        first, second = (
+            [line for run in each.runs if (run.cell.fold, run.cell.seed) in common for line in run.lines[weights]]
+            for each in (system, base)
+        )
+        if system is base or not common or not (has_dimensions(first) and has_dimensions(second)):
+            continue
+        if {line["speaker"] for line in first} != {line["speaker"] for line in second}:  # split otherwise: no pairs
+            continue
+        difference, interval = compare_ccc(first, second)
+        low, high = interval or (None, None)
+        found = {"difference": difference, "low": low, "high": high}
+        rows.append({"system": system.name, "baseline": base.name, **found, "runs": len(common)})
+    return rows
+
+
+def _average(runs: list[Scores], weights: str, dimension: str) -> dict[str, Any]:
+    """The mean of each measure over runs, and the standard deviation of the CCC; None where it is undefined."""
+    each = [scores[weights][dimension] for scores in runs]
+    values = {name: [of_one[name] for of_one in each] for name in DIMENSION_MEASURES}
+    means = {name: None if None in of_all else float(np.mean(of_all)) for name, of_all in values.items()}  # type: ignore[arg-type]
+    spread = float(np.std(values["ccc"], ddof=1)) if len(each) > 1 else None  # type: ignore[arg-type]
+    return {**means, "ccc_sd": spread, "pooled_ccc": None, "low": None, "high": None}
 
 
 def build_comparison_table(systems: list[System], pairs: list[tuple[str, str]], weights: str) -> list[dict[str, Any]]:

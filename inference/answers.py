@@ -11,6 +11,7 @@ from core.loading import load_pipeline
 from inference.evidence import explain_frames
 from inference.options import TIMELINE_OPTIONS
 from inference.outputs import Record
+from inference.values import round_dimensions
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import count_channels
 
@@ -93,9 +94,13 @@ def build_record(job: Job, answer: Any, explainer: SpeechEmotionRecognitionPipel
     label = answer["scores"][0]["label"]
     record |= {"duration": round(answer["duration"], 3), "label": label, "score": scores[label], "scores": scores}
     record["unsure"] = answer["unsure"]
-    record |= _round_mixed(answer)
+    record |= _round_mixed(answer) | round_dimensions(answer)
     record["warnings"] = answer["warnings"]
     record["timeline"] = [_round_segment(segment) for segment in answer["timeline"]]
+    if "trace" in answer:
+        record["trace"] = [
+            {name: [round(x, 3) for x in part] for name, part in each.items()} for each in answer["trace"]
+        ]
     if explainer is not None:
         record["evidence"] = explain_frames(explainer, answer["frames"])
     return record
@@ -103,7 +108,19 @@ def build_record(job: Job, answer: Any, explainer: SpeechEmotionRecognitionPipel
 
 def _round_segment(segment: dict[str, Any]) -> dict[str, Any]:
     times = {name: round(segment[name], 3) for name in ("start", "end")}
-    return {**times, "label": segment["label"], "score": round(segment["score"], 6), **_round_mixed(segment)}
+    return {
+        **times,
+        "label": segment["label"],
+        "score": round(segment["score"], 6),
+        **_round_mixed(segment),
+        **_round_values(segment),
+    }
+
+
+def _round_values(segment: dict[str, Any]) -> dict[str, Any]:
+    if "dimensions" not in segment:
+        return {}
+    return {"dimensions": {name: round(value, 4) for name, value in segment["dimensions"].items()}}
 
 
 def _round_mixed(answer: dict[str, Any]) -> dict[str, Any]:

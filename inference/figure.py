@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from core.errors import writing
-from pipeline_ser_align import PEAK_SAMPLES, collect_peaks
-from recording_ser_align import SAMPLING_RATE, read_blocks
+from inference.dimension_figure import draw_trace, escape
+from recording_ser_align import PEAK_SAMPLES, SAMPLING_RATE, collect_peaks, read_blocks
 
 MOST_POINTS = 4000  # of the drawn waveform
 # Common emotions always have the same colour; other labels take the remaining colours in order.
@@ -64,6 +64,8 @@ def draw_outline(
 ) -> Figure:
     """Plot the waveform above its timeline; with evidence, shade the stretches that count most.
 
+    Dimensions over time are drawn between the two, if the record has a `trace`.
+
     Args:
         outline: (points,), from a result of the pipeline with `return_outline=True`.
         record: with `duration` and `timeline`, as predict.py writes it.
@@ -75,7 +77,9 @@ def draw_outline(
     foreground, background = ("#e8e8e8", "#16181d") if dark else ("#222222", "#ffffff")
     figure = Figure(figsize=size, dpi=120, facecolor=background, layout="constrained")
     FigureCanvasAgg(figure)
-    wave, ribbon = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    has_trace = bool(record.get("trace"))
+    wave, *traced, ribbon = figure.subplots(2 + has_trace, 1, sharex=True, height_ratios=(3, *(2,) * has_trace, 1))
+    curves = [line for axes in traced for line in draw_trace(axes, record["trace"], record["dimensions"], foreground)]
     times, values = _thin_out(outline)
     wave.fill_between(times, -values, values, color=foreground, alpha=0.75, linewidth=0)
     wave.set_ylim(*np.array([-1.1, 1.1]) * max(float(values.max(initial=0)), 1e-6))
@@ -93,7 +97,7 @@ def draw_outline(
             ribbon.text(
                 segment["start"] + width / 2,
                 0.5,
-                _escape(segment["label"]),
+                escape(segment["label"]),
                 ha="center",
                 va="center",
                 fontsize=8,
@@ -103,7 +107,7 @@ def draw_outline(
     ribbon.set_xlabel("seconds", fontsize=8)
     wave.tick_params(bottom=False)
     present = [label for label in labels if any(s["label"] == label for s in record["timeline"])]
-    entries = [Patch(color=colours[label], label=_escape(label)) for label in present]
+    entries: list[Any] = [*curves, *(Patch(color=colours[label], label=escape(label)) for label in present)]
     if evidence is not None:
         entries.append(Patch(color=foreground, alpha=0.18, label="counts most"))
     if entries:
@@ -115,7 +119,7 @@ def draw_outline(
             fontsize=8,
             labelcolor=foreground,
         )
-    for axes in (wave, ribbon):
+    for axes in (wave, *traced, ribbon):
         axes.set_facecolor(background)
         axes.tick_params(colors=foreground, labelsize=8)
         axes.xaxis.label.set_color(foreground)
@@ -129,11 +133,6 @@ def _thin_out(outline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     every = -(-len(outline) // MOST_POINTS) or 1
     values = np.pad(outline, (0, -len(outline) % every)).reshape(-1, every).max(axis=1)
     return (np.arange(len(values)) + 0.5) * every * PEAK_SAMPLES / SAMPLING_RATE, values
-
-
-def _escape(label: str) -> str:
-    """Escape dollar signs, which would start a formula."""
-    return label.replace("$", r"\$")
 
 
 def _choose_text_colour(colour: str, alpha: float, background: str) -> str:

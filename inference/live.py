@@ -10,6 +10,7 @@ import numpy as np
 
 from core.errors import InputError
 from decoding_ser_align import HEADER_BYTES, fill_in_size
+from inference.values import round_dimensions
 from pipeline_ser_align import WINDOW, SpeechEmotionRecognitionPipeline
 from quality_ser_align import RecordingQuality
 from recording_ser_align import SAMPLING_RATE, check_rate, mix_down, resample, scale_samples
@@ -139,8 +140,8 @@ def answer_live(
 
     Yields:
         dicts with `start`, `end` (seconds), `label`, `score`, `unsure` (whether the score is too low to tell), `scores`
-        (label: probability), `mixed` (as in a record, if it has any) and `warnings` (reasons why the scores may be
-        unreliable).
+        (label: probability), `mixed` and `dimensions` (as in a record, if it has any) and `warnings` (reasons why
+        the scores may be unreliable).
     """
     warned: set[str] = set()
     mixed_above = recognize.model.config.mixed_above
@@ -153,7 +154,8 @@ def answer_live(
         if spoken is not None:
             with warnings.catch_warnings():  # about this phrase alone
                 warnings.simplefilter("ignore")
-                found: Any = recognize(spoken)
+                answered: Any = recognize(spoken, return_dimensions=True)
+            found = answered["scores"]
             scores = {entry["label"]: round(entry["score"], 6) for entry in found}
             label = next(iter(scores))
             is_unsure = found[0]["score"] < recognize.model.config.unsure_below
@@ -161,6 +163,7 @@ def answer_live(
             if mixed_above is not None:
                 chosen = choose_mixed(np.array([entry["score"] for entry in found]), mixed_above)
                 answer["mixed"] = dict(list(scores.items())[: len(chosen)])  # both are best first
+            answer |= round_dimensions(answered)
         problems = quality.find_problems("the stream", recognize.model.config.bandwidth)
         if end < FIRST_VERDICT * SAMPLING_RATE:
             problems = {kind: problem for kind, problem in problems.items() if kind not in ("voice", "noise", "hum")}

@@ -26,7 +26,7 @@ from recording_ser_align import SAMPLING_RATE
 
 OPSET = 20
 INPUTS = ["waveform", "attention_mask"]
-OUTPUTS = ["logits", "frame_logits", "frame_weights", "frame_mask"]
+OUTPUTS = ["logits", "frame_logits", "frame_weights", "frame_mask"]  # and "dimensions", of a model that has any
 TOLERANCE = 1e-4
 LARGEST_BYTES = 2 * 1000**3  # of one ONNX file, with some room for the graph
 # The first projection reads features that span 80 dB, and the query of the pooling layer weights all frames of an
@@ -35,7 +35,7 @@ KEPT_IN_FLOAT = ("front_end/", "feature_projection.", ".query/")
 
 
 class WaveformModel(nn.Module):
-    """Feature extraction and model: (batch, samples) waveform and mask to the tensors named in `OUTPUTS`.
+    """Feature extraction and model: (batch, samples) waveform and mask to the tensors that `list_outputs` names.
 
     Raises:
         InputError: the feature extractor is not supported.
@@ -49,7 +49,11 @@ class WaveformModel(nn.Module):
     def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         inputs, mask = self.front_end(waveform, attention_mask)
         output = self.model(**{self.model.main_input_name: inputs}, attention_mask=mask)
-        return tuple(output[name] for name in OUTPUTS)
+        return tuple(output[name] for name in list_outputs(self.model))
+
+
+def list_outputs(model: SERAlignForAudioClassification) -> list[str]:
+    return [*OUTPUTS, "dimensions"] if model.config.dimensions else OUTPUTS
 
 
 # --------------------------------------------------------------------------------------------- files
@@ -112,7 +116,7 @@ def _trace(waveform_model: WaveformModel) -> onnx.ModelProto:
             dynamic_shapes=(free, free),
             opset_version=OPSET,
             input_names=INPUTS,
-            output_names=OUTPUTS,
+            output_names=list_outputs(waveform_model.model),
             verbose=False,
         )
     assert program is not None
@@ -147,6 +151,20 @@ def _describe_model(model: SERAlignForAudioClassification, extractor: SequenceFe
         "bandwidth": config.bandwidth,
         "unsure_below": config.unsure_below,
         **({} if config.mixed_above is None else {"mixed_above": config.mixed_above}),
+        **_describe_dimensions(config),
+    }
+
+
+def _describe_dimensions(config: Any) -> dict[str, Any]:
+    """Names, scales, typical errors and source of the dimensions, which the file calibrates; empty without any."""
+    if config.dimensions is None:
+        return {}
+    fitted = config.dimension_calibration
+    return {
+        "dimensions": config.dimension_names,
+        "dimension_scales": config.dimension_scales,
+        "dimension_errors": fitted and [error for _, _, error in fitted],
+        "dimension_source": config.dimension_source,
     }
 
 
@@ -182,18 +200,21 @@ def measure_difference(path: Path, model: SERAlignForAudioClassification, extrac
     """Compare a padded batch in ONNX Runtime with single utterances in PyTorch.
 
     Returns:
-        the largest difference in logits, frame logits and frame weights; infinite if the numbers of frames differ.
+        the largest difference in logits, dimensions, frame logits and frame weights; infinite if the numbers of frames
+        differ.
     """
     utterances = generate_audio(model.config.shortest_samples, seed=1)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = dict(zip(OUTPUTS, session.run(OUTPUTS, pad_utterances(utterances))))
+    outputs = list_outputs(model)
+    found = dict(zip(outputs, session.run(outputs, pad_utterances(utterances))))
     differences = []
     for index, utterance in enumerate(utterances):
         expected = model(**extractor(utterance, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True))
         frames = expected.frame_logits.shape[1]
         if found["frame_mask"][index].sum() != frames:
             return float("inf")
-        differences.append(found["logits"][index] - expected.logits[0].numpy())
+        for name in set(outputs) - set(OUTPUTS) | {"logits"}:
+            differences.append(found[name][index] - expected[name][0].numpy())
         for name in ("frame_logits", "frame_weights"):
             differences.append(found[name][index, :frames] - expected[name][0].numpy())
     return max(float(np.abs(difference).max()) for difference in differences)

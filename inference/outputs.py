@@ -3,7 +3,9 @@
 A record is the result for one recording: `file`, `channel` (None is the mean of all), then `duration` in seconds,
 `label`, `score`, `unsure` (whether the score is too low to tell), `scores` (label: probability), `warnings` (reasons
 why the scores may be unreliable) and `timeline` (dicts of start, end, label, score), or `error`. Of a model trained on
-label distributions, record and segments also have `mixed` (label: score, best first): the labels of a mixed answer.
+label distributions, record and segments also have `mixed` (label: score, best first): the labels of a mixed answer. Of
+a model with dimensions, a record has `dimensions` (name: value, error and scale), `dimension_source` and `trace` (their
+values every 0.1 s of each phrase), and a segment has `dimensions` (name: value).
 """
 
 import csv
@@ -102,7 +104,7 @@ def format_jsonl(records: list[Record]) -> str:
 
 
 def format_csv(records: list[Record]) -> str:
-    """One row per recording: the result, the probability of each label, warnings and error.
+    """One row per recording: the result, the dimensions, the probability of each label, warnings and error.
 
     Text that a spreadsheet would read as a formula gets a leading apostrophe; JSON Lines keep it unchanged.
     """
@@ -110,14 +112,16 @@ def format_csv(records: list[Record]) -> str:
     columns = ["file", "channel", "duration", "label", "score", "unsure"]
     if any("mixed" in record for record in records):
         columns.append("mixed")
+    dimensions = list(dict.fromkeys(name for record in records for name in record.get("dimensions", {})))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(csv_cell, [*columns, *labels, "warnings", "error"]))
+    writer.writerow(map(csv_cell, [*columns, *dimensions, *labels, "warnings", "error"]))
     for record in records:
         scores = record.get("scores", {})
         warnings = "; ".join(record.get("warnings", []))
         shown = {**record, "mixed": format_mixed(record["mixed"])} if "mixed" in record else record
-        cells = [*map(shown.get, columns), *map(scores.get, labels), warnings, record.get("error")]
+        values = [record.get("dimensions", {}).get(name, {}).get("value") for name in dimensions]
+        cells = [*map(shown.get, columns), *values, *map(scores.get, labels), warnings, record.get("error")]
         writer.writerow(map(csv_cell, cells))
     return text.getvalue()
 
@@ -128,8 +132,9 @@ def format_mixed(mixed: dict[str, float]) -> str:
 
 
 def name_segment(segment: dict[str, Any]) -> str:
-    """The label of a segment, or the labels of a mixed one: `anger + sadness`."""
-    return " + ".join(segment.get("mixed", [segment["label"]]))
+    """The label of a segment, or the labels of a mixed one: `anger + sadness`; and its dimensions, if it has any."""
+    values = [f"{name} {value:.2f}" for name, value in segment.get("dimensions", {}).items()]
+    return ", ".join([" + ".join(segment.get("mixed", [segment["label"]])), *values])
 
 
 def format_textgrid(record: Record) -> str:

@@ -19,6 +19,7 @@ from inference.answers import Job
 from inference.live import answer_live
 from inference.options import TIMELINE_OPTIONS
 from inference.outputs import Record, name_segment
+from inference.values import format_dimensions
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from quality_ser_align import RecordingQuality
 
@@ -64,6 +65,7 @@ class Table:
         lines = [
             f"{name:{self.width}} {record['duration']:8.1f}   {label:{wide}} {record['score']:6.2f}   "
             f"{', '.join(others)}",
+            *(f"  {line}" for line in format_dimensions(record)),
             *_format_evidence(record),
         ]
         if not self.has_header:
@@ -75,7 +77,8 @@ class Table:
         names = [printable(name_segment(part)) for part in record["timeline"]]
         wide = max(_find_label_width(record), *map(len, names), 0)
         unsure = "unsure: " if record["unsure"] else ""
-        lines = [f"{self._name(job)}  {record['duration']:.1f} s  {unsure}{', '.join(_format_scores(record))}", ""]
+        lines = [f"{self._name(job)}  {record['duration']:.1f} s  {unsure}{', '.join(_format_scores(record))}"]
+        lines += [*format_dimensions(record), ""]
         lines.append(f"{'start':>9} {'end':>9}   {'emotion':{wide}}  score")
         lines += [
             f"{part['start']:9.2f} {part['end']:9.2f}   {name:{wide}} {part['score']:6.2f}"

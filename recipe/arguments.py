@@ -194,9 +194,17 @@ def _convert_valid(hint: Any, value: Any) -> Any:
     if typing.get_origin(hint) is dict:
         # JSON too keeps a number as it is written.
         parsed = load_json(value, parse_int=str, parse_float=str) if isinstance(value, str) else value
-        convert_item = float if typing.get_args(hint)[1] is float else _convert_name
+        kind = typing.get_args(hint)[1]
+        convert_item = float if kind is float else _convert_numbers if kind == list[float] else _convert_name
         return {str(name): convert_item(item) for name, item in parsed.items()}
     return None
+
+
+def _convert_numbers(value: Any) -> list[float]:
+    """A list of numbers. Raises TypeError or ValueError for anything else."""
+    if not isinstance(value, list):
+        raise TypeError
+    return [float(number) for number in value]
 
 
 def _convert_name(value: Any) -> Any:
@@ -217,6 +225,8 @@ def _describe_valid(option: Field) -> str:
         what, example = "name: name", '{"excited": "happy"}'
         if typing.get_args(hint)[1] is float:
             what, example = f"name: number{describe_range(option)}", '{"angry": 2}'
+        if typing.get_args(hint)[1] == list[float]:
+            what, example = "name: [number, number, ...]", '{"valence": [1, 5]}'
         return f"{''.join(f'{word}, or ' for word in choices)}{what} pairs, as JSON on the command line: '{example}'"
     if choices:
         return f"one{' or more' if hint == list[str] else ''} of {', '.join(choices)}"

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
+TARGETS = ("labels", "dimensions")  # what a batch holds besides the model's input
+
 
 class Collator:
     """Collate prepared utterances into one batch, padded with zeros on the right.
@@ -27,7 +29,11 @@ class Collator:
         return {
             self.input_name: pad_sequence(inputs, batch_first=True),
             "attention_mask": (torch.arange(int(lengths.max())) < lengths.unsqueeze(1)).long(),
-            "labels": torch.stack([torch.as_tensor(utterance["labels"]) for utterance in utterances]),
+            **{
+                name: torch.stack([torch.as_tensor(utterance[name]) for utterance in utterances])
+                for name in TARGETS
+                if name in utterances[0]
+            },
         }
 
 

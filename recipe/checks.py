@@ -14,6 +14,7 @@ from core.audio import SAMPLING_RATE
 from core.errors import InputError, warn
 from recipe.augmentation import check_augmentation
 from recipe.corpora.rows import read_excerpts
+from recipe.dimensions import check_dimensions, learns_dimensions, learns_labels
 from recipe.entries import is_joint
 from recipe.options import Arguments, DataArguments
 from recipe.results import read_results
@@ -43,8 +44,13 @@ def check_run(arguments: dict[int, Arguments], first: Arguments | None = None) -
 
 
 def check_targets(args: Arguments) -> None:
-    """Raise InputError for what counts the labels of utterances, if these have distributions instead."""
-    if args.data.targets == "labels":
+    """Raise InputError for what counts the labels of utterances, if these have other targets instead."""
+    check_dimensions(args.data)
+    if not learns_labels(args.data) and args.model.class_weights is not None:
+        raise InputError("--class_weights weighs labels, and --targets dimensions has none: remove it")
+    if learns_dimensions(args.data) and args.trainer.batch_size < 2:
+        raise InputError("the concordance of dimensions needs several utterances: give --batch_size 2 or more")
+    if args.data.targets != "distribution":
         return
     if args.model.class_weights == "balanced":
         raise InputError(

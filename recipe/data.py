@@ -7,6 +7,7 @@ from datasets import Dataset, DatasetDict
 from core.errors import InputError
 from recipe.broken import check_audio, keep_usable
 from recipe.corpora import load_corpus
+from recipe.dimensions import ALONE, label_by_region, learns_dimensions, list_read_columns, use_dimensions
 from recipe.distributions import COLUMN, label_by_majority, use_distributions
 from recipe.entries import is_joint, list_entries
 from recipe.joining import choose_joint_parts, join_rows
@@ -49,8 +50,18 @@ def read_selected_rows(data: DataArguments) -> Dataset:
 def _read_corpus(data: DataArguments) -> Dataset:
     votes = data.distribution_columns if data.targets == "distribution" else None
     rows = load_corpus(
-        data.corpus, data.data_dir, data.csv, data.partial_corpus, data.hub_options, data.allow_outside_paths, votes
+        data.corpus,
+        data.data_dir,
+        data.csv,
+        data.partial_corpus,
+        data.hub_options,
+        data.allow_outside_paths,
+        votes,
+        list_read_columns(data),
+        needs_labels=data.targets != ALONE,
     )
+    if learns_dimensions(data):
+        rows = use_dimensions(rows, data.corpus, data)
     if votes is None:
         rows = rows.remove_columns(COLUMN) if COLUMN in rows.column_names else rows
         return select_utterances(rows, data.only, data.label_map)
@@ -60,7 +71,10 @@ def _read_corpus(data: DataArguments) -> Dataset:
 
 def split_rows(data: DataArguments, rows: Dataset) -> DatasetDict:
     """Split the rows of `read_rows`, and check that no speaker or recording is in two sets."""
-    return finish_split(_choose_parts(data, rows), data.protocol)
+    parts = _choose_parts(data, rows)
+    if data.targets == ALONE:
+        parts = {name: label_by_region(part, data.dimensions) for name, part in parts.items()}
+    return finish_split(parts, data.protocol, may_lack_labels=data.targets == ALONE)
 
 
 def _choose_parts(data: DataArguments, rows: Dataset) -> dict[str, Dataset]:

@@ -15,7 +15,7 @@ Use = Literal["all", "train", "train_validation", "test"]
 # Options that an entry of --corpora may set for itself.
 ENTRY_OPTIONS = (
     *("corpus", "label_map", "only", "protocol", "fold", "num_folds", "num_validation_speakers", "split_seed"),
-    *("hub_options", "partial_corpus", "distribution_columns"),
+    *("hub_options", "partial_corpus", "distribution_columns", "dimension_map"),
 )
 ENTRY_KEYS = ("name", "use", "data_dir", *ENTRY_OPTIONS)
 # Corpora that may be listed several times, under different names: any other names its speakers itself.
@@ -96,6 +96,11 @@ def _refuse_unused(data: DataArguments) -> None:
         (("common_labels",), "--corpora or --test_corpus", bool(data.corpora) or is_pair),
         (("csv",), "--corpus folder", bool(data.corpora) or data.corpus == "folder"),
         (("distribution_columns",), "--targets distribution", data.targets == "distribution"),
+        (
+            ("dimensions", "dimension_map"),
+            "--targets dimensions or labels_and_dimensions",
+            "dimensions" in data.targets,
+        ),
         (("group_column",), "--protocol leave_one_group_out", uses_groups),
         (("hub_options",), "--corpus hub", bool(data.corpora) or data.corpus == "hub"),
     ):

@@ -9,6 +9,7 @@ from datasets import Dataset, Features, Value, concatenate_datasets
 from core.errors import InputError
 from recipe.corpora.ravdess import LABELS
 from recipe.corpora.rows import UNKNOWN_SPEAKER, sort_labels
+from recipe.dimensions import COLUMN as DIMENSIONS
 from recipe.distributions import COLUMN, find_present
 from recipe.entries import Entry
 from recipe.relabelling import keep_labels, refuse_similar
@@ -29,8 +30,8 @@ def join_rows(corpora: dict[str, Dataset]) -> Dataset:
     refuse_similar([label for rows in corpora.values() for label in rows.features["label"].names])
     labels = order_labels(label for rows in corpora.values() for label in rows.features["label"].names)
     there = [name for name in OPTIONAL if any(name in rows.column_names for rows in corpora.values())]
-    has_distributions = all(COLUMN in rows.column_names for rows in corpora.values())
-    kept_columns = [*KEPT, COLUMN] if has_distributions else [*KEPT]
+    targets = [name for name in (COLUMN, DIMENSIONS) if all(name in rows.column_names for rows in corpora.values())]
+    kept_columns = [*KEPT, *targets]
     features = Features({"corpus": Value("string"), **{name: OPTIONAL[name] for name in there}})
     joined = []
     for corpus, rows in corpora.items():

@@ -13,6 +13,9 @@ from core.json_files import read_lines
 from recipe.calibration import read_confidences
 from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
+from recipe.dimension_scores import find_intervals, has_dimensions
+from recipe.dimension_tables import describe_scales, make_rows
+from recipe.dimensions import ALONE, describe_source, learns_dimensions
 from recipe.distribution_scores import MEASURES
 from recipe.entries import is_joint, list_entries
 from recipe.options import FREE_TO_CHANGE, SHARED, Arguments, DataArguments, ModelArguments
@@ -63,7 +66,7 @@ def write_model_card(
         title=f"SER-Align on {results['corpus']}, stage {results['stage']}",
         stage=results["stage"],
         pooling=find_pooling(results),
-        losses=_list_losses(args.model),
+        losses=_list_losses(args.model, args.data),
         labels=[markdown_text(label) for label in labels],
         frame_ms=f"{1000 * results['frame_seconds']:g}",
         arguments=args.without_paths(),
@@ -74,6 +77,10 @@ def write_model_card(
         coverage_rows=_coverage_rows(lines["best"], None if measure_rows else unsure_below),
         measures=[name.replace("kl", "KL") for name in MEASURES],
         measure_rows=measure_rows,
+        dimension_rows=make_rows(results, lines["best"]),
+        dimension_source=describe_source(results.get("dimensions", {}).get("source", "")),
+        dimension_scales=describe_scales(results),
+        is_alone=args.data.targets == ALONE,
         mixed_above=f"{best.get('mixed_above', 1.0):.3g}",
         chance=f"{1 / len(labels):.3f}",
         interval_sentence=_interval_sentence(results["speakers"]["test"]),
@@ -117,7 +124,7 @@ def list_licenses(data: DataArguments) -> dict[str, str]:
     return {entry.name: LICENSES[entry.data.corpus] for entry in list_entries(data) if entry.use != "test"}
 
 
-def _list_losses(model: ModelArguments) -> list[str]:
+def _list_losses(model: ModelArguments, data: DataArguments) -> list[str]:
     """The losses and their weights, besides EAL and FUAL; empty for the cross-entropy alone with weight 1."""
     weights = {
         "cross-entropy": model.ce_weight,
@@ -127,6 +134,8 @@ def _list_losses(model: ModelArguments) -> list[str]:
         "center": model.center_weight,
         "supervised contrastive": model.contrastive_weight,
     }
+    if learns_dimensions(data):
+        weights |= {"(1 - CCC) of each dimension": model.ccc_weight, "cross-entropy of regions": model.region_weight}
     losses = [f"{weight:g} × {name}" for name, weight in weights.items() if weight > 0]
     return [] if losses == ["1 × cross-entropy"] else losses
 
@@ -172,6 +181,13 @@ def _eval_results(
     speakers = {line["speaker"] for line in lines}
     units = "speakers" if speakers_known(speakers) else "utterances"
     tested = "training speakers" if results["protocol"] == SHARED else "test speakers"
+    found = {
+        (metric, METRIC_NAMES[metric]): (scores[metric], interval)
+        for metric, interval in _intervals(lines, results["labels"]).items()
+        if results["arguments"].get("targets") != ALONE
+    }
+    for dimension, intervals in (find_intervals(lines) if has_dimensions(lines) else {}).items():
+        found["ccc", f"CCC of {dimension}"] = (scores["dimensions"][dimension]["ccc"], intervals["ccc"])
     return [
         EvalResult(
             task_type="audio-classification",
@@ -179,8 +195,8 @@ def _eval_results(
             dataset_name=f"{corpus}{describe_fold(results)}, {tested}",
             dataset_split="test",
             metric_type=metric,
-            metric_name=METRIC_NAMES[metric],
-            metric_value=round(scores[metric], 4),
+            metric_name=name,
+            metric_value=round(score, 4),
             metric_args=interval
             and {
                 "interval_95": [round(end, 4) for end in interval],
@@ -188,7 +204,7 @@ def _eval_results(
                 "number": len(speakers),
             },
         )
-        for metric, interval in _intervals(lines, results["labels"]).items()
+        for (metric, name), (score, interval) in found.items()
     ]
 
 
@@ -348,7 +364,7 @@ def _split_sentence(results: dict[str, Any]) -> str:
 
 def _epoch_row(line: dict[str, float], results: dict[str, Any]) -> dict[str, str]:
     row = {"epoch": f"{line['epoch']:.3g}", "loss": f"{line['loss']:.3f}"}
-    row |= {name: f"{line[name]:.3f}" for name in ("ua", "wa", "kl") if name in line}
+    row |= {name: f"{line[name]:.3f}" for name in ("ua", "wa", "kl", "ccc") if name in line}
     is_best = line["epoch"] == results["epochs"]["best"]
     return {name: f"**{value}**" if is_best else value for name, value in row.items()}
 

@@ -24,7 +24,7 @@ class ModelArguments(SERAlignFields):
         "pretrained speech encoder: a Hub name or a folder; none trains the encoder of --encoder_config from scratch",
         "paper",
     )
-    stage1_pooling: Literal["attentive", "self_attention", "cls", "mean", "max", "flam"] = option(
+    stage1_pooling: Literal["attentive", "self_attention", "cls", "mean", "max", "flam", "style"] = option(
         "attentive",
         "pooling of stage 1, as in --pooling; with --stage 1, that of a system that is trained in one stage",
         "paper",
@@ -155,11 +155,24 @@ class DataArguments(AugmentationFields):
         "start_column, end_column, config, split, streaming, limit",
         both_stages=True,
     )
-    targets: Literal["labels", "distribution"] = option(
+    targets: Literal["labels", "distribution", "dimensions", "labels_and_dimensions"] = option(
         "labels",
-        "what the model learns of an utterance: its label, or the distribution of the votes for it; the class with the "
-        "most votes, the first of those that tie, then is its label",
+        "what the model learns of an utterance: its label; the distribution of the votes for it, where the class with "
+        "the most votes, the first of those that tie, is its label; the numbers of --dimensions; or these and the "
+        "label",
         "ours",
+        both_stages=True,
+    )
+    dimensions: dict[str, list[float]] = option(
+        {},
+        "with --targets dimensions, columns of numbers, each with the lowest and the highest value of its scale, as "
+        'JSON: {"valence": [1, 5], "arousal": [1, 5]}',
+        both_stages=True,
+    )
+    dimension_map: dict[str, list[float]] = option(
+        {},
+        "with --targets dimensions, values of each label, in the order of --dimensions, in place of ratings, as JSON: "
+        '{"angry": [-0.5, 0.6], "sad": [-0.6, -0.3]}; labels that are not listed are dropped',
         both_stages=True,
     )
     distribution_columns: list[str] = option(

@@ -21,6 +21,7 @@ from recipe.babble import Voices
 from recipe.batching import Draw
 from recipe.corpora.rows import read_excerpts
 from recipe.degradations import mix_voices
+from recipe.dimensions import COLUMN as DIMENSIONS
 from recipe.distributions import COLUMN, Target, encode_target
 from recipe.feature_cache import FeatureCache
 from recipe.mixing import mix
@@ -57,7 +58,7 @@ class UtterancePreparer:
     For `Dataset.with_transform`: takes a dict of columns and returns a dict of lists with the model's
     input (float32 tensor, (samples,) or (frames, features)), `labels` and `id`.
 
-    `labels` are class indices, or distributions if the rows have them.
+    `labels` are class indices, or distributions if the rows have them; `dimensions` are there if the rows have them.
 
     Args:
         feature_extractor: of the encoder, for waveforms or log-mel frames; its `trim_db` decides what is trimmed.
@@ -110,17 +111,19 @@ class UtterancePreparer:
         """
         excerpts, labels = read_excerpts(columns), columns.get(COLUMN, columns["label"])
         seeds = seeds or [0] * len(excerpts)
+        dimensions = columns.get(DIMENSIONS)
         if self.augmentation.mix_probability == 0:
             variants = [self.augmentation.draw(seed) for seed in seeds]
             inputs = [self.prepare_variant(excerpt, variant) for excerpt, variant in zip(excerpts, variants)]
             if self.teacher is not None:
                 labels = [self._soften(*each) for each in zip(excerpts, variants, labels)]
         else:
-            inputs, labels = self._prepare_mixed(excerpts, labels, seeds)
+            inputs, labels, dimensions = self._prepare_mixed(excerpts, labels, dimensions, seeds)
         for excerpt, values in zip(excerpts, inputs):
             if not values.isfinite().all():
                 raise InputError(f"{excerpt}: its model input is not finite; export the file again or remove it")
-        return {self.input_name: inputs, "labels": labels, "id": columns["id"]}
+        prepared = {self.input_name: inputs, "labels": labels, "id": columns["id"]}
+        return prepared if dimensions is None else {**prepared, DIMENSIONS: dimensions}
 
     def prepare(self, recording: str | Path | Excerpt, seed: int = 0) -> Tensor:
         """Turn one file or excerpt, in a randomly drawn variant, into the model's input."""
@@ -179,23 +182,27 @@ class UtterancePreparer:
         return mix_voices(others, length, rng)
 
     def _prepare_mixed(
-        self, excerpts: list[Excerpt], labels: list[Target], seeds: Sequence[int]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Mix each utterance, with the given probability, with another one in the batch."""
+        self, excerpts: list[Excerpt], labels: list[Target], dimensions: list[Any] | None, seeds: Sequence[int]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
+        """Mix each utterance, with the given probability, with another one in the batch, and their targets alike."""
         variants = [self.augmentation.draw(seed) for seed in seeds]
         waveforms = [self._recall_waveform(excerpt, variant) for excerpt, variant in zip(excerpts, variants)]
         if self.teacher is None:
             distributions = [encode_target(label, self.num_labels) for label in labels]
         else:
             distributions = [self._soften(*each) for each in zip(excerpts, variants, labels)]
-        inputs, mixed_labels = [], []
+        inputs, pairs = [], []
         for index, waveform in enumerate(waveforms):
             other, share = int(torch.randint(len(waveforms), ())), 0.0
             if float(torch.rand(())) < self.augmentation.mix_probability:
                 waveform, share = mix(self.augmentation.mix, waveform, waveforms[other])
             inputs.append(self.extract(waveform))
-            mixed_labels.append(torch.lerp(distributions[index], distributions[other], share))
-        return inputs, mixed_labels
+            pairs.append((index, other, share))
+        mixed_labels = [torch.lerp(distributions[one], distributions[other], share) for one, other, share in pairs]
+        if dimensions is None:
+            return inputs, mixed_labels, None
+        values = [torch.tensor(each) for each in dimensions]
+        return inputs, mixed_labels, [torch.lerp(values[one], values[other], share) for one, other, share in pairs]
 
     def _soften(self, excerpt: Excerpt, variant: Variant, label: Target) -> Tensor:
         """The label of a variant of an utterance, softened by the teacher."""

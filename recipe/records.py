@@ -33,3 +33,7 @@ def first_difference(earlier: dict[str, Any], now: dict[str, Any]) -> str | None
     name = changed[0]
     what = RECORDED.get(name, f"{name}={earlier.get(name)!r}, not {now[name]!r}")
     return what + (f" ({len(changed) - 1} more differ)" if changed[1:] else "")
+
+
+def checkpoint_name(results: dict[str, Any], name: str) -> str:
+    return f"{name} (epoch {results['epochs'][name]:.3g})"

@@ -12,10 +12,14 @@ from core.json_files import read_json, write_json
 from core.shipped import find_model
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.corpora.rows import count_classes, speakers_known
+from recipe.dimension_scores import score_constant
+from recipe.dimension_tables import format_lines
+from recipe.dimensions import ALONE, find_source, learns_dimensions
 from recipe.distribution_scores import GUESSES, MEASURES, score_guesses
 from recipe.entries import name_run
 from recipe.joining import select_corpora
 from recipe.options import SHARED, Arguments
+from recipe.records import checkpoint_name
 
 VERSIONS = ("torch", "transformers", "datasets", "accelerate")
 
@@ -49,6 +53,16 @@ def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[
         "arguments": args.without_paths(),
         "teacher": args.trainer.teacher and Path(find_model(args.trainer.teacher)).resolve().name,
         **({"guesses": score_guesses(split)} if args.data.targets == "distribution" else {}),
+        **({"dimensions": describe_dimensions(args, split)} if learns_dimensions(args.data) else {}),
+    }
+
+
+def describe_dimensions(args: Arguments, split: DatasetDict) -> dict[str, Any]:
+    """The scales of the dimensions, where their values come from, and the scores of always predicting the mean."""
+    return {
+        "scales": args.data.dimensions,
+        "source": find_source(args.data),
+        "constant": score_constant(split, list(args.data.dimensions)),
     }
 
 
@@ -80,14 +94,16 @@ def describe_model(stage: int, model: SERAlignForAudioClassification) -> dict[st
 
 def score_lines(results: dict[str, Any]) -> list[str]:
     """Format the scores of a stage for the terminal."""
-    lines = [f"  {'':22}{'validation UA':>15}{'WA':>8}{'test UA':>12}{'WA':>8}"]
+    what = "regions" if results["arguments"].get("targets") == ALONE else ""
+    lines = [f"  {what:22}{'validation UA':>15}{'WA':>8}{'test UA':>12}{'WA':>8}"]
     for name in ("best", "last"):
         validation, test = results["scores"][name]["validation"], results["scores"][name]["test"]
         lines.append(
             f"  {checkpoint_name(results, name):22}{validation['ua']:>15.3f}{validation['wa']:>8.3f}"
             f"{test['ua']:>12.3f}{test['wa']:>8.3f}"
         )
-    return lines + _corpus_lines(results["scores"]["best"]) + _distribution_lines(results)
+    lines += _corpus_lines(results["scores"]["best"]) + _distribution_lines(results)
+    return lines + format_lines(results)
 
 
 def _distribution_lines(results: dict[str, Any]) -> list[str]:
@@ -153,10 +169,6 @@ def find_pooling(results: dict[str, Any]) -> str:
     """The pooling of a finished stage."""
     arguments = results["arguments"]
     return arguments.get("stage1_pooling", "attentive") if results["stage"] == 1 else arguments["pooling"]
-
-
-def checkpoint_name(results: dict[str, Any], name: str) -> str:
-    return f"{name} (epoch {results['epochs'][name]:.3g})"
 
 
 def describe_fold(results: dict[str, Any]) -> str:

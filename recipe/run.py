@@ -28,6 +28,8 @@ from recipe.checks import check_durations, check_run, check_stage1_speakers, lis
 from recipe.class_weights import compute_class_weights
 from recipe.corpora.rows import count_speakers
 from recipe.data import read_rows, split_rows
+from recipe.dimension_scores import fit_calibration, has_dimensions
+from recipe.dimensions import ALONE
 from recipe.distribution_scores import fit_mixed_threshold, has_distributions
 from recipe.entries import name_run
 from recipe.feature_cache import fill_cache, find_cache_folder, plan_cache, remove_cache
@@ -288,8 +290,8 @@ def save_and_score(
     """Write a folder with weights, code, feature extractor and predictions.jsonl; return its scores.
 
     The scores are those of the saved model, reloaded in float32 as its users will load it. Its calibration temperature
-    is fitted on the validation set first, and then the score below which an answer is unsure or, with distributions as
-    targets, the one above which a label is part of a mixed answer.
+    is fitted on the validation set first, before it the calibration of dimensions, and then the score below which an
+    answer is unsure or, with distributions as targets, the one above which a label is part of a mixed answer.
     """
     state = PartialState()
     if args.trainer.float16_weights:
@@ -301,6 +303,10 @@ def save_and_score(
     state.wait_for_everyone()
     saved = SERAlignForAudioClassification.from_pretrained(directory, dtype=torch.float32).to(state.device)
     validation = predict(saved, split["validation"], preparer, args.trainer.eval_batch_size)
+    if has_dimensions(validation):
+        saved.config.dimension_calibration = fit_calibration(validation)
+    if saved.config.classes_are_regions:  # whose scores follow from the calibrated values
+        validation = predict(saved, split["validation"], preparer, args.trainer.eval_batch_size)
     saved.config.calibration_temperature = fit_temperature(validation)
     saved.config.encoder_config.name_or_path = ""  # it may be a local path
     parts = {
@@ -319,6 +325,8 @@ def save_and_score(
     fitted = {"temperature": saved.config.calibration_temperature, "unsure_below": saved.config.unsure_below}
     if saved.config.mixed_above is not None:
         fitted["mixed_above"] = saved.config.mixed_above
+    if saved.config.dimension_calibration is not None:
+        fitted["dimension_calibration"] = dict(zip(saved.config.dimension_names, saved.config.dimension_calibration))
     return {**score_file(directory / "predictions.jsonl"), **fitted}
 
 
@@ -336,7 +344,7 @@ def report_scores(results: dict[str, Any]) -> None:
     print(f"Stage {results['stage']} took {results['seconds']:.0f} s. Scores on {describe_unseen(results)}:")
     print("\n".join([*score_lines(results), *class_lines(results)]))
     unused = never_predicted(results["scores"]["best"]["validation"])
-    if unused:
+    if unused and results["arguments"]["targets"] != ALONE:
         warn(
             f"stage {results['stage']} never predicts {', '.join(unused)} on the validation set: train longer, change "
             "the learning rates, or add utterances of that class"

@@ -15,7 +15,10 @@ from transformers import PreTrainedModel
 
 from core.errors import InputError
 from core.json_files import read_lines
-from recipe.batching import Collator
+from recipe.batching import TARGETS, Collator
+from recipe.dimension_scores import TRUE, has_dimensions
+from recipe.dimension_scores import score_lines as score_dimensions
+from recipe.dimensions import COLUMN as DIMENSIONS
 from recipe.distribution_scores import has_distributions, measure
 from recipe.distribution_scores import read_lines as read_distributions
 from recipe.distributions import COLUMN
@@ -32,7 +35,7 @@ def load_metric() -> evaluate.EvaluationModule:
 @torch.inference_mode()
 def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> list[dict]:
     """Predict each row: id, speaker, gender, corpus if there are several, label, prediction and all probabilities;
-    with distributions as targets, also that of the votes.
+    with distributions as targets, also that of the votes; with dimensions, also the predicted and the true ones.
 
     Runs in float32 without autocast; the batch size does not affect scores. Several processes share the work, and
     each returns all predictions.
@@ -56,13 +59,16 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
     predictions = []
     bar = tqdm(batches, total=num_batches, desc="scoring", leave=False, disable=not state.is_main_process)
     for utterances in bar:
-        inputs = {name: tensor.to(model.device) for name, tensor in collate(utterances).items() if name != "labels"}
-        probabilities = model(**inputs).logits.float().softmax(dim=-1).cpu()
-        for utterance, row in zip(utterances, probabilities):
-            if not row.isfinite().all():
+        inputs = {name: tensor.to(model.device) for name, tensor in collate(utterances).items() if name not in TARGETS}
+        output = model(**inputs)
+        probabilities = output.logits.float().softmax(dim=-1).cpu()
+        values = probabilities[:, :0] if output.dimensions is None else output.dimensions.cpu()
+        for utterance, *found in zip(utterances, probabilities, values):
+            if not torch.cat(found).isfinite().all():
                 raise InputError(f"the model's output for {utterance['id']} is not finite: train the model again")
-            predictions.append((utterance["id"], row.tolist()))
+            predictions.append((utterance["id"], [each.tolist() for each in found]))
     everything = dict(gather_object(predictions))
+    dimensions = model.config.dimension_names or ()
     return [
         {
             "id": row["id"],
@@ -71,8 +77,10 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
             **({"corpus": row["corpus"]} if "corpus" in row else {}),
             "label": names[row["label"]],
             **({COLUMN: dict(zip(names, row[COLUMN]))} if COLUMN in row else {}),
-            "prediction": names[max(range(len(names)), key=everything[row["id"]].__getitem__)],
-            "probabilities": dict(zip(names, everything[row["id"]])),
+            "prediction": names[max(range(len(names)), key=everything[row["id"]][0].__getitem__)],
+            "probabilities": dict(zip(names, everything[row["id"]][0])),
+            **({TRUE: dict(zip(dimensions, row[DIMENSIONS]))} if DIMENSIONS in row else {}),
+            **({DIMENSIONS: dict(zip(dimensions, everything[row["id"]][1]))} if dimensions else {}),
         }
         for row in rows
     ]
@@ -90,7 +98,8 @@ def score_file(path: Path) -> dict[str, dict[str, Any]]:
 
     Returns:
         for each split ua, wa, macro_f1, confusion_matrix, num_utterances and labels; with distributions as
-        targets, also `distribution`, the six measures; of several corpora, also
+        targets, also `distribution`, the six measures; with dimensions, also `dimensions`, the measures of each, and
+        `mean_ccc`; of several corpora, also
         `corpora`, with the same of each by name, and `mean_ua`, the mean of their ua.
     """
     lines = read_lines(path)
@@ -114,6 +123,8 @@ def score_lines(lines: list[dict[str, Any]]) -> dict[str, Any]:
         num_classes=len(labels),
     )
     measures = {"distribution": measure(*read_distributions(lines))} if has_distributions(lines) else {}
+    if has_dimensions(lines):
+        measures |= score_dimensions(lines)
     return {**result, **measures, "num_utterances": len(lines), "labels": labels}
 
 

@@ -40,10 +40,10 @@ class Fold(NamedTuple):
 IEMOCAP_FOLDS = [Fold({f"{session}F"}, {f"{session}M"}) for session in "12345"]
 
 
-def finish_split(parts: dict[str, Dataset], protocol: str) -> DatasetDict:
+def finish_split(parts: dict[str, Dataset], protocol: str, may_lack_labels: bool = False) -> DatasetDict:
     """Sort each set by duration, and check them with `check_split`. Raises InputError."""
     split = DatasetDict({name: _by_duration(parts[name]) for name in ("train", "validation", "test")})
-    check_split(split, shares_speakers=protocol == SHARED)
+    check_split(split, protocol == SHARED, may_lack_labels)
     return split
 
 
@@ -148,12 +148,13 @@ def _fold_utterances(rows: Dataset, number: int, num_folds: int, seed: int) -> d
     return {name: rows.select(numbers) for name, numbers in chosen.items()}
 
 
-def check_split(split: DatasetDict, shares_speakers: bool = False) -> None:
+def check_split(split: DatasetDict, shares_speakers: bool = False, may_lack_labels: bool = False) -> None:
     """Check that no speaker, utterance or recording is in two sets, that labels are valid, and that every class has
     training utterances.
 
     Args:
         shares_speakers: whether speakers may be in several sets.
+        may_lack_labels: whether a set may have no utterance of a label: nothing is trained on regions of dimensions.
 
     Raises:
         InputError: a check fails; the message names the speaker, utterance, recording or class.
@@ -181,6 +182,8 @@ def check_split(split: DatasetDict, shares_speakers: bool = False) -> None:
                     f"utterance {utterance!r} has label {index}, which is not one of the {len(label.names)} classes "
                     f"({', '.join(label.names)}, counted from 0): correct the label, or remove the utterance"
                 )
+    if may_lack_labels:
+        return
     present = find_present(split["train"])
     for index, word in enumerate(label.names):
         if index not in present:

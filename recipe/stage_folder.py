@@ -23,7 +23,12 @@ from recipe.stages import find_stage1_folder
 
 def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, Any]:
     """Record what determines the results of a stage: its options, its rows and their audio, and its stage 1."""
-    columns = ["id", "label", "speaker", *(name for name in ("start", "end") if name in split["train"].column_names)]
+    columns = [
+        "id",
+        "label",
+        "speaker",
+        *(name for name in ("start", "end", "dimensions") if name in split["train"].column_names),
+    ]
     rows = [(name, *row) for name, part in split.items() for row in zip(*(part[column][:] for column in columns))]
     record = {**args.flat(), "rows": hash_values(rows)}
     if DIGEST in split["train"].column_names:

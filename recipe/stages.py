@@ -30,6 +30,7 @@ from feature_extraction_ser_align import add_trimming
 from fields_ser_align import SERAlignFields
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.class_weights import compute_class_weights
+from recipe.dimensions import describe_targets
 from recipe.lora import add_lora
 from recipe.options import Arguments, ModelArguments
 
@@ -65,13 +66,16 @@ def check_model(stage: int, args: Arguments, first: Arguments | None = None) -> 
 def build_config(stage: int, args: Arguments, first: Arguments | None = None) -> SERAlignConfig:
     """The configuration of a stage, without its labels."""
     if stage == 1:
-        return SERAlignConfig(encoder_config=read_encoder_config(args.model), **select_fields(stage, args))
+        return SERAlignConfig(
+            encoder_config=read_encoder_config(args.model), **select_fields(stage, args), **describe_targets(args.data)
+        )
     if first is not None:
         source, config = "stage 1", build_config(1, first)
     else:
         source, config = str(find_stage1_folder(args)), SERAlignConfig.from_pretrained(check_stage1_folder(args))
     check_same_encoder(config, args.model.encoder_config, source)
-    second = SERAlignConfig(encoder_config=config.encoder_config, **select_fields(stage, args))
+    chosen = select_fields(stage, args) | describe_targets(args.data)
+    second = SERAlignConfig(encoder_config=config.encoder_config, **chosen)
     check_same_averaging(config, second, source)
     return second
 
@@ -84,6 +88,7 @@ def build_model(stage: int, args: Arguments, rows: Dataset) -> SERAlignForAudioC
     """
     names = rows.features["label"].names
     model_fields = select_fields(stage, args) | {
+        **describe_targets(args.data, rows),
         "id2label": dict(enumerate(names)),
         "class_weights": compute_class_weights(args.model.class_weights, rows, args.data.corpus_temperature),
     }
@@ -205,7 +210,10 @@ def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str
         if known != names:
             raise InputError(f"--init_classifier stage1: {differ}: use --init_classifier new, or train stage 1 again")
         try:
-            model.classifier.load_state_dict(first.classifier.state_dict())
+            for name in ("classifier", "dimension_head"):
+                module, trained = getattr(model, name), getattr(first, name)
+                if module is not None and trained is not None:
+                    module.load_state_dict(trained.state_dict())
         except RuntimeError:
             raise InputError(
                 f"--init_classifier stage1: the classifier of {folder} has another width or hidden layer: use "

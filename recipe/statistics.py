@@ -3,7 +3,7 @@
 Utterances of one speaker are not independent, so speakers are resampled, not utterances. SciPy computes the statistics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,17 @@ def mean_interval(values: Sequence[Sequence[float]], seed: int = 0) -> tuple[flo
     return _bootstrap(mean, len(totals), seed)
 
 
+def resample_speakers(
+    sums: np.ndarray, compute: Callable[[np.ndarray], dict[str, np.ndarray]], metric: str, seed: int = 0
+) -> tuple[float, float] | None:
+    """The interval of a score that follows from sums over speakers, (speakers, ...), as of `compute`."""
+
+    def score(speakers: np.ndarray, axis: int) -> np.ndarray:
+        return compute(_sum_drawn(sums, speakers))[metric]
+
+    return _bootstrap(score, len(sums), seed)
+
+
 def _bootstrap(statistic: Any, num_speakers: int, seed: int) -> tuple[float, float] | None:
     if num_speakers < 2:
         return None
@@ -152,16 +163,16 @@ def smallest_p_value(num_speakers: int) -> float:
 
 
 def _sum_drawn(confusions: np.ndarray, speakers: np.ndarray) -> np.ndarray:
-    """Sum the matrices of the drawn speakers: (units, classes, classes) and (..., drawn) to (..., classes, classes).
+    """Sum the matrices, or other arrays, of the drawn speakers: (units, *shape) and (..., drawn) to (..., *shape).
 
     Counts how often each unit is drawn instead of gathering matrices: a corpus without speakers has one unit per
     utterance, whose gathered matrices would not fit into memory.
     """
-    units, classes, _ = confusions.shape
+    units, *shape = confusions.shape
     draws = speakers.reshape(-1, speakers.shape[-1])
     places = draws + units * np.arange(len(draws))[:, None]
     counts = np.bincount(places.ravel(), minlength=units * len(draws)).reshape(len(draws), units)
-    return (counts @ confusions.reshape(units, -1)).reshape(*speakers.shape[:-1], classes, classes)
+    return (counts @ confusions.reshape(units, -1)).reshape(*speakers.shape[:-1], *shape)
 
 
 def holm(p_values: list[float]) -> list[float]:

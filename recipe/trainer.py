@@ -21,15 +21,19 @@ from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallb
 
 from core.errors import InputError, writing
 from losses_ser_align import LOSS_NAMES
+from recipe import dimension_scores
 from recipe.batching import BucketSampler, SeededSampler
 from recipe.checkpoints import delete_older, folder_at, mark_complete
 from recipe.corpora.shares import find_majority
+from recipe.dimension_scores import average_ccc
 from recipe.distribution_scores import measure
 from recipe.preparing import TrainingSet
 from recipe.scoring import load_metric
 
 AVERAGED = "averaged"  # subfolder of a checkpoint
 CENTERS = "objective.centers"
+# Scores of an epoch that select it in place of UA, and their names.
+SELECTING = {"kl": "KL", "cosine": "cosine", "ccc": "CCC"}
 NOT_DECAYED = {"pooling.cls_token", "layer_mix.weights", CENTERS}
 
 
@@ -75,6 +79,7 @@ class SERAlignTrainer(Trainer):
         **kwargs: Any,
     ):
         super().__init__(compute_metrics=self.compute_scores, **kwargs)
+        self.add_callback(StartEpoch())
         self.watched_test = watched_test
         self.corpora = corpora or {}
         self.corpus_temperature = corpus_temperature
@@ -112,6 +117,7 @@ class SERAlignTrainer(Trainer):
             "pooling": self.pooling_learning_rate,
             "classifier": self.classifier_learning_rate,
             "frame_classifier": self.classifier_learning_rate,
+            "dimension_head": self.classifier_learning_rate,
             "objective": self.classifier_learning_rate,
             "centers": self.center_learning_rate,
         }
@@ -240,6 +246,13 @@ class SERAlignTrainer(Trainer):
         return SeededSampler(sampler) if isinstance(self.train_dataset, TrainingSet) else sampler
 
 
+class StartEpoch(TrainerCallback):
+    """Tells the objective which epoch begins, also where a run resumes."""
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
+        getattr(model, "module", model).objective.start_epoch(round(state.epoch))
+
+
 class UpdateAverage(TrainerCallback):
     """Updates the moving average of the weights after each update."""
 
@@ -262,14 +275,16 @@ def find_weights(checkpoint: Path) -> Path:
 
 
 def compute_metrics(evaluation: EvalPrediction, corpora: Sequence[str] = ()) -> dict[str, float]:
-    """UA, WA and macro-F1 of the validation set, after each epoch; with distributions as targets, also KL and cosine.
+    """UA, WA and macro-F1 of the validation set, after each epoch; with other targets, also what selects the epoch.
+
+    With distributions, these are KL and cosine; with dimensions, the mean CCC over them.
 
     Args:
         corpora: corpus of each utterance, if there are several; a score is then the mean over corpora, so that the
             largest does not select the epoch alone. `ua/emodb` is the UA of one.
     """
-    logits, labels = np.asarray(evaluation.predictions), np.asarray(evaluation.label_ids)
-    if not np.isfinite(logits).all():
+    (logits, *values), (labels, *targets) = map(_list_arrays, (evaluation.predictions, evaluation.label_ids))
+    if not all(np.isfinite(each).all() for each in (logits, *values)):
         raise InputError("the model's logits on validation utterances are not finite: lower --learning_rate")
     names = np.asarray(corpora) if len(corpora) else np.zeros(len(labels))
     scores = {}
@@ -280,11 +295,24 @@ def compute_metrics(evaluation: EvalPrediction, corpora: Sequence[str] = ()) -> 
         if labels.ndim == 2:
             references = np.array([find_majority(shares) for shares in labels[part]])
             measures = measure(softmax(logits[part].astype(np.float64), axis=-1), labels[part])
+        if values:
+            measures |= measure_dimensions(values[0][part], targets[0][part])
         found = load_metric().compute(predictions=predictions, references=references, num_classes=logits.shape[-1])
         scores[name] = found | measures
-    metrics = ("ua", "wa", "macro_f1", *(("kl", "cosine") if labels.ndim == 2 else ()))
+    metrics = [name for name in ("ua", "wa", "macro_f1", *SELECTING) if name in found | measures]
     means = {metric: float(np.mean([score[metric] for score in scores.values()])) for metric in metrics}
     return means | ({f"ua/{name}": score["ua"] for name, score in scores.items()} if len(corpora) else {})
+
+
+def _list_arrays(arrays: Any) -> list[np.ndarray]:
+    """What the Trainer collects: one array, or several."""
+    return list(arrays) if isinstance(arrays, tuple | list) else [np.asarray(arrays)]
+
+
+def measure_dimensions(values: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """The mean CCC over dimensions, both (utterances, dimensions)."""
+    numbers = [str(index) for index in range(values.shape[-1])]
+    return {"ccc": average_ccc(dimension_scores.measure(values, targets, numbers))}
 
 
 def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -298,7 +326,7 @@ def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]
         if "eval_ua" in line:
             first_step = history[-1]["step"] if history else 0
             scores = {"epoch": line["epoch"], "step": line["step"], "ua": line["eval_ua"], "wa": line["eval_wa"]}
-            scores |= {name: line[f"eval_{name}"] for name in ("kl", "cosine") if f"eval_{name}" in line}
+            scores |= {name: line[f"eval_{name}"] for name in SELECTING if f"eval_{name}" in line}
             scores |= {name.removeprefix("eval_"): value for name, value in line.items() if name.startswith("eval_ua/")}
             history.append({**scores, **_mean_losses(logged, first_step)})
             logged = []
@@ -308,7 +336,9 @@ def epoch_history(log_history: list[dict[str, float]]) -> list[dict[str, float]]
 
 
 def rank(line: dict[str, float]) -> tuple[float, ...]:
-    """What the best epoch has the most of: validation UA or, with distributions as targets, minus KL, then cosine."""
+    """What the best epoch has the most of: UA; with distributions, minus KL, then cosine; with dimensions, CCC."""
+    if "ccc" in line:
+        return (line["ccc"],)
     return (-line["kl"], line["cosine"]) if "kl" in line else (line["ua"],)
 
 
@@ -340,7 +370,6 @@ class EpochLines(ProgressCallback):
             each = {name.removeprefix("ua/"): ua for name, ua in line.items() if name.startswith("ua/")}
             shown = f" ({', '.join(f'{name} {ua:.3f}' for name, ua in each.items())})" if len(each) > 1 else ""
             best = "  best so far" if all(rank(line) > rank(other) for other in before) else ""
-            fit = f"validation KL {line['kl']:.3f}  cosine {line['cosine']:.3f}  " if "kl" in line else "validation "
-            tqdm.write(
-                f"  epoch {line['epoch']:3.0f}   {losses}   {fit}UA {line['ua']:.3f}{shown}  WA {line['wa']:.3f}{best}"
-            )
+            fit = "".join(f"{SELECTING[name]} {line[name]:.3f}  " for name in SELECTING if name in line)
+            scores = f"{fit}UA {line['ua']:.3f}{shown}  WA {line['wa']:.3f}{best}"
+            tqdm.write(f"  epoch {line['epoch']:3.0f}   {losses}   validation {scores}")

@@ -13,7 +13,9 @@ from transformers import Trainer, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
 from core.errors import InputError
+from recipe.batching import TARGETS
 from recipe.checkpoints import CHECKPOINTS
+from recipe.dimensions import learns_dimensions
 from recipe.options import Arguments
 
 # TrainingArguments that have an option of our own.
@@ -44,7 +46,8 @@ OUR_OPTIONS = {
     "hub_private_repo": "hub_public",
 }
 # Set by the recipe for every run. The best checkpoint is the one with the best validation UA; for distributions, that
-# with the lowest validation KL (`choose_selection`). recipe/checkpoints.py decides which ones to keep.
+# with the lowest validation KL; for dimensions, also beside labels, the highest mean CCC (`choose_selection`).
+# recipe/checkpoints.py decides which ones to keep.
 RECIPE = {
     "eval_strategy": "epoch",
     "save_strategy": "epoch",
@@ -120,7 +123,12 @@ def build_training_arguments(stage_dir: Path, args: Arguments) -> TrainingArgume
 
 
 def choose_selection(args: Arguments) -> dict[str, Any]:
-    """What selects the checkpoint; never Clark or Canberra, which a uniform guess can win."""
+    """What selects the checkpoint; never Clark or Canberra, which a uniform guess can win.
+
+    With dimensions, it is the mean CCC, and a batch has two kinds of targets.
+    """
+    if learns_dimensions(args.data):
+        return {"metric_for_best_model": "ccc", "label_names": list(TARGETS)}
     if args.data.targets == "labels":
         return {}
     return {"metric_for_best_model": "kl", "greater_is_better": False}

@@ -157,3 +157,39 @@ def contrastive(frames, lengths, labels, temperature, samples, num_classes):
         if len(others) > 0 and alike.sum() > 0:
             total -= shares[i] * alike @ np.log(softmax(similarity)) / max(1, alike.sum())
     return total
+
+
+def concordance(predictions, targets):
+    """Lin's concordance correlation coefficient of each column, with population moments."""
+    each = []
+    for x, y in zip(np.transpose(predictions), np.transpose(targets)):
+        x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
+        covariance = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y)) / len(x)
+        x_variance, y_variance = sum((x - x_mean) ** 2) / len(x), sum((y - y_mean) ** 2) / len(y)
+        each.append(2 * covariance / (x_variance + y_variance + (x_mean - y_mean) ** 2))
+    return np.array(each)
+
+
+def mish(x):
+    return x * np.tanh(np.log1p(np.exp(x)))
+
+
+def gated_convolution(x, kernel, bias):
+    """x (frames, D), kernel (2D, D, 5): each frame with two neighbours on either side, zeros beyond the ends."""
+    size = x.shape[1]
+    padded = np.concatenate([np.zeros((2, size)), x, np.zeros((2, size))])
+    out = np.array([sum(kernel[:, :, k] @ padded[t + k] for k in range(5)) + bias for t in range(len(x))])
+    return x + out[:, :size] / (1 + np.exp(-out[:, size:]))
+
+
+def style_pooling(x, weights, num_heads):
+    """x (frames, D) of one utterance to (D,); the attention divides by sqrt(D), not by that of a head."""
+    for layer in (0, 3):
+        x = mish(linear(x, weights, f"spectral.{layer}"))
+    for layer in (0, 1):
+        name = f"temporal.{layer}.convolution"
+        x = gated_convolution(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+    query = {**weights, "attention.query.weight": weights["attention.query.weight"] / np.sqrt(num_heads)}
+    query["attention.query.bias"] = weights["attention.query.bias"] / np.sqrt(num_heads)
+    x = x + attend(x, query, "attention", num_heads)
+    return linear(x, weights, "output").mean(axis=0)

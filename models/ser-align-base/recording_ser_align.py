@@ -40,6 +40,8 @@ ACCEPTED = (
     "dict with array and sampling_rate; and several recordings as a list or generator"
 )
 
+PEAK_SAMPLES = SAMPLING_RATE // 100  # one point of the outline
+
 
 def read_blocks(
     recording: Any, channel: int | None = None, quality: RecordingQuality | None = None, allow_urls: bool = False
@@ -279,3 +281,16 @@ def _check_whole(rate: Any) -> int:
     except (TypeError, ValueError, OverflowError):
         pass
     raise ValueError(f"a sampling rate of {rate!r} is not a whole number of Hz, such as 16000")
+
+
+def collect_peaks(blocks: Iterator[np.ndarray], peaks: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Pass blocks through and append the largest magnitude of every 10 ms to `peaks`."""
+    rest = np.zeros(0, np.float32)
+    for block in blocks:
+        magnitudes = np.concatenate([rest, np.abs(block)])
+        full = len(magnitudes) // PEAK_SAMPLES * PEAK_SAMPLES
+        peaks.append(magnitudes[:full].reshape(-1, PEAK_SAMPLES).max(axis=1))
+        rest = magnitudes[full:]
+        yield block
+    if len(rest):
+        peaks.append(rest.max(keepdims=True))

@@ -88,6 +88,20 @@ def check_labels(labels: Any, batch: int, classes: int) -> Tensor:
     return labels
 
 
+def check_targets(targets: Any, batch: int, dimensions: int) -> Tensor:
+    """True dimensions as the losses take them, (batch, dimensions), float32. Raises ValueError if they are not that."""
+    valid = f"this model learns dimensions: give their values, ({batch}, {dimensions}), on their own scales"
+    if not isinstance(targets, Tensor) or targets.shape != (batch, dimensions):
+        given = (
+            f"has the shape {list(targets.shape)}" if isinstance(targets, Tensor) else f"is {type(targets).__name__}"
+        )
+        raise ValueError(f"dimensions {given}; {valid}")
+    targets = targets.float()
+    if not torch.compiler.is_compiling() and not targets.is_meta and not bool(targets.isfinite().all()):
+        raise ValueError(f"dimensions contains a value that is not finite; {valid}")
+    return targets
+
+
 @contextmanager
 def name_damaged_weights() -> Iterator[None]:
     """Raise OSError that says what to do where the reader of a damaged file says "header too large"."""

@@ -131,10 +131,11 @@ class SERAlignFields:
     our additions. EAL and FUAL need the CLS output, so they require pooling="cls".
     """
 
-    pooling: Literal["attentive", "self_attention", "cls", "mean", "max", "flam"] = option(
+    pooling: Literal["attentive", "self_attention", "cls", "mean", "max", "flam", "style"] = option(
         "cls",
         "pooling of stage 2: cls; self_attention, the paper's baseline without CLS; attentive, as in stage 1; mean or "
-        "max over frames; or flam, self-attention with a residual and one learned score vector (Wang et al. 2025)",
+        "max over frames; flam, self-attention with a residual and one learned score vector (Wang et al. 2025); or "
+        "style, gated convolutions and self-attention, then the mean (Cho et al. 2025)",
         "paper",
     )
     pooling_num_heads: int = option(4, "number of attention heads in the pooling encoder", "paper", minimum=1)
@@ -262,6 +263,30 @@ class SERAlignFields:
         "what the contrastive loss compares: the mean direction of the frames of each utterance, or every frame, whose "
         "cost grows with the square of the frames in a batch",
         "ours",
+    )
+    ccc_weight: float = option(
+        1.0,
+        "weight of 1 - CCC, summed over the dimensions of --targets dimensions (Cho et al. 2025); of a batch on one "
+        "process, so accumulated batches are not one large batch",
+        "ours",
+        minimum=0,
+    )
+    region_weight: float = option(
+        0.0,
+        "weight of the cross-entropy of the region, one for each combination of low and high values of the dimensions: "
+        "the octants of three (Cho et al. 2025); only training uses this classifier; 0 disables it",
+        "ours",
+        minimum=0,
+    )
+    region_epochs: int = option(
+        5,
+        "epochs over which --region_weight falls linearly to a hundredth, after which the regions are left out, as in "
+        "the code of Cho et al. 2025; 0 keeps the weight",
+        "ours",
+        minimum=0,
+    )
+    dimension_dropout: float = option(
+        0.5, "dropout before each layer of the heads of dimensions and regions", "ours", minimum=0, below=1
     )
     label_smoothing: float = option(
         0.0, "label smoothing of the cross-entropy; 0 disables it", "ours", minimum=0, maximum=1

@@ -13,10 +13,14 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 try:
     from .configuration_ser_align import SERAlignConfig
+    from .dimensions_ser_align import list_signs, normalize_values, read_scales
+    from .exact_ser_align import zero_padding
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from configuration_ser_align import SERAlignConfig
+    from dimensions_ser_align import list_signs, normalize_values, read_scales
+    from exact_ser_align import zero_padding
 
 
 class Pooled(NamedTuple):
@@ -114,9 +118,10 @@ class MaxPooling(nn.Module):
 class SelfAttention(GradientCheckpointingLayer):
     """Multi-head self-attention over the frames, added to them."""
 
-    def __init__(self, config: SERAlignConfig):
+    def __init__(self, config: SERAlignConfig, scale: float | None = None):
         super().__init__()
         hidden_size = config.encoder_config.hidden_size
+        self.scale = scale  # of the products; None divides by the square root of the size of a head
         self.num_heads = config.pooling_num_heads
         self.dropout = config.pooling_dropout
         self.query = nn.Linear(hidden_size, hidden_size)
@@ -135,6 +140,7 @@ class SelfAttention(GradientCheckpointingLayer):
             value,
             attn_mask=token_mask[:, None, None, :],
             dropout_p=self.dropout if self.training else 0.0,
+            scale=self.scale,
         )
         return self.output(attended.transpose(1, 2).flatten(-2))
 
@@ -237,6 +243,81 @@ class FLAMPooling(nn.Module):
         return Pooled(weighted_sum(log_weights, frames), frames, log_weights, None)
 
 
+class GatedConvolution(nn.Module):
+    """Convolution over 5 frames with a gated linear unit (Dauphin et al. 2017), added to them; exact in a batch."""
+
+    def __init__(self, config: SERAlignConfig):
+        super().__init__()
+        hidden_size = config.encoder_config.hidden_size
+        self.dropout = config.pooling_dropout
+        self.convolution = nn.Conv1d(hidden_size, 2 * hidden_size, kernel_size=5, padding=2)
+
+    def forward(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
+        frames = zero_padding(frames, frame_mask)
+        gated = F.glu(self.convolution(frames.transpose(1, 2)), dim=1).transpose(1, 2)
+        return frames + F.dropout(gated, self.dropout, self.training)
+
+
+class StylePooling(nn.Module):
+    """Style pooling of EmoSphere-SER (Cho et al., arXiv 2505.19693), as in the authors' code.
+
+    Two linear layers with Mish, two gated convolutions, self-attention with a residual, a linear layer, and the mean.
+    """
+
+    def __init__(self, config: SERAlignConfig):
+        super().__init__()
+        hidden_size = config.encoder_config.hidden_size
+        self.spectral = nn.Sequential(
+            *(nn.Linear(hidden_size, hidden_size), nn.Mish(), nn.Dropout(config.pooling_dropout)),
+            *(nn.Linear(hidden_size, hidden_size), nn.Mish(), nn.Dropout(config.pooling_dropout)),
+        )
+        self.temporal = nn.ModuleList([GatedConvolution(config) for _ in range(2)])
+        self.attention = SelfAttention(config, scale=1 / math.sqrt(hidden_size))
+        self.output = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, frames: Tensor, frame_mask: Tensor) -> Pooled:
+        frames = self.spectral(frames)
+        for convolution in self.temporal:
+            frames = convolution(frames, frame_mask)
+        frames = self.output(self.attention(frames, frame_mask))
+        log_weights = masked_log_softmax(frames.new_zeros(frames.shape[:2]), frame_mask)
+        return Pooled(weighted_sum(log_weights, frames), frames, log_weights, None)
+
+
+def make_dimension_head(config: SERAlignConfig, size: int, outputs: int) -> nn.Module:
+    """The head of EmoSphere-SER (Cho et al., arXiv 2505.19693), (..., size) to (..., outputs), as in its code."""
+    dropout = config.dimension_dropout
+    layers = (nn.Dropout(dropout), nn.Linear(size, size), nn.LayerNorm(size), nn.ReLU(), nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(size, outputs))
+
+
+class DimensionHead(nn.Module):
+    """Values of the dimensions on their own scales, calibrated: (..., size) to (..., dimensions), float32."""
+
+    def __init__(self, config: SERAlignConfig, size: int):
+        super().__init__()
+        assert config.dimensions is not None
+        self.config = config
+        self.layers = make_dimension_head(config, size, len(config.dimensions))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        config = self.config
+        middles, halves = (torch.tensor(part, device=vectors.device) for part in read_scales(config.dimensions))
+        values = middles + halves * self.layers(vectors).float()
+        if config.dimension_calibration is None:
+            return values
+        slopes, intercepts, _ = torch.tensor(config.dimension_calibration, device=vectors.device).T
+        return slopes * values + intercepts
+
+    def score_regions(self, values: Tensor) -> Tensor:
+        """Logits of the regions: (..., dimensions) to (..., regions).
+
+        Each dimension is high or low by itself: the softmax is the product of a sigmoid of each distance to the middle.
+        """
+        signs = torch.tensor(list_signs(values.shape[-1]), device=values.device)
+        return normalize_values(values, self.config.dimensions) @ signs.T
+
+
 def make_classifier(config: SERAlignConfig, size: int) -> nn.Module:
     """A classifier of vectors of this size, (..., size) to (..., classes): linear, or with a hidden layer.
 
@@ -291,4 +372,5 @@ POOLINGS = {
     "mean": MeanPooling,
     "max": MaxPooling,
     "flam": FLAMPooling,
+    "style": StylePooling,
 }

@@ -9,23 +9,31 @@ Part of the model code on the Hugging Face Hub; requires only torch and transfor
 """
 
 import copy
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import can_return_tuple
 
 try:
     from .checks_ser_align import name_damaged_weights, refuse_hidden_outputs, refuse_other_shapes
     from .configuration_ser_align import SERAlignConfig
     from .encoders_ser_align import load_encoder, read_pretrained_config
     from .exact_ser_align import average_neighbours, draw_frames, make_length_mask, take_frames, zero_padding
-    from .heads_ser_align import POOLINGS, CLSPooling, LayerMix, StatisticsClassifier, make_classifier
+    from .heads_ser_align import (
+        POOLINGS,
+        CLSPooling,
+        DimensionHead,
+        LayerMix,
+        StatisticsClassifier,
+        make_classifier,
+    )
     from .inputs_ser_align import count_lengths, select_input
     from .objective_ser_align import Objective
+    from .output_ser_align import SERAlignOutput
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
@@ -33,41 +41,17 @@ except ImportError:
     from configuration_ser_align import SERAlignConfig
     from encoders_ser_align import load_encoder, read_pretrained_config
     from exact_ser_align import average_neighbours, draw_frames, make_length_mask, take_frames, zero_padding
-    from heads_ser_align import POOLINGS, CLSPooling, LayerMix, StatisticsClassifier, make_classifier
+    from heads_ser_align import (
+        POOLINGS,
+        CLSPooling,
+        DimensionHead,
+        LayerMix,
+        StatisticsClassifier,
+        make_classifier,
+    )
     from inputs_ser_align import count_lengths, select_input
     from objective_ser_align import Objective
-
-
-@dataclass
-class SERAlignOutput(ModelOutput):
-    """Output of [`SERAlignForAudioClassification`]. B utterances, T frames, D hidden size, C classes.
-
-    Args:
-        loss: scalar, the sum of the losses below, each times its weight in the configuration; None without labels.
-        logits: (B, C), utterance scores before the softmax.
-        frame_logits: (B, T, C), frame scores before the softmax; meaningless where `frame_mask` is False.
-        frame_weights: (B, T), pooling weights, which sum to 1 over the frames of an utterance; 0 at padding.
-        frame_mask: (B, T), True for frames of the utterance, which are `config.frame_seconds` apart.
-        embedding: (B, D), or (B, 2D) with `cls_in_embedding="concat"`: the input of the classifier.
-        ce_loss, eal_loss, fual_loss, kl_loss, cosine_loss, focal_loss, center_loss, contrastive_loss: scalars before
-            weighting: cross-entropy, emotional attention, frame-to-utterance alignment, KL to the label, cosine
-            distance to it, focal, center and supervised contrastive loss; None if disabled, and without labels.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    frame_logits: Tensor | None = None
-    frame_weights: Tensor | None = None
-    frame_mask: Tensor | None = None
-    embedding: Tensor | None = None
-    ce_loss: Tensor | None = None
-    eal_loss: Tensor | None = None
-    fual_loss: Tensor | None = None
-    kl_loss: Tensor | None = None
-    cosine_loss: Tensor | None = None
-    focal_loss: Tensor | None = None
-    center_loss: Tensor | None = None
-    contrastive_loss: Tensor | None = None
+    from output_ser_align import SERAlignOutput
 
 
 class SERAlignForAudioClassification(PreTrainedModel):
@@ -106,7 +90,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         hidden_size = config.encoder_config.hidden_size
         embedding_size = hidden_size * (2 if config.pooling == "cls" and config.cls_in_embedding == "concat" else 1)
         self.pooling = POOLINGS[config.pooling](config)
-        self.classifier = make_classifier(config, embedding_size)
+        self.dimension_head = None if config.dimensions is None else DimensionHead(config, embedding_size)
+        self.classifier = None if config.classes_are_regions else make_classifier(config, embedding_size)
         # Only FUAL trains a separate frame classifier, and FUAL needs the CLS output.
         separate = config.pooling == "cls" and config.frame_classifier == "separate"
         self.frame_classifier = make_classifier(config, hidden_size) if separate else None
@@ -244,6 +229,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         labels: Tensor | None = None,
         input_features: Tensor | None = None,
         extracted_features: Tensor | None = None,
+        dimensions: Tensor | None = None,
     ) -> SERAlignOutput:
         """Score utterances and their frames.
 
@@ -255,6 +241,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
             input_features: (batch, log-mel frames, features), for Wav2Vec2-BERT and Whisper instead of `input_values`.
             extracted_features: (batch, frames, features), instead of either: the output of
                 [`~SERAlignForAudioClassification.extract_features`].
+            dimensions: (batch, dimensions), true values on their own scales; with labels, of a model that has any.
 
         Raises:
             ValueError: the input is missing or of the wrong kind, an utterance is too short for one frame or too long
@@ -264,20 +251,32 @@ class SERAlignForAudioClassification(PreTrainedModel):
         refuse_hidden_outputs(self.config)
         states, frames, frame_mask = self._encode(input_values, attention_mask, input_features, extracted_features)
         pooled = self.pooling(frames, frame_mask)
-        logits = self.classifier(pooled.embedding)
+        values = None if self.dimension_head is None else self.dimension_head(pooled.embedding)
+        logits = self._classify(pooled.embedding, values=values)
         if self.statistics_classifier is not None:
             logits = logits + self.statistics_classifier(states, frame_mask)
         logits = logits / self.config.calibration_temperature
-        frame_logits = (self.frame_classifier or self.classifier)(pooled.frames) / self.config.calibration_temperature
-        losses = {} if labels is None else self.objective(pooled, logits, frame_logits, frame_mask, labels)
+        frame_logits = self._classify(pooled.frames, self.frame_classifier) / self.config.calibration_temperature
+        losses = {}
+        if labels is not None:
+            losses = self.objective(pooled, logits, frame_logits, frame_mask, labels, values, dimensions)
         return SERAlignOutput(
             logits=logits,
             frame_logits=frame_logits,
             frame_weights=pooled.log_frame_weights.exp(),
             frame_mask=frame_mask,
             embedding=pooled.embedding,
+            dimensions=values,
             **losses,
         )
+
+    def _classify(self, vectors: Tensor, classifier: nn.Module | None = None, values: Tensor | None = None) -> Tensor:
+        """Logits of vectors, (..., hidden) to (..., classes), or of the regions of their values."""
+        classifier = classifier or self.classifier
+        if classifier is not None:
+            return classifier(vectors)
+        assert self.dimension_head is not None
+        return self.dimension_head.score_regions(self.dimension_head(vectors) if values is None else values)
 
     def encode(
         self,

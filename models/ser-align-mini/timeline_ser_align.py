@@ -21,6 +21,7 @@ def build_timeline(
     smoothing: float = 0.0,
     min_duration: float = 0.0,
     mixed_above: float | None = None,
+    values: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """Turn the scores of windows into segments of one emotion each.
 
@@ -35,29 +36,65 @@ def build_timeline(
         min_duration: duration in seconds below which a segment takes the emotion of its longer neighbour in the
             phrase, or is dropped if it has none.
         mixed_above: as in [`choose_mixed`]; None leaves `mixed` out.
+        values: (windows, dimensions), which decide no segment.
 
     Returns:
         dicts with `start`, `end` (seconds), `label` (class index) and `score`, the mean probability of that class; and
-        `mixed`, from the mean probabilities of all classes.
+        `mixed`, from the mean probabilities of all classes; and with values, `dimensions`, their means.
     """
-    steps, spans = [], []  # (steps, classes) of each phrase, and where it starts and ends
-    for number in np.unique(phrase):
-        chosen = phrase == number
-        spans.append((starts[chosen].min(), ends[chosen].max()))
-        steps.append(_cross_fade(starts[chosen], ends[chosen], probabilities[chosen]))
-    if smoothing > 0 and steps:
-        steps = _smooth(steps, spans, smoothing)
+    number = probabilities.shape[1]
+    tracks = probabilities if values is None else np.concatenate([probabilities, values], axis=1)
     segments = []
-    for (start, end), scores in zip(spans, steps):
-        edges = np.linspace(start, end, len(scores) + 1)
+    for (start, end), both in zip(*_fade_phrases(starts, ends, phrase, tracks, smoothing)):
+        scores, edges = both[:, :number], np.linspace(start, end, len(both) + 1)
         for label, first, last in _join_short_runs(_find_runs(scores.argmax(axis=1)), edges, min_duration):
             means = scores[first:last].mean(axis=0)
             segment: dict[str, Any] = {"start": float(edges[first]), "end": float(edges[last]), "label": label}
             segment["score"] = float(means[label])
             if mixed_above is not None:
                 segment["mixed"] = choose_mixed(means, mixed_above)
+            if values is not None:
+                segment["dimensions"] = both[first:last, number:].mean(axis=0).tolist()
             segments.append(segment)
     return segments
+
+
+def trace_values(
+    starts: np.ndarray,
+    ends: np.ndarray,
+    phrase: np.ndarray,
+    values: np.ndarray,
+    names: list[str],
+    smoothing: float = 0.0,
+) -> list[dict[str, list[float]]]:
+    """The values of dimensions over time, cross-faded and smoothed as the probabilities of [`build_timeline`].
+
+    Args:
+        values: (windows, dimensions).
+        names: of the dimensions.
+
+    Returns:
+        for each phrase, `time`, the centres of its steps in seconds, and a list of values of each dimension.
+    """
+    traces = []
+    for (start, end), steps in zip(*_fade_phrases(starts, ends, phrase, values, smoothing)):
+        centres = np.linspace(start, end, 2 * len(steps) + 1)[1::2]
+        traces.append({"time": centres.tolist(), **{name: column.tolist() for name, column in zip(names, steps.T)}})
+    return traces
+
+
+def _fade_phrases(
+    starts: np.ndarray, ends: np.ndarray, phrase: np.ndarray, tracks: np.ndarray, smoothing: float
+) -> tuple[list[tuple[float, float]], list[np.ndarray]]:
+    """Where each phrase starts and ends, and what its windows say of each of its steps, (steps, tracks)."""
+    spans, steps = [], []
+    for number in np.unique(phrase):
+        chosen = phrase == number
+        spans.append((starts[chosen].min(), ends[chosen].max()))
+        steps.append(_cross_fade(starts[chosen], ends[chosen], tracks[chosen]))
+    if smoothing > 0 and steps:
+        steps = _smooth(steps, spans, smoothing)
+    return spans, steps
 
 
 def choose_mixed(probabilities: np.ndarray, mixed_above: float) -> list[dict[str, Any]]:
@@ -73,6 +110,12 @@ def choose_mixed(probabilities: np.ndarray, mixed_above: float) -> list[dict[str
     best, *others = np.argsort(-probabilities, kind="stable").tolist()
     chosen = [best, *(index for index in others if probabilities[index] > mixed_above)]
     return [{"label": index, "score": float(probabilities[index])} for index in chosen]
+
+
+def name_classes(entries: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
+    """Replace the class index `label` of each dict, and of those in its `mixed`, by the name of the class."""
+    named = [{**entry, "label": labels[entry["label"]]} for entry in entries]
+    return [{**entry, "mixed": name_classes(entry["mixed"], labels)} if "mixed" in entry else entry for entry in named]
 
 
 def weigh_windows(starts: np.ndarray, ends: np.ndarray, phrase: np.ndarray) -> np.ndarray:

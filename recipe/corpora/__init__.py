@@ -1,5 +1,6 @@
 """Corpora: a directory in its official layout -> rows. One file per corpus, independent of training."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ def load_corpus(
     hub_options: dict[str, Any] | None = None,
     allow_outside: bool = False,
     distribution_columns: list[str] | None = None,
+    number_columns: Sequence[str] = (),
+    needs_labels: bool = True,
 ) -> Dataset:
     """Read the rows of a corpus; `recipe.corpora.rows` describes the columns.
 
@@ -85,6 +88,8 @@ def load_corpus(
         allow_outside: for the corpora folder and hub, accept audio outside their directory.
         distribution_columns: for targets that are distributions, the columns with the share of each class in folder and
             hub, as their readers take them; None reads labels.
+        number_columns: of folder and hub, columns of numbers to read as well, such as valence.
+        needs_labels: whether a CSV file must have the column `label`.
 
     Raises:
         InputError: the corpus cannot be read.
@@ -94,13 +99,17 @@ def load_corpus(
     if corpus == "demo":
         return demo.load(data_dir or "data/demo")
     if csv is not None:
-        return folder.load_csv(csv, data_dir or Path(csv).parent, allow_outside, distribution_columns)
+        return folder.load_csv(
+            csv, data_dir or Path(csv).parent, allow_outside, distribution_columns, number_columns, needs_labels
+        )
     if data_dir is None:
         what = "a name on the Hub or a folder" if corpus == "hub" else "the directory that contains it"
         raise InputError(f"--corpus {corpus} needs --data_dir, {what}")
     if corpus == "folder":
         if distribution_columns is not None:
             raise InputError("--targets distribution needs the votes for each utterance: list them in --csv")
+        if number_columns:
+            raise InputError(f"--dimensions needs the columns {', '.join(number_columns)}: list them in --csv")
         return folder.load(data_dir, allow_outside)
     if corpus == "hub":
         for option in hub_options or {}:
@@ -117,5 +126,6 @@ def load_corpus(
             **(hub_options or {}),
             allow_outside=allow_outside,
             distribution_columns=distribution_columns,
+            number_columns=number_columns,
         )
     return PUBLISHED[corpus].load(data_dir, partial)

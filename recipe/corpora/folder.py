@@ -13,6 +13,9 @@ are refused unless --allow_outside_paths is given.
 With `--targets distribution`, a CSV file has one column for each class, with votes or shares, which are divided by
 their sum: the columns that are named like its labels, or those of `--distribution_columns`, which need no `label`.
 
+With `--targets dimensions`, a CSV file has the columns of `--dimensions`, such as `valence` and `arousal`, with
+numbers; it needs no `label`. Utterances with an empty cell are dropped.
+
 Name the speakers if you know them. Otherwise, the same voice can be in the training and the test data, and scores
 are too high.
 """
@@ -21,7 +24,7 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ from datasets import Dataset
 from core.audio import AUDIO_SUFFIXES
 from core.errors import InputError, warn
 from recipe.corpora.excerpts import TIME_COLUMNS, has_time_columns, name_excerpt, read_times
+from recipe.corpora.numbers import read_numbers
 from recipe.corpora.rows import (
     UNKNOWN_SPEAKER,
     find_audio_files,
@@ -46,6 +50,7 @@ from recipe.corpora.shares import find_majority, read_shares
 LICENSE = "other"
 DESCRIPTION = "The recordings are the user's own; their licence decides how the model may be used."
 MISSING = ("nan", "none", "null", "na", "n/a")  # what pandas and spreadsheets write for no value, in lower case
+UNLABELLED = "unlabelled"
 COLUMNS = ("path", "label", "speaker", "split", "gender", "id")
 LAYOUTS = (
     "DIR/angry/a.wav and, with the parts of a split, DIR/train/angry/a.wav; for anything else, list the files in a CSV "
@@ -141,23 +146,32 @@ def _use_parts(rows: list[dict[str, Any]], root: Path) -> list[dict[str, Any]]:
 
 
 def load_csv(
-    csv_path: str | Path, root: str | Path, allow_outside: bool = False, classes: list[str] | None = None
+    csv_path: str | Path,
+    root: str | Path,
+    allow_outside: bool = False,
+    classes: list[str] | None = None,
+    numbers: Sequence[str] = (),
+    needs_labels: bool = True,
 ) -> Dataset:
     """Read a CSV file; relative paths start at `root`.
 
     Args:
         classes: read `label_distribution` from the columns with these names or, of an empty list, from those that are
             named like the labels; None reads labels alone.
+        numbers: columns of numbers to read as well, such as valence; None where a cell is empty.
+        needs_labels: whether the column `label` must be there; without it, all labels are `UNLABELLED`.
 
     Raises:
         InputError: the file or a column is missing, a line is incomplete, a path leads out of `root` and
             `allow_outside` is not set, or an excerpt is not within its file; the message names the line or the file.
     """
-    lines = _read_lines(csv_path, required=("path",) if classes else ("path", "label"))
+    columns = {name: name.strip().lower() for name in numbers}
+    required = ("path", *columns.values(), *(() if classes or not needs_labels else ("label",)))
+    lines = _read_lines(csv_path, required)
     header = set().union(*(values for _, values in lines))
     has_times = has_time_columns(header, str(csv_path))
     votes = {} if classes is None else _find_vote_columns(classes, lines, header, str(csv_path))
-    read = {*COLUMNS, *(TIME_COLUMNS if has_times else ()), *votes.values()}
+    read = {*COLUMNS, *(TIME_COLUMNS if has_times else ()), *votes.values(), *columns.values()}
     _warn_of_unread(header - read, str(csv_path))
     splits = find_parts({values.get("split", "") for _, values in lines})
     rows = []
@@ -166,7 +180,10 @@ def load_csv(
         if votes:
             cells["label_distribution"] = read_shares({name: values[column] for name, column in votes.items()}, where)
             cells.setdefault("label", list(votes)[find_majority(cells["label_distribution"])])
+        if not needs_labels:
+            cells.setdefault("label", UNLABELLED)
         _check_cells(cells, splits, where)
+        cells |= read_numbers({name: values[column] for name, column in columns.items()}, list(columns), where)
         audio = Path(root) / cells["path"]
         if not allow_outside:
             refuse_outside(audio, [Path(root)], where)
@@ -175,7 +192,7 @@ def load_csv(
         if "split" in cells:
             rows[-1]["split"] = splits[cells["split"]]
     _shorten_absolute_paths(rows)
-    return _make_rows(rows, str(csv_path), list(votes))
+    return _make_rows(rows, str(csv_path), list(votes), fewest=2 if needs_labels else 1)
 
 
 def _find_vote_columns(
@@ -272,10 +289,10 @@ def _shorten_absolute_paths(rows: list[dict[str, Any]]) -> None:
             row["file"] = Path(row["file"]).relative_to(common).as_posix()
 
 
-def _make_rows(rows: list[dict[str, Any]], source: str, classes: list[str] | None = None) -> Dataset:
+def _make_rows(rows: list[dict[str, Any]], source: str, classes: list[str] | None = None, fewest: int = 2) -> Dataset:
     """Rows that know the name of their `file`; each recording of an unknown speaker counts as a speaker."""
     labels = classes or sort_labels(normalize(row["label"]) for row in rows)
-    if len(labels) < 2:
+    if len(labels) < fewest:
         found = f"only the label {labels[0]!r}" if labels else "no audio"
         raise InputError(
             f"{source} contains {found}; at least two labels are needed, with one folder of audio per label"

@@ -12,7 +12,7 @@ interrupted pass resumes where it stopped, a finished one is not repeated, and a
 again.
 
 With `--targets distribution`, `--distribution_columns` names the columns with the votes for each class, or their
-shares, in place of the label column.
+shares, in place of the label column. With `--targets dimensions`, the columns of `--dimensions` are read, too.
 
 Name the speaker column if there is one. Otherwise, the same voice can be in the training and the test data. If the
 dataset has train, validation (or dev, valid) and test parts, they become the column `split`. If these parts share
@@ -27,7 +27,7 @@ The licence and the citation are on the dataset's page.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ from core.errors import InputError, warn
 from core.escaping import printable
 from recipe.corpora.excerpts import TIME_COLUMNS, has_time_columns, read_times
 from recipe.corpora.hub_audio import Place, find_audio
+from recipe.corpora.numbers import read_numbers
 from recipe.corpora.rows import UNKNOWN_SPEAKER, find_parts, make_rows, normalize, sort_labels
 from recipe.corpora.shares import find_majority, read_shares
 
@@ -72,6 +73,7 @@ class _Part:
     audio_column: str
     label_column: str
     distribution_columns: tuple[str, ...]  # which replace the label column
+    number_columns: tuple[str, ...]
     speaker_column: str | None
     start_column: str | None
     end_column: str | None
@@ -81,7 +83,8 @@ class _Part:
     @property
     def columns(self) -> list[str]:
         labels = self.distribution_columns or (self.label_column,)
-        names = (self.audio_column, *labels, self.speaker_column, self.start_column, self.end_column)
+        others = (self.speaker_column, self.start_column, self.end_column, *self.number_columns)
+        names = (self.audio_column, *labels, *others)
         return [name for name in names if name]
 
     def __str__(self) -> str:
@@ -102,6 +105,7 @@ def load(
     limit: int | None = None,
     allow_outside: bool = False,
     distribution_columns: list[str] | None = None,
+    number_columns: Sequence[str] = (),
 ) -> Dataset:
     """Read the rows of a dataset.
 
@@ -117,6 +121,7 @@ def load(
             A dataset written by `save_to_disk` is on disk already and is not streamed.
         limit: read at most this many rows of each part, from its beginning.
         distribution_columns: columns with the votes for each class; they replace the label column.
+        number_columns: columns of numbers to read as well, such as valence.
         allow_outside: accept audio anywhere on this machine or on a server, not only in the dataset and its directory.
 
     Raises:
@@ -129,7 +134,7 @@ def load(
     order: list[str] = []
     for part_name, data in _open(name, config, split, streaming).items():
         classes = tuple(distribution_columns or ())
-        columns = (audio_column, label_column, classes, speaker_column, start_column, end_column)
+        columns = (audio_column, label_column, classes, tuple(number_columns), speaker_column, start_column, end_column)
         part = _Part(data, name, part_name, *columns, Path(cache_dir), allow_outside)
         part = _select_columns(part)
         if isinstance(part.data, IterableDataset):
@@ -277,6 +282,7 @@ def _row(part: _Part, index: int, line: dict[str, Any]) -> dict[str, Any]:
         "audio": find_audio(place, part.audio_column, line[part.audio_column], where),
         "speaker": _word(speaker, _feature(part, part.speaker_column), f"{where}, {part.speaker_column}"),
         **(read_times(times, where) if times else {}),
+        **read_numbers(line, part.number_columns, where),
     }
     if part.distribution_columns:
         row["label_distribution"] = read_shares({name: line[name] for name in part.distribution_columns}, where)

@@ -1,8 +1,8 @@
 """IEMOCAP: 10,039 utterances, about 12 hours, 10 speakers in 5 sessions, 10 emotions.
 
 North American English by five women and five men. In each session, one woman and one man talk to each other, partly
-improvising (`impro`) and partly acting plays (`script`). Valence, activation and dominance are means over annotators,
-on a scale from 1 to 5.
+improvising (`impro`) and partly acting plays (`script`). `valence`, `arousal` (which IEMOCAP calls activation)
+and `dominance` are means over annotators, on a scale from 1 to 5.
 
 Classes: neutral 1,708, happy 595, sad 1,084, angry 1,103, fearful 40, disgust 2, surprised 107, excited 1,041,
 frustrated 1,849, other 3, and no_agreement 2,507 (`xxx`: no majority among the annotators). The usual four-class set
@@ -171,7 +171,7 @@ def _utterance(line: str, where: str) -> dict[str, Any]:
         "session": session,
         "style": "improvised" if style == "impro" else "scripted",
         "valence": float(fields[3]),
-        "activation": float(fields[4]),
+        "arousal": float(fields[4]),
         "dominance": float(fields[5]),
     }
 

@@ -2,9 +2,9 @@
 
 Classes: angry, sad, happy, surprised, fearful, disgust, contempt, neutral, other, and no_agreement if no class has
 the most votes. At least five crowd annotators rated each turn. `label_distribution` contains their votes; `valence`,
-`activation` and `dominance` are their mean ratings from 1 to 7. Each release adds, removes and relabels turns (1.11:
-151,654 turns, 1.12: 207,136), so the reader does not check counts; instead, every turn in the label list must have a
-file.
+`arousal` (which MSP-Podcast calls activation) and `dominance` are their mean ratings from 1 to 7. Each release adds,
+removes and relabels turns (1.11: 151,654 turns, 1.12: 207,136), so the reader does not check counts; instead, every
+turn in the label list must have a file.
 
 The published parts Train, Development and Test1 become the column `split` (train, validation, test). Test2 and Test3
 are ignored: test sets may share speakers, Test2 was drawn at random while the others were retrieved for emotional
@@ -66,7 +66,7 @@ VOTES = {
 }
 SPLITS = {"Train": "train", "Development": "validation", "Validation": "validation", "Test1": "test"}
 IGNORED_SPLITS = ("Test2", "Test3")
-DIMENSIONS = {"valence": "EmoVal", "activation": "EmoAct", "dominance": "EmoDom"}
+DIMENSIONS = {"valence": "EmoVal", "arousal": "EmoAct", "dominance": "EmoDom"}
 COLUMNS = ("FileName", "EmoClass", *DIMENSIONS.values(), "SpkrID", "Gender", "Split_Set")
 # The first releases misspell the name.
 CONSENSUS = ("labels_consensus.csv", "labels_concensus.csv")

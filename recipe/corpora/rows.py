@@ -8,8 +8,8 @@ file's header; NaN if it cannot be read: `recipe.broken` drops such rows).
 
 Some corpora also have `start` and `end` (seconds: the utterance is an excerpt of the file; None for a whole file);
 `text`; `style` ("improvised" or "scripted"); `intensity`; `label_distribution` (the share of annotator votes for each
-label, in the order of the labels; empty without votes); `valence`, `activation` and `dominance` (mean over annotators,
-on the corpus's own scale; None without ratings); `split` (train, validation, test: the published split, if it is
+label, in the order of the labels; empty without votes); `valence`, `arousal` and `dominance` (mean over annotators, on
+the corpus's own scale; None without ratings); `split` (train, validation, test: the published split, if it is
 speaker-independent); `official_split` (if it is not).
 """
 

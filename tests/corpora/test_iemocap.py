@@ -95,7 +95,7 @@ def test_the_official_layout(iemocap_dir):
     assert rows["style"][:] == ["improvised", "improvised", "scripted", "scripted"]
     assert rows["text"][:] == ["Excuse me.", "Caf\xe9: yes.", "", ""]
     assert rows["valence"][:] == [2.5, 2.0, 4.3333, 1.5]
-    assert rows["activation"][:] == [2.5, 3.5, 3.0, 3.0]
+    assert rows["arousal"][:] == [2.5, 3.5, 3.0, 3.0]
     assert rows["dominance"][:] == [2.5, 5.0, 2.6667, 3.0]
     assert rows["duration"][:] == pytest.approx([0.5] * 4)
 

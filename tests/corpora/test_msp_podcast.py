@@ -51,7 +51,7 @@ def test_msp_podcast_in_its_official_layout(root):
     assert rows["speaker"][:] == ["127", UNKNOWN_SPEAKER + UNKNOWN, "8", "12"]
     assert rows["gender"][:] == ["male", "", "female", "female"]
     assert rows["split"][:] == ["train", "train", "validation", "test"]
-    assert (rows["activation"][0], rows["valence"][0], rows["dominance"][0]) == (2.2, 4.0, 2.6)
+    assert (rows["arousal"][0], rows["valence"][0], rows["dominance"][0]) == (2.2, 4.0, 2.6)
     assert rows["text"][:] == ["", "", "", "no way!"]
     votes = dict(zip(msp_podcast.LABELS, rows["label_distribution"][0]))
     assert votes == {label: 0.5 if label in ("neutral", "other") else 0.0 for label in msp_podcast.LABELS}

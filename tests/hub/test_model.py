@@ -13,7 +13,7 @@ from configuration_ser_align import SERAlignConfig
 from encoders_ser_align import FAMILIES
 from modeling_ser_align import SERAlignForAudioClassification
 
-POOLINGS = ("attentive", "self_attention", "cls", "mean", "max", "flam")
+POOLINGS = ("attentive", "self_attention", "cls", "mean", "max", "flam", "style")
 ALL_LOSSES = {"kl_weight": 0.3, "focal_weight": 0.4, "center_weight": 0.2, "contrastive_weight": 0.6}
 TOLERANCE = 1e-4
 

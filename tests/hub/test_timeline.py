@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from timeline_ser_align import build_timeline, weigh_windows
+from timeline_ser_align import build_timeline, trace_values, weigh_windows
 
 
 def test_windows_of_a_phrase_are_cross_faded():
@@ -82,3 +82,19 @@ def test_nothing_heard_gives_no_timeline():
 def test_windows_of_a_phrase_share_its_weight():
     starts, ends = np.array([0.0, 1.0, 2.0, 6.0]), np.array([2.0, 3.0, 4.0, 7.0])
     assert weigh_windows(starts, ends, np.array([0, 0, 0, 1])).tolist() == pytest.approx([4 / 3, 4 / 3, 4 / 3, 1])
+
+
+def test_values_are_cross_faded_as_probabilities_and_decide_no_segment():
+    """Two windows of 2 s that overlap by 1 s: the values go from 10 to 20 over the second that both cover."""
+    starts, ends, phrase, values = np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.zeros(2), np.array([[10.0], [20.0]])
+    (trace,) = trace_values(starts, ends, phrase, values, ["valence"])
+    assert trace["time"] == pytest.approx(np.arange(1.05, 4, 0.1))
+    expected = np.concatenate([np.full(10, 10.0), 10 + 10 * np.arange(0.05, 1, 0.1), np.full(10, 20.0)])
+    assert trace["valence"] == pytest.approx(expected)
+    plain = build_timeline(starts, ends, phrase, np.eye(2))
+    valued = build_timeline(starts, ends, phrase, np.eye(2), values=100 * values)
+    assert [{key: segment[key] for key in plain[0]} for segment in valued] == plain
+    assert valued[0]["dimensions"] == pytest.approx([100 * expected[:15].mean()])
+    apart = np.array([0, 5])
+    phrases = trace_values(starts + apart, ends + apart, np.array([0, 1]), values, ["valence"])
+    assert [each["valence"] for each in phrases] == [pytest.approx([10.0] * 20), pytest.approx([20.0] * 20)]

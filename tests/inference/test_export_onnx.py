@@ -133,13 +133,32 @@ def test_a_padded_batch_gives_the_scores_of_pytorch_for_each_utterance_alone(exp
         assert not found["frame_weights"][index, frames:].any()
 
 
-@pytest.mark.parametrize("pooling", ["attentive", "self_attention", "mean", "max", "flam"])
+@pytest.mark.parametrize("pooling", ["attentive", "self_attention", "mean", "max", "flam", "style"])
 def test_every_other_pooling_is_exported_and_what_only_training_needs_is_not(pooling, tmp_path):
     model = tiny_model("wav2vec2-layer", pooling=pooling, center_weight=0.1)
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
     assert onnx_export.export(model, extractor, tmp_path / "tiny.onnx") <= 1e-5
     names = {weight.name for weight in onnx.load(tmp_path / "tiny.onnx").graph.initializer}
     assert any("classifier" in name for name in names) and not any("objective" in name for name in names)
+
+
+def test_dimensions_are_exported_on_their_scales_and_calibrated(tmp_path):
+    scales = {"dimension_names": ["valence", "arousal"], "dimension_scales": [[1.0, 5.0], [1.0, 7.0]]}
+    model = tiny_model("wav2vec2-layer", pooling="style", pooling_num_heads=2, region_weight=1.0, **scales)
+    model.config.dimension_calibration = [[1.5, -0.2, 0.5], [0.7, 1.0, 0.4]]
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+    path = tmp_path / "tiny.onnx"
+    assert onnx_export.export(model, extractor, path) <= 1e-5
+    (waveform,) = voices([16000])
+    (found,) = open_session(path).run(["dimensions"], pad_utterances([waveform]))
+    with torch.no_grad():
+        expected = model(**extractor(waveform, sampling_rate=16000, return_tensors="pt")).dimensions
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    notes = {note.key: json.loads(note.value) for note in onnx.load(path).metadata_props}
+    assert notes["dimensions"] == ["valence", "arousal"] and notes["dimension_errors"] == [0.5, 0.4]
+    assert notes["dimension_scales"] == [[1, 5], [1, 7]] and notes["dimension_source"] == "rated"
+    names = {weight.name for weight in onnx.load(path).graph.initializer}
+    assert not any("objective" in name for name in names)
 
 
 @pytest.mark.slow
