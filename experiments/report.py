@@ -9,13 +9,14 @@ import numpy as np
 
 from core.escaping import markdown_text
 from experiments import figures
-from experiments.across import arrange_matrices, build_corpus_table
+from experiments.across import arrange_matrices, build_corpus_table, build_gap_table, summarize_gaps
 from experiments.alignment import build_alignment_table
 from experiments.cells import Experiment
 from experiments.systems import System, read_systems
 from experiments.tables import (
     build_calibration_table,
     build_class_table,
+    build_classical_table,
     build_comparison_table,
     build_distribution_table,
     build_fairness_table,
@@ -64,6 +65,8 @@ def write_report(
         ),
         "folds": build_fold_table(systems, weights),
         "corpora": build_corpus_table(systems, weights),
+        "gaps": build_gap_table(systems, weights),
+        "classical": build_classical_table(systems),
         "distributions": build_distribution_table(systems),
         "alignment": build_alignment_table(systems, alignment or {}),
         "calibration": build_calibration_table(systems),
@@ -72,12 +75,13 @@ def write_report(
         "runs": build_run_table(systems),
     }
     for name, rows in tables.items():
-        if rows or name not in ("steps", "corpora", "distributions", "alignment"):
+        if rows or name not in ("steps", "corpora", "gaps", "classical", "distributions", "alignment"):
             write_csv(target / f"{name}.csv", rows)
     for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # from an earlier report, possibly of other runs
         path.unlink()
     draw_figures(systems, tables["scores"], experiment, target, embeddings)
-    text = render(experiment, systems, tables, drawn={path.stem for path in target.glob("*.png")})
+    drawn = {path.stem for path in target.glob("*.png")}
+    text = render(experiment, systems, tables, summarize_gaps(systems, weights), drawn)
     (target / "report.md").write_text(text, encoding="utf-8")
     return target / "report.md"
 
@@ -115,10 +119,17 @@ def make_environment() -> jinja2.Environment:
     return environment
 
 
-def render(experiment: Experiment, systems: list[System], tables: dict[str, Any], drawn: set[str]) -> str:
+def render(
+    experiment: Experiment,
+    systems: list[System],
+    tables: dict[str, Any],
+    mean_gaps: list[dict[str, Any]],
+    drawn: set[str],
+) -> str:
     cells = experiment.list_cells()
     trained = [run.cell for system in systems for run in system.runs]
-    results = systems[-1].runs[0].results
+    networks = [system for system in systems if not system.is_classical]
+    results = (networks or systems)[-1].runs[0].results
     return (
         make_environment()
         .from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -126,6 +137,7 @@ def render(experiment: Experiment, systems: list[System], tables: dict[str, Any]
             experiment=experiment,
             labels=systems[-1].runs[0].labels,
             matrices=arrange_matrices(tables["corpora"]),
+            mean_gaps=mean_gaps,
             finished=len(trained),
             missing=[str(cell) for cell in cells if cell not in trained],
             systems=systems,
@@ -142,6 +154,7 @@ def render(experiment: Experiment, systems: list[System], tables: dict[str, Any]
             cites_paper=any(system.paper for system in systems),
             picked_on_test=any(row.get("picked_on_test_ua") is not None for row in tables["scores"]),
             parameters=results["num_parameters"],
+            has_networks=bool(networks),
             hours=sum(run.results["seconds"] for system in systems for run in system.runs) / 3600,
             **tables,
         )

@@ -62,7 +62,16 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
             if not row.isfinite().all():
                 raise InputError(f"the model's output for {utterance['id']} is not finite: train the model again")
             predictions.append((utterance["id"], row.tolist()))
-    everything = dict(gather_object(predictions))
+    return build_lines(rows, dict(gather_object(predictions)))
+
+
+def build_lines(rows: Dataset, probabilities: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """The lines of predictions.jsonl, without their split.
+
+    Args:
+        probabilities: of the classes, by the id of each row.
+    """
+    names = rows.features["label"].names
     return [
         {
             "id": row["id"],
@@ -71,8 +80,8 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
             **({"corpus": row["corpus"]} if "corpus" in row else {}),
             "label": names[row["label"]],
             **({COLUMN: dict(zip(names, row[COLUMN]))} if COLUMN in row else {}),
-            "prediction": names[max(range(len(names)), key=everything[row["id"]].__getitem__)],
-            "probabilities": dict(zip(names, everything[row["id"]])),
+            "prediction": names[max(range(len(names)), key=probabilities[row["id"]].__getitem__)],
+            "probabilities": dict(zip(names, probabilities[row["id"]])),
         }
         for row in rows
     ]
