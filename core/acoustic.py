@@ -204,10 +204,9 @@ def name_refusals(encoder: str) -> Iterator[None]:
 
 def extract_inputs(feature_extractor: SequenceFeatureExtractor, waveform: np.ndarray) -> Tensor:
     """Normalise a waveform or extract its log-mel frames: (samples,) to (samples,) or (frames, features)."""
-    extracted = feature_extractor(  # type: ignore[operator]
-        waveform, sampling_rate=SAMPLING_RATE, return_attention_mask=True, is_trimmed=True
-    )
-    values = np.asarray(extracted[feature_extractor.model_input_names[0]][0], dtype=np.float32)
+    extractor: Any = feature_extractor
+    extracted = extractor(waveform, sampling_rate=SAMPLING_RATE, return_attention_mask=True, is_trimmed=True)
+    values = np.asarray(extracted[extractor.model_input_names[0]][0], dtype=np.float32)
     valid = int(np.asarray(extracted["attention_mask"][0]).sum())
     return torch.from_numpy(values[:valid])
 

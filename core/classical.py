@@ -126,13 +126,12 @@ def import_skops() -> Any:
 
 
 class ClassicalNetwork(nn.Module):
-    """A classical model in the form that a pipeline of transformers takes."""
+    """What a pipeline of transformers asks of a model, for a classical one."""
 
-    def __init__(self, model: ClassicalModel, device: torch.device):
+    def __init__(self, settings: dict[str, Any]):
         super().__init__()
-        settings = model.settings
-        self.classical, self.device = model, device
-        self.config = PreTrainedConfig(id2label=dict(enumerate(settings["labels"])))
+        self.device = torch.device("cpu")
+        self.config: Any = PreTrainedConfig(id2label=dict(enumerate(settings["labels"])))
         self.config.unsure_below = settings["unsure_below"]
         self.config.longest_seconds = self.config.mixed_above = self.config.bandwidth = None
         self.config.takes_log_mel = True  # its features are computed one by one, whatever the batch
@@ -142,14 +141,14 @@ class ClassicalPipeline(SpeechEmotionRecognitionPipeline):
     """Scores recordings and computes their timelines: each phrase or window is scored as an utterance."""
 
     def __init__(self, model: ClassicalModel, features: AcousticFeatures, batch_size: int | None = None):
-        device = torch.device("cpu")  # the encoder, if any, has its own
-        super().__init__(model=ClassicalNetwork(model, device), device=device, batch_size=batch_size)
-        self.features = features
+        network = ClassicalNetwork(model.settings)
+        super().__init__(model=network, device=network.device, batch_size=batch_size)
+        self.classical, self.features = model, features
 
     @property
     def trim_db(self) -> float | None:
         """As in `SpeechEmotionRecognitionPipeline`."""
-        return self.model.classical.settings["trim_db"]
+        return self.classical.settings["trim_db"]
 
     def extract_features(self, waveform: np.ndarray) -> dict[str, torch.Tensor]:
         """The acoustic features of one waveform (samples,)."""
@@ -157,7 +156,7 @@ class ClassicalPipeline(SpeechEmotionRecognitionPipeline):
         return {"features": torch.from_numpy(described), "attention_mask": torch.ones(1)}
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
-        return {"probabilities": torch.from_numpy(self.model.classical.score(model_inputs["features"].numpy()))}
+        return {"probabilities": torch.from_numpy(self.classical.score(model_inputs["features"].numpy()))}
 
 
 def load_classical_pipeline(

@@ -33,6 +33,7 @@ def load_recognizer(options: argparse.Namespace, device: Any = None) -> SpeechEm
         raise InputError(
             f"--revision {options.revision} is for models on the Hub, but --model {options.model} is a folder"
         )
+    recognize: SpeechEmotionRecognitionPipeline
     if is_classical(options.model):
         refuse_network_options(options)
         recognize = load_classical_pipeline(options.model, options.device or device, options.batch_size)

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
@@ -151,8 +151,8 @@ def compute_features(features: AcousticFeatures, split: DatasetDict, args: Class
         except InputError as error:
             raise InputError(f"{excerpt}: {error}") from None
         cache.write(path, torch.tensor(described)[None])
-    described = {name: np.concatenate([cache.read(path).numpy() for path in part]) for name, part in paths.items()}
-    return {name: features.select(part) for name, part in described.items()}
+    stored = {name: np.concatenate([cache.read(path).numpy() for path in part]) for name, part in paths.items()}
+    return {name: features.select(part) for name, part in stored.items()}
 
 
 def choose_classifier(
@@ -179,24 +179,26 @@ def choose_classifier(
 
 
 def fit_classifier(own: ClassicalFields, c: float, seed: int, features: np.ndarray, labels: np.ndarray) -> Pipeline:
-    """Standardise features, (utterances, features), and fit a classifier to labels, (utterances,), in balance.
+    """Standardise features, (utterances, features), and fit a classifier to labels, (utterances,).
+
+    Utterances are weighted so that every class weighs the same in total.
 
     C weighs the sum of the losses against half the squared weights, for each classifier: scikit-learn's perceptron
     takes 1 / C.
     """
     classifier: Any
-    weights: dict[str, Any] = {}
     if own.classifier == "lr":
-        classifier = LogisticRegression(C=c, class_weight="balanced", max_iter=MOST_STEPS)
+        classifier = LogisticRegression(C=c, max_iter=MOST_STEPS)
     elif own.classifier == "svm":
-        classifier = LinearSVC(C=c, class_weight="balanced", max_iter=MOST_STEPS, random_state=seed)
+        classifier = LinearSVC(C=c, max_iter=MOST_STEPS, random_state=seed)
     else:
         classifier = MLPClassifier((own.hidden_size,), alpha=1 / c, max_iter=NUM_EPOCHS, random_state=seed)
-        weights = {"mlpclassifier__sample_weight": compute_sample_weight("balanced", labels)}
-    pipeline = make_pipeline(StandardScaler(), classifier)
+    # In place of class_weight, by which an SVM of one class against all would weigh the one and none of the others.
+    weights = compute_sample_weight("balanced", labels)
+    pipeline = Pipeline([("scaler", StandardScaler()), ("classifier", classifier)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # `choose_classifier` says so of the chosen one
-        pipeline.fit(features.astype(np.float64), labels, **weights)
+        pipeline.fit(features.astype(np.float64), labels, classifier__sample_weight=weights)
     if own.classifier == "mlp":
         del classifier._optimizer  # training alone needs it, and it is more than data
     return pipeline

@@ -26,7 +26,9 @@ def parse_classical(argv: list[str], description: str) -> ClassicalArguments:
         "--config", metavar="FILE", default=None, help="YAML file of train.py, for its encoder, corpus and split"
     )
     add_options(parser, (ClassicalFields.__doc__ or "").strip(), FIELDS.values())
-    add_options(parser, "shared with train.py: encoder, corpus, split and output", map(OPTIONS.get, SHARED_OPTIONS))
+    add_options(
+        parser, "shared with train.py: encoder, corpus, split and output", [OPTIONS[name] for name in SHARED_OPTIONS]
+    )
     namespace, unknown = parser.parse_known_args(argv)
     if unknown:
         refuse_option(unknown[0].split("=")[0])
