@@ -6,25 +6,13 @@ import numpy as np
 import opensmile
 import pytest
 import torch
-from conftest import TINY_ENCODERS
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+from transformers import WhisperFeatureExtractor, WhisperModel
 
 from core import acoustic
 from core.acoustic import EncoderFeatures, OpenSmileFeatures, build_features
 from core.errors import InputError
 
 WAVEFORM = (0.1 * np.random.default_rng(0).standard_normal(20_000)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    """The folder of an untrained Whisper with two layers of width 32."""
-    folder = str(tmp_path_factory.mktemp("whisper"))
-    torch.manual_seed(0)
-    settings = {name: value for name, value in TINY_ENCODERS["whisper"].items() if name != "model_type"}
-    WhisperModel(WhisperConfig(**settings)).save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=16).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -41,12 +29,12 @@ def test_functionals_are_those_of_opensmile_with_its_version(name, size, feature
 
 
 @pytest.mark.parametrize(("first", "last", "layers"), [(1, None, (1, 2)), (0, 1, (0, 1)), (2, 2, (2,))])
-def test_statistics_are_those_of_the_layers_of_transformers_without_padding(encoder, first, last, layers):
+def test_statistics_are_those_of_the_layers_of_transformers_without_padding(tiny_whisper, first, last, layers):
     """Whisper's own encoder takes 30 s, here 5; a shorter input needs its positions cut."""
-    features = EncoderFeatures(encoder, {}, first, last)
+    features = EncoderFeatures(tiny_whisper, {}, first, last)
     described = features.select(features.describe(WAVEFORM))
-    whisper = WhisperModel.from_pretrained(encoder).encoder.eval()
-    log_mel = WhisperFeatureExtractor.from_pretrained(encoder)(WAVEFORM, sampling_rate=16_000, padding=False)
+    whisper = WhisperModel.from_pretrained(tiny_whisper).encoder.eval()
+    log_mel = WhisperFeatureExtractor.from_pretrained(tiny_whisper)(WAVEFORM, sampling_rate=16_000, padding=False)
     inputs = torch.tensor(np.asarray(log_mel["input_features"][0]))[None]
     with torch.no_grad():
         hidden = torch.nn.functional.gelu(whisper.conv1(inputs))
@@ -61,10 +49,10 @@ def test_statistics_are_those_of_the_layers_of_transformers_without_padding(enco
     np.testing.assert_allclose(described, expected, atol=2e-4)
 
 
-def test_the_digest_changes_with_the_weights_and_not_with_the_layers(encoder, tmp_path):
-    first, other = EncoderFeatures(encoder, {}, 1), EncoderFeatures(encoder, {}, 0, 1)
+def test_the_digest_changes_with_the_weights_and_not_with_the_layers(tiny_whisper, tmp_path):
+    first, other = EncoderFeatures(tiny_whisper, {}, 1), EncoderFeatures(tiny_whisper, {}, 0, 1)
     assert first.digest == other.digest and first.settings != other.settings
-    whisper = WhisperModel.from_pretrained(encoder)
+    whisper = WhisperModel.from_pretrained(tiny_whisper)
     with torch.no_grad():
         whisper.encoder.layers[1].fc2.bias.add_(1)
     whisper.save_pretrained(tmp_path)
@@ -75,20 +63,23 @@ def test_the_digest_changes_with_the_weights_and_not_with_the_layers(encoder, tm
     json.dumps(first.settings)
 
 
-def test_an_utterance_longer_than_the_encoder_takes_is_cut_to_its_middle(encoder):
-    features = EncoderFeatures(encoder, {}, 1)
+def test_an_utterance_longer_than_the_encoder_takes_is_cut_to_its_middle(tiny_whisper):
+    features = EncoderFeatures(tiny_whisper, {}, 1)
     longest = int(features.model.config.longest_seconds * 16_000)
     long = (0.1 * np.random.default_rng(1).standard_normal(longest + 2_000)).astype(np.float32)
     np.testing.assert_array_equal(features.describe(long), features.describe(long[1_000:-1_000]))
 
 
-def test_what_has_no_features_is_refused_in_one_line(encoder, monkeypatch):
+def test_what_has_no_features_is_refused_in_one_line(tiny_whisper, monkeypatch):
     for build, message in (
         (lambda: EncoderFeatures("/nowhere", {}, 1), "--encoder /nowhere is not a folder"),
-        (lambda: EncoderFeatures(encoder, {}, 1, 3), "--first_layer 1 and --last_layer 3 are no range .* it has 2"),
-        (lambda: EncoderFeatures(encoder, {}, 2, 1), "--first_layer 2 and --last_layer 1 are no range"),
+        (
+            lambda: EncoderFeatures(tiny_whisper, {}, 1, 3),
+            "--first_layer 1 and --last_layer 3 are no range .* it has 2",
+        ),
+        (lambda: EncoderFeatures(tiny_whisper, {}, 2, 1), "--first_layer 2 and --last_layer 1 are no range"),
         (lambda: OpenSmileFeatures("egemaps").describe(WAVEFORM[:1500]), "lasts 0.094 s; openSMILE needs at least 0.1"),
-        (lambda: EncoderFeatures(encoder, {}, 1).describe(WAVEFORM[:100]), "one frame of the encoder needs"),
+        (lambda: EncoderFeatures(tiny_whisper, {}, 1).describe(WAVEFORM[:100]), "one frame of the encoder needs"),
     ):
         with pytest.raises(InputError, match=message):
             build()

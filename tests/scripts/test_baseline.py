@@ -11,7 +11,6 @@ import soundfile
 import yaml
 from running import SHORT, lines_of, predict, run_script
 from sklearn.metrics import recall_score
-from test_acoustic import encoder  # noqa: F401  # a fixture
 
 from core.audio import read_audio
 from core.classical import load_classical
@@ -74,10 +73,10 @@ def test_a_finished_model_is_not_fitted_again_and_another_one_is_not_replaced(fi
     assert (folder / "classifier.skops").stat().st_mtime_ns == before
 
 
-def test_a_model_of_another_encoder_is_refused(demo, encoder, tmp_path):  # noqa: F811
-    shutil.copytree(encoder, tmp_path / "encoder")
-    argv = ["--features", "encoder", "--encoder", tmp_path / "encoder", "--c_values", "0.1"]
-    fit(tmp_path / "model", demo, *argv)
+def test_a_model_of_another_encoder_is_refused(demo, tiny_whisper, tmp_path):
+    shutil.copytree(tiny_whisper, tmp_path / "encoder")
+    argv = ["--features", "encoder", "--encoder", tmp_path / "encoder", "--c_values", "0.1", "--use_cpu"]
+    run_script("baseline.py", *SHORT[-2:], *argv, "--data_dir", demo, "--output_dir", tmp_path / "model")
     recording = sorted((demo / "speaker_01").glob("*.wav"))[0]
     predict(recording, "--model", tmp_path / "model")
     settings = json.loads((tmp_path / "model" / "config.json").read_text())
