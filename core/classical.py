@@ -31,6 +31,7 @@ from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 REQUIREMENTS = "requirements-baseline.txt"
 MODEL_TYPE = "ser_align_classical"
 FILE = "classifier.skops"
+SETTINGS = ("features", "trim_db", "labels", "calibration_temperature", "unsure_below")  # that a model needs
 CLASSIFIERS = (LogisticRegression, LinearSVC, MLPClassifier)
 
 
@@ -85,6 +86,8 @@ def load_classical(folder: str) -> ClassicalModel:
         InputError: a file is missing, damaged, or holds something else than such a model; or skops is not installed.
     """
     settings, path = read_json(Path(folder) / CONFIG), Path(folder) / FILE
+    if missing := [name for name in SETTINGS if name not in settings]:
+        raise InputError(f"--model {folder}: {CONFIG} lacks {', '.join(missing)}: {AGAIN}")
     if not path.is_file():
         raise InputError(f"--model {folder} contains no {FILE}: {AGAIN}")
     skops = import_skops()

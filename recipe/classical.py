@@ -68,7 +68,7 @@ def run_classical(args: ClassicalArguments) -> None:
     quiet_libraries()
     check_classical(args)
     fit_model(args, *read_rows(args.run))
-    print(
+    PartialState().print(
         f"\nThe model is in {args.output_dir}. To use it:\n\n  python predict.py speech.wav --model {args.output_dir}"
     )
 

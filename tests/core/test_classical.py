@@ -20,7 +20,13 @@ from recipe.classical_options import ClassicalFields
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(3, 5, (60, 4)).astype(np.float32)
 LABELS = np.arange(60) % 3
-SETTINGS = {"labels": ["a", "b", "c"], "calibration_temperature": 2.0, "unsure_below": 0.5, "trim_db": None}
+SETTINGS = {
+    "features": {},
+    "labels": ["a", "b", "c"],
+    "calibration_temperature": 2.0,
+    "unsure_below": 0.5,
+    "trim_db": None,
+}
 
 
 @pytest.mark.parametrize("classifier", ["lr", "svm", "mlp"])
@@ -84,6 +90,10 @@ def test_a_damaged_file_is_named(tmp_path):
         archive.writestr("schema.json", "{}")
     with pytest.raises(InputError, match=r"classifier\.skops is damaged"):
         load_classical(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"labels": ["a"], "features": {}, "trim_db": None}))
+    with pytest.raises(InputError, match=r"config\.json lacks calibration_temperature, unsure_below"):
+        load_classical(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(SETTINGS))
     (tmp_path / FILE).unlink()
     with pytest.raises(InputError, match=r"contains no classifier\.skops: copy or download it again"):
         load_classical(str(tmp_path))
