@@ -1,7 +1,7 @@
 # Targets for contributors; CONTRIBUTING.md explains them. `make PYTHON=python3.11 setup` takes another interpreter.
 PYTHON ?= python
 PACKAGES = core recipe inference experiments demo examples metrics docs benchmarks studies models/ship.py
-SCRIPTS = train.py experiment.py predict.py app.py export_onnx.py
+SCRIPTS = train.py baseline.py experiment.py predict.py app.py export_onnx.py
 # Finished runs that `make docs` reads: the quickstart's folder, then experiments. Empty: only what docs/results holds.
 RUNS ?=
 

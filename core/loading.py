@@ -116,6 +116,23 @@ def load_extractor(source: str, name: str, revision: str | None = None) -> Seque
         raise InputError(f"{name} {reason}") from error
 
 
+def make_feature_extractor(
+    config: SERAlignConfig, source: str | None, trim_db: float | None
+) -> SequenceFeatureExtractor:
+    """The feature extractor of a pretrained encoder or stage 1, or a new one where there is none that fits.
+
+    It trims, and always returns the attention mask, which padding-invariant batches need.
+    """
+    if source is None or not config.family.uses_published_extractor:
+        return config.build_feature_extractor(trim_db)
+    try:
+        extractor = add_trimming(load_extractor(source, source), trim_db)
+    except ValueError as error:
+        raise InputError(f"{source}: {' '.join(str(error).split())}") from error
+    extractor.return_attention_mask = True
+    return extractor
+
+
 def check_device(device: str | torch.device | None) -> None:
     """Raise InputError for a name that is no device, and for the meta device, which computes nothing."""
     try:

@@ -1,12 +1,31 @@
 """Scores of each corpus that a model is tested on, by the corpora that it is trained on."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.systems import System
 from recipe.scoring import group_by_corpus
-from recipe.statistics import compute_scores, speaker_confusions, speaker_interval
+from recipe.statistics import (
+    compute_scores,
+    difference_interval,
+    mean_difference_interval,
+    speaker_confusions,
+    speaker_interval,
+)
+
+Lines = list[dict[str, Any]]
+
+
+def collect_lines(system: System, weights: str) -> dict[tuple[str, str], list[Lines]]:
+    """The predictions of each run of a system, by training corpora and test corpus; empty if there is one corpus."""
+    found: dict[tuple[str, str], list[Lines]] = {}
+    for run in system.runs:
+        corpora = run.results.get("corpora") or {}
+        trained = " + ".join(name for name, parts in corpora.items() if "train" in parts)
+        for corpus, lines in group_by_corpus(run.lines[weights]).items():
+            found.setdefault((trained, corpus), []).append(lines)
+    return found
 
 
 def build_corpus_table(systems: list[System], weights: str) -> list[dict[str, Any]]:
@@ -16,32 +35,100 @@ def build_corpus_table(systems: list[System], weights: str) -> list[dict[str, An
     """
     rows = []
     for system in systems:
-        confusions: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-        labels: dict[tuple[str, str], list[str]] = {}
-        for run in system.runs:
-            corpora = run.results.get("corpora") or {}
-            trained = " + ".join(name for name, parts in corpora.items() if "train" in parts)
-            for corpus, lines in group_by_corpus(run.lines[weights]).items():
-                place = trained, corpus
-                labels[place] = [label for label in run.labels if any(line["label"] == label for line in lines)]
-                pooled = confusions.setdefault(place, {})
-                for speaker, confusion in speaker_confusions(choose_among(lines, labels[place]), labels[place]).items():
-                    pooled[speaker] = pooled.get(speaker, 0) + confusion
-        for (trained, corpus), pooled in confusions.items():
+        for (trained, corpus), runs in collect_lines(system, weights).items():
+            known = find_labels(runs, system)
+            pooled = pool_speakers(runs, known)
             of_speakers = np.array(list(pooled.values()))
             low, high = speaker_interval(of_speakers, "ua") or (None, None)
             scores = {name: float(score) for name, score in compute_scores(of_speakers.sum(axis=0)).items()}
             rows.append(
                 {"system": system.name, "trained_on": trained, "tested_on": corpus, **scores}
                 | {"ua_low": low, "ua_high": high, "speakers": len(pooled), "utterances": int(of_speakers.sum())}
-                | {"labels": " ".join(labels[trained, corpus])}
+                | {"labels": " ".join(known)}
             )
     return rows
+
+
+def find_labels(runs: list[Lines], system: System) -> list[str]:
+    """The labels that occur in these runs, in order."""
+    there = {line["label"] for lines in runs for line in lines}
+    return [label for label in system.runs[0].labels if label in there]
+
+
+def pool_speakers(runs: list[Lines], labels: list[str]) -> dict[str, np.ndarray]:
+    """Confusion matrix of each speaker, summed over runs; the prediction is the most probable of these labels."""
+    pooled: dict[str, np.ndarray] = {}
+    for lines in runs:
+        for speaker, confusion in speaker_confusions(choose_among(lines, labels), labels).items():
+            pooled[speaker] = pooled.get(speaker, 0) + confusion
+    return pooled
 
 
 def choose_among(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
     """Predictions with the most probable of these labels in place of the most probable of all."""
     return [{**line, "prediction": max(labels, key=line["probabilities"].__getitem__)} for line in lines]
+
+
+class Gap(NamedTuple):
+    """Two models that are tested on the same speakers of a corpus: trained on others of it, and on other corpora."""
+
+    tested_on: str
+    trained_on: str
+    labels: list[str]  # that both know and that are tested
+    within: np.ndarray  # (speakers, labels, labels)
+    across: np.ndarray  # the same
+
+
+def find_gaps(system: System, weights: str) -> list[Gap]:
+    """Every corpus and training corpora of which there are both; empty unless models train on one corpus alone."""
+    found = collect_lines(system, weights)
+    gaps = []
+    for (trained, corpus), runs in sorted(found.items()):
+        own = found.get((corpus, corpus), [])
+        if not own or trained == corpus:
+            continue
+        both = own[0][0]["probabilities"].keys() & runs[0][0]["probabilities"].keys()
+        labels = [label for label in find_labels(own, system) if label in both]
+        of_own, of_other = (
+            pool_speakers([[line for line in lines if line["label"] in labels] for lines in each], labels)
+            for each in (own, runs)
+        )
+        speakers = sorted(of_own.keys() & of_other.keys())
+        within, across = (np.array([each[speaker] for speaker in speakers]) for each in (of_own, of_other))
+        gaps.append(Gap(corpus, trained, labels, within, across))
+    return gaps
+
+
+def build_gap_table(systems: list[System], weights: str) -> list[dict[str, Any]]:
+    """How much higher the UA within a corpus is than that across corpora, by system, test and training corpora."""
+    rows = []
+    for system in systems:
+        for gap in find_gaps(system, weights):
+            within, across = (float(compute_scores(each.sum(axis=0))["ua"]) for each in (gap.within, gap.across))
+            low, high = difference_interval(gap.within, gap.across, "ua") or (None, None)
+            rows.append(
+                {"system": system.name, "tested_on": gap.tested_on, "trained_on": gap.trained_on}
+                | {"within": within, "across": across, "gap": within - across, "low": low, "high": high}
+                | {"labels": " ".join(gap.labels), "speakers": len(gap.within)}
+            )
+    return rows
+
+
+def summarize_gaps(systems: list[System], weights: str) -> list[dict[str, Any]]:
+    """The mean gap of each system over pairs of one training and one test corpus."""
+    rows = []
+    for system in systems:
+        pairs = [gap for gap in find_gaps(system, weights) if " + " not in gap.trained_on]
+        groups = [
+            [(gap.within, gap.across) for gap in pairs if gap.tested_on == corpus]
+            for corpus in dict.fromkeys(gap.tested_on for gap in pairs)
+        ]
+        if pairs:
+            scores = [[compute_scores(side.sum(axis=0))["ua"] for side in (gap.within, gap.across)] for gap in pairs]
+            low, high = mean_difference_interval(groups, "ua") or (None, None)
+            gap = float(np.mean([within - across for within, across in scores]))
+            rows.append({"system": system.name, "gap": gap, "low": low, "high": high, "pairs": len(pairs)})
+    return rows
 
 
 def arrange_matrices(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

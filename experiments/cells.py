@@ -15,6 +15,9 @@ An experiment is a YAML file:
         options: {pooling: self_attention, eal_weight: 0, fual_weight: 0}
         paper: {ua: 0.753, wa: 0.742}         # optional: the paper's scores
         compare_with: cls                     # optional: the variant that it extends, tested besides the baseline
+      egemaps_svm:
+        name: eGeMAPS, SVM
+        classical: {features: egemaps, classifier: svm}   # a classical model of baseline.py on the same utterances
     cited:                                    # optional: other published systems
       - {name: ..., ua: 0.7, protocol: ..., source: ...}
     options: {num_validation_speakers: 6}     # optional: train.py options for every cell
@@ -39,6 +42,8 @@ from typing import Any
 
 from core.errors import InputError
 from recipe.arguments import parse_arguments, read_yaml
+from recipe.classical_arguments import build_fields
+from recipe.classical_options import ACOUSTIC_CACHE, SHARED_OPTIONS, ClassicalArguments, ClassicalFields
 from recipe.options import CELL_OPTIONS, WHOLE_RUN, Arguments
 
 KEYS = (
@@ -59,7 +64,7 @@ KEYS = (
 RENAMED_KEYS = {"projected": "tsne", "recordings": "timeline"}
 SPLITTING = ("protocol", "num_folds")
 TIMELINE_KEYS = ("variant", "utterances", "windows")
-VARIANT_KEYS = ("name", "options", "seeds", "paper", "compare_with")
+VARIANT_KEYS = ("name", "options", "seeds", "paper", "compare_with", "classical")
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,27 @@ class Variant:
     seeds: tuple[int, ...]
     paper: dict[str, float]
     compare_with: str | None = None  # the variant whose difference from this one is tested, besides the baseline
+    classical: ClassicalFields | None = None  # of a classical model; None is a network
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: a variant, or the stage 1 that all variants of a fold and seed start from (`variant` None)."""
+    """One run: a variant, or the stage 1 that all networks of a fold and seed start from (`variant` None)."""
 
     fold: int
     seed: int
     variant: Variant | None
+
+    @property
+    def is_classical(self) -> bool:
+        return self.kind == "classical"
+
+    @property
+    def kind(self) -> str:
+        """`stage 1`, `network` or `classical`."""
+        if self.variant is None:
+            return "stage 1"
+        return "network" if self.variant.classical is None else "classical"
 
     def __str__(self) -> str:
         return f"fold {self.fold}, seed {self.seed}, {self.variant.key if self.variant else 'stage 1'}"
@@ -116,7 +133,7 @@ class Experiment:
         cells = []
         for seed in sorted({*self.seeds, *(seed for variant in self.variants for seed in variant.seeds)}):
             variants = [variant for variant in self.variants if seed in variant.seeds]
-            shared = [None] if self.stage == 2 else []
+            shared = [None] if self.stage == 2 and any(not variant.classical for variant in variants) else []
             for fold in self.folds:
                 cells += [Cell(fold, seed, variant) for variant in (*shared, *variants)]
         return cells
@@ -141,13 +158,13 @@ class Experiment:
         return self.stage if cell.variant else 1
 
     def find_stage1(self, cell: Cell) -> Cell | None:
-        """The stage-1 cell that a stage-2 cell starts from; None for a stage-1 cell."""
-        return Cell(cell.fold, cell.seed, None) if self.find_stage(cell) == 2 else None
+        """The stage-1 cell that a stage-2 cell starts from; None for a stage-1 cell or a classical model."""
+        return Cell(cell.fold, cell.seed, None) if self.find_stage(cell) == 2 and not cell.is_classical else None
 
     def find_stage_folder(self, cell: Cell) -> Path:
-        """The folder that train.py writes for this cell."""
+        """The folder that train.py or baseline.py writes for this cell."""
         folder = self.find_fold_folder(cell) / cell.variant.key if cell.variant else self.find_fold_folder(cell)
-        return folder / f"stage{self.find_stage(cell)}"
+        return folder if cell.is_classical else folder / f"stage{self.find_stage(cell)}"
 
     @property
     def features_dir(self) -> Path:
@@ -162,9 +179,11 @@ class Experiment:
         return self.features_dir / (self.find_fold_folder(stage1).name if stage1 else "stage1")
 
     def build_argv(self, cell: Cell) -> list[str]:
-        """The train.py options that train this cell."""
+        """The train.py options of this cell."""
+        folder = self.find_stage_folder(cell)
         argv = ["--config", self.config, *self.shared_options, "--fold", str(cell.fold), "--seed", str(cell.seed)]
-        argv += ["--stage", str(self.find_stage(cell)), "--output_dir", str(self.find_stage_folder(cell).parent)]
+        argv += ["--stage", "1" if cell.is_classical else str(self.find_stage(cell))]
+        argv += ["--output_dir", str(folder if cell.is_classical else folder.parent)]
         first = self.find_stage1(cell)
         if first is not None:
             argv += ["--init_from", str(self.find_stage_folder(first))]
@@ -173,6 +192,13 @@ class Experiment:
     def parse_cell(self, cell: Cell) -> dict[int, Arguments]:
         """The arguments of both stages for this cell; raises InputError for an invalid option."""
         return parse_arguments(self.build_argv(cell), description="")
+
+    def parse_classical(self, cell: Cell) -> ClassicalArguments:
+        """The arguments of a cell that is a classical model; all such cells share a cache of features."""
+        assert cell.variant is not None and cell.variant.classical is not None
+        run = self.parse_cell(cell)[1]
+        run.data.feature_cache_dir = run.data.feature_cache_dir or str(self.output_dir / ACOUSTIC_CACHE)
+        return ClassicalArguments(cell.variant.classical, run)
 
 
 def format_options(options: dict[str, Any]) -> list[str]:
@@ -221,6 +247,7 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
     baseline, tsne = content.get("baseline", variants[0].key), content.get("tsne", [])
     extended = (variant.compare_with for variant in variants if variant.compare_with)
     _check_variant_names(path, (baseline, *tsne, *extended), variants)
+    _check_classical(path, scored_on, variants)
     _check_tsne(path, tsne, variants, stage)
     if content.get("timeline") is not None:
         _check_timeline(path, content["timeline"], variants)
@@ -269,9 +296,21 @@ def _check_variant_names(where: str, names: tuple[str, ...], variants: tuple[Var
             raise InputError(f"{where}: no variant is called {name!r}; choose from {', '.join(known)}")
 
 
+def _check_classical(path: str, scored_on: str, variants: tuple[Variant, ...]) -> None:
+    for variant in variants:
+        for name in variant.options if variant.classical else ():
+            if name not in SHARED_OPTIONS:
+                raise InputError(f"{path}: variant {variant.key}: '{name}' is for networks, not for a classical model")
+        if variant.classical and scored_on == "validation":
+            raise InputError(
+                f"{path}: variant {variant.key} chooses C on the validation speakers, so it cannot be scored on them: "
+                "remove it, or scored_on"
+            )
+
+
 def _check_tsne(path: str, names: list[str], variants: tuple[Variant, ...], stage: int) -> None:
     for variant in variants:
-        has_cls = stage == 2 and variant.options.get("pooling", "cls") == "cls"
+        has_cls = stage == 2 and not variant.classical and variant.options.get("pooling", "cls") == "cls"
         if variant.key in names and not has_cls:
             raise InputError(f"{path}: variant {variant.key} has no CLS output to draw: remove it from tsne")
 
@@ -281,7 +320,7 @@ def _check_timeline(path: str, timeline: Any, variants: tuple[Variant, ...]) -> 
     if not isinstance(timeline, dict):
         raise InputError(f"{where} must contain the keys {', '.join(TIMELINE_KEYS)}, not {timeline!r}")
     _check_keys(where, timeline, TIMELINE_KEYS, required=TIMELINE_KEYS)
-    _check_variant_names(where, (timeline["variant"],), variants)
+    _check_variant_names(where, (timeline["variant"],), tuple(each for each in variants if not each.classical))
     if not isinstance(timeline["utterances"], int) or timeline["utterances"] < 2:
         raise InputError(f"{where}: utterances={timeline['utterances']!r} must be an integer of at least 2")
     windows = timeline["windows"]
@@ -325,7 +364,14 @@ def _read_variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, 
         seeds=_read_numbers(where, "seeds", value["seeds"]) if "seeds" in value else seeds,
         paper=value.get("paper") or {},
         compare_with=value.get("compare_with"),
+        classical=None if value.get("classical") is None else _read_classical(where, value["classical"]),
     )
+
+
+def _read_classical(where: str, value: Any) -> ClassicalFields:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: classical={value!r} must contain options of baseline.py, such as features: egemaps")
+    return build_fields(value, f"{where}: ")
 
 
 def _check_shared_options(shared_options: list[str], variants: tuple[Variant, ...]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.escaping import markdown_text
 from experiments import figures
-from experiments.across import arrange_matrices, build_corpus_table
+from experiments.across import arrange_matrices, build_corpus_table, build_gap_table, summarize_gaps
 from experiments.alignment import build_alignment_table
 from experiments.cells import Experiment
 from experiments.systems import System, read_systems
@@ -17,6 +17,7 @@ from experiments.tables import (
     build_calibration_table,
     build_ccc_comparison_table,
     build_class_table,
+    build_classical_table,
     build_comparison_table,
     build_dimension_table,
     build_distribution_table,
@@ -36,7 +37,7 @@ from recipe.options import SHARED
 
 TEMPLATE = Path(__file__).parent / "report_template.md"
 # Tables that are left out if they have no rows.
-OPTIONAL = ("steps", "corpora", "distributions", "dimensions", "ccc_comparisons", "alignment")
+OPTIONAL = ("steps", "corpora", "gaps", "classical", "distributions", "dimensions", "ccc_comparisons", "alignment")
 NUM_BINS = 10  # of the reliability diagram; the calibration error itself uses 15
 
 
@@ -67,6 +68,8 @@ def write_report(
         "steps": build_comparison_table(systems, steps, weights),
         "folds": build_fold_table(systems, weights),
         "corpora": build_corpus_table(systems, weights),
+        "gaps": build_gap_table(systems, weights),
+        "classical": build_classical_table(systems),
         "distributions": build_distribution_table(systems),
         "dimensions": build_dimension_table(systems),
         "ccc_comparisons": build_ccc_comparison_table(systems, list(dict.fromkeys((*pairs, *steps))), weights),
@@ -82,7 +85,8 @@ def write_report(
     for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # from an earlier report, possibly of other runs
         path.unlink()
     draw_figures(systems, tables["scores"], experiment, target, embeddings)
-    text = render(experiment, systems, tables, drawn={path.stem for path in target.glob("*.png")})
+    drawn = {path.stem for path in target.glob("*.png")}
+    text = render(experiment, systems, tables, summarize_gaps(systems, weights), drawn)
     (target / "report.md").write_text(text, encoding="utf-8")
     return target / "report.md"
 
@@ -120,10 +124,17 @@ def make_environment() -> jinja2.Environment:
     return environment
 
 
-def render(experiment: Experiment, systems: list[System], tables: dict[str, Any], drawn: set[str]) -> str:
+def render(
+    experiment: Experiment,
+    systems: list[System],
+    tables: dict[str, Any],
+    mean_gaps: list[dict[str, Any]],
+    drawn: set[str],
+) -> str:
     cells = experiment.list_cells()
     trained = [run.cell for system in systems for run in system.runs]
-    results = systems[-1].runs[0].results
+    networks = [system for system in systems if not system.is_classical]
+    results = (networks or systems)[-1].runs[0].results
     return (
         make_environment()
         .from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -133,6 +144,7 @@ def render(experiment: Experiment, systems: list[System], tables: dict[str, Any]
             dimension_source=describe_source(results.get("dimensions", {}).get("source", "")),
             are_regions=results["arguments"].get("targets") == ALONE,
             matrices=arrange_matrices(tables["corpora"]),
+            mean_gaps=mean_gaps,
             finished=len(trained),
             missing=[str(cell) for cell in cells if cell not in trained],
             systems=systems,
@@ -149,6 +161,7 @@ def render(experiment: Experiment, systems: list[System], tables: dict[str, Any]
             cites_paper=any(system.paper for system in systems),
             picked_on_test=any(row.get("picked_on_test_ua") is not None for row in tables["scores"]),
             parameters=results["num_parameters"],
+            has_networks=bool(networks),
             hours=sum(run.results["seconds"] for system in systems for run in system.runs) / 3600,
             **tables,
         )

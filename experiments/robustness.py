@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from core.audio import Excerpt, read_audio
 from core.errors import InputError
+from core.hashing import hash_content
 from core.json_files import read_json, read_lines, write_json, write_lines
 from core.loading import load_pipeline
 from core.shipped import find_model
@@ -28,7 +29,6 @@ from recipe.broken import check_audio, keep_usable
 from recipe.corpora.rows import read_excerpts
 from recipe.data import read_selected_rows, split_rows
 from recipe.degradations import mix_voices
-from recipe.feature_cache import hash_content
 from recipe.options import DataArguments
 from recipe.records import use_current_names
 from recipe.run import quiet_libraries

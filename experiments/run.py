@@ -22,6 +22,7 @@ from experiments.report import write_report
 from experiments.sizes import append_sizes, build_size_table, measure_size
 from experiments.systems import read_systems
 from recipe.checks import check_run
+from recipe.classical import check_classical, fit_model
 from recipe.data import read_rows, read_rows_alone, split_rows
 from recipe.feature_cache import remove_cache
 from recipe.options import Arguments
@@ -75,9 +76,12 @@ def train_cells(experiment: Experiment, cells: list[Cell]) -> None:
         PartialState().print(f"\n{describe_progress(experiment, cell)}")
         try:
             arguments = experiment.parse_cell(cell)
-            share_features(experiment, cell, arguments)
             rows = rows or read_rows(arguments[1])
-            train_stages(arguments, *rows, cache)
+            if cell.is_classical:
+                fit_model(experiment.parse_classical(cell), *rows)
+            else:
+                share_features(experiment, cell, arguments)
+                train_stages(arguments, *rows, cache)
             if PartialState().is_main_process:
                 remove_features(experiment)
         except InputError as error:
@@ -96,7 +100,7 @@ def share_features(experiment: Experiment, cell: Cell, arguments: dict[int, Argu
 def remove_features(experiment: Experiment) -> None:
     """Delete the cached features of the experiment that no unfinished cell needs."""
     unfinished = [c for c in experiment.list_cells() if read_results(experiment.find_stage_folder(c)) is None]
-    needed = {experiment.find_features_folder(cell) for cell in unfinished}
+    needed = {experiment.find_features_folder(cell) for cell in unfinished if not cell.is_classical}
     for folder in {*experiment.features_dir.glob("*"), experiment.features_dir} - needed:
         remove_cache(folder)
 
@@ -106,7 +110,10 @@ def check_cells(experiment: Experiment, cells: list[Cell]) -> None:
     for cell in cells:
         stage1 = experiment.find_stage1(cell)
         try:
-            check_run(experiment.parse_cell(cell), first=experiment.parse_cell(stage1)[1] if stage1 else None)
+            if cell.is_classical:
+                check_classical(experiment.parse_classical(cell))
+            else:
+                check_run(experiment.parse_cell(cell), first=experiment.parse_cell(stage1)[1] if stage1 else None)
         except InputError as error:
             raise name_cell(error, experiment, cell) from error
 
@@ -116,7 +123,7 @@ def check_finished(experiment: Experiment, cells: list[Cell]) -> None:
     for cell in cells:
         stage_dir = experiment.find_stage_folder(cell)
         if read_results(stage_dir) is not None:
-            args = parse_stage(experiment, cell)
+            args = experiment.parse_classical(cell) if cell.is_classical else parse_stage(experiment, cell)
             difference = first_difference(read_json(stage_dir / "arguments.json"), args.flat())
             if difference is not None:
                 raise InputError(
@@ -156,18 +163,18 @@ def claim_cell(experiment: Experiment, cell: Cell) -> FileLock | None:
 
 def describe_progress(experiment: Experiment, cell: Cell) -> str:
     """`[12 of 36 done, about 41 min left] fold 2, seed 0, cls`; the estimate assumes a single process."""
-    seconds: dict[bool, list[float]] = {True: [], False: []}  # keyed by whether it is a stage 1
+    seconds: dict[str, list[float]] = {"stage 1": [], "network": [], "classical": []}
     left = []
     cells = experiment.list_cells()
     for other in cells:
         results = read_results(experiment.find_stage_folder(other))
         if results is None:
-            left.append(other.variant is None)
+            left.append(other.kind)
         else:
-            seconds[other.variant is None].append(results["seconds"])
+            seconds[other.kind].append(results["seconds"])
     estimate = ""
-    if all(seconds[is_stage1] for is_stage1 in left):
-        estimate = f", about {sum(median(seconds[is_stage1]) for is_stage1 in left) / 60:.0f} min left"
+    if all(seconds[kind] for kind in left):
+        estimate = f", about {sum(median(seconds[kind]) for kind in left) / 60:.0f} min left"
     return f"[{len(cells) - len(left)} of {len(cells)} done{estimate}] {cell}"
 
 
@@ -186,11 +193,11 @@ def report_experiment(experiment: Experiment) -> Path:
 
 
 def compute_sizes(experiment: Experiment) -> dict[str, dict[str, float]]:
-    """What `measure_size` returns for the first finished cell of each system, by system; cached as size.json."""
+    """What `measure_size` returns for the first finished cell of each network, by system; cached as size.json."""
     sizes: dict[str, dict[str, float]] = {}
     for cell in experiment.list_cells():
         key, stage_dir = cell.variant.key if cell.variant else "stage1", experiment.find_stage_folder(cell)
-        if key in sizes or read_results(stage_dir) is None:
+        if cell.is_classical or key in sizes or read_results(stage_dir) is None:
             continue
         cached = stage_dir / "size.json"
         if not cached.is_file():
@@ -233,7 +240,7 @@ def compute_alignment(experiment: Experiment) -> dict[str, list[dict[str, Any]]]
     """
     measured: dict[str, list[dict[str, Any]]] = {}
     rows = None
-    for cell in experiment.list_cells() if experiment.tsne else ():
+    for cell in (each for each in experiment.list_cells() if experiment.tsne and not each.is_classical):
         seeds = cell.variant.seeds if cell.variant else experiment.seeds
         stage_dir = experiment.find_stage_folder(cell)
         if cell.seed != seeds[0] or read_results(stage_dir) is None:

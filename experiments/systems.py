@@ -59,6 +59,10 @@ class System:
         return total
 
     @property
+    def is_classical(self) -> bool:
+        return self.runs[0].cell.is_classical
+
+    @property
     def places(self) -> set[tuple[int, int]]:
         return {(run.cell.fold, run.cell.seed) for run in self.runs}
 
@@ -126,7 +130,8 @@ def read_run(experiment: Experiment, cell: Cell) -> Run | None:
     if results is None:
         return None
     lines = {}
-    for weights, folder in (("best", stage_dir), ("last", stage_dir / "last")):
+    last = stage_dir if cell.is_classical else stage_dir / "last"
+    for weights, folder in (("best", stage_dir), ("last", last)):
         path = folder / "predictions.jsonl"
         lines[weights] = [line for line in read_lines(path) if line["split"] == part]
         expected = results["scores"][weights][part]["num_utterances"]

@@ -1,6 +1,7 @@
 """The tables of an experiment's report, as lists of rows; scores are shares between 0 and 1."""
 
 import csv
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -305,8 +306,33 @@ def build_run_table(systems: list[System]) -> list[dict[str, Any]]:
     ]
 
 
+def build_classical_table(systems: list[System]) -> list[dict[str, Any]]:
+    """What each classical model is, and which C it chose in how many runs."""
+    rows = []
+    for system in (each for each in systems if each.is_classical):
+        model = system.runs[0].results["classical"]
+        chosen = Counter(run.results["classical"]["C"] for run in system.runs)
+        rows.append(
+            {
+                "system": system.name,
+                "features": model["features"],
+                "number": model["num_features"],
+                "classifier": model["classifier"],
+                "tried": " ".join(f"{line['C']:g}" for line in system.runs[0].results["history"]),
+                "chosen": ", ".join(f"{c:g} ({count})" for c, count in sorted(chosen.items())),
+            }
+        )
+    return rows
+
+
 def build_option_table(systems: list[System]) -> list[dict[str, Any]]:
-    """The options of both stages that affect the result, with their values (table 2 of the paper)."""
+    """The options of both stages of networks that affect the result, with their values (table 2 of the paper).
+
+    Empty if all models are classical.
+    """
+    systems = [system for system in systems if not system.is_classical]
+    if not systems:
+        return []
     first = use_current_names(systems[0].runs[0].results["arguments"])
     second = use_current_names(systems[-1].runs[0].results["arguments"])
     free = {"fold", "seed", *FREE_TO_CHANGE}

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.classical import is_classical, load_classical_pipeline
 from core.errors import InputError
 from core.loading import load_pipeline
 from inference.evidence import explain_frames
@@ -33,15 +34,27 @@ def load_recognizer(options: argparse.Namespace, device: Any = None) -> SpeechEm
         raise InputError(
             f"--revision {options.revision} is for models on the Hub, but --model {options.model} is a folder"
         )
-    recognize = load_pipeline(
-        options.model, options.revision, options.device or device, options.batch_size, options.dtype
-    )
+    recognize: SpeechEmotionRecognitionPipeline
+    if is_classical(options.model):
+        refuse_network_options(options)
+        recognize = load_classical_pipeline(options.model, options.device or device, options.batch_size)
+    else:
+        recognize = load_pipeline(
+            options.model, options.revision, options.device or device, options.batch_size, options.dtype
+        )
     given = {name: getattr(options, name) for name in TIMELINE_OPTIONS if getattr(options, name) is not None}
     try:
         recognize.set_parameters(**given)
     except ValueError as error:
         raise InputError(f"--{error}") from None
     return recognize
+
+
+def refuse_network_options(options: argparse.Namespace) -> None:
+    """Raise InputError for what a classical model does not have: frames with weights, and another data type."""
+    for given, name in ((options.explain, "--explain"), (options.dtype != "float32", f"--dtype {options.dtype}")):
+        if given:
+            raise InputError(f"{name} is for networks, and {options.model} is a classical model: remove it")
 
 
 def list_jobs(recordings: dict[str, Any], channels: str) -> list[Job]:

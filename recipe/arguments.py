@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import typing
+from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,16 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
     if unknown:
         name = unknown[0].split("=")[0]
         raise InputError(f"{name} is not an option{_suggest(name.lstrip('-'), '--')}; --help lists all of them")
-    given = vars(namespace)
-    config_path = given.pop("config")
+    return build_arguments(vars(namespace))
+
+
+def build_arguments(given: dict[str, Any]) -> dict[int, Arguments]:
+    """The arguments of each stage, from the words of the command line by option; `config` names the YAML file.
+
+    Raises:
+        InputError: as in `parse_arguments`.
+    """
+    config_path = given["config"]
     from_file = read_yaml(config_path) if config_path else {}
     if "variants" in from_file or "conditions" in from_file:
         raise InputError(f"{config_path} is an experiment: run python experiment.py --config {config_path} instead")
@@ -74,7 +83,7 @@ def parse_arguments(argv: list[str], description: str) -> dict[int, Arguments]:
     for section, values in sections.items():
         _check_section(config_path, section, values)
     top_level = _convert_file(from_file, config_path)
-    command_line = {name: convert(name, value, f"--{name}") for name, value in given.items()}
+    command_line = {name: convert(name, value, f"--{name}") for name, value in given.items() if name != "config"}
     arguments = {
         stage: _build(_merge(top_level, _convert_file(sections[f"stage{stage}"], config_path), command_line))
         for stage in (1, 2)
@@ -102,7 +111,7 @@ def read_yaml(path: str) -> dict[str, Any]:
 
 
 def convert(name: str, value: Any, source: str) -> Any:
-    """Convert a value from YAML or the command line to the type of its option, and check its range.
+    """Convert a value from YAML or the command line to the type of the option with this name, and check its range.
 
     Args:
         source: where the value comes from, for the error message.
@@ -110,7 +119,12 @@ def convert(name: str, value: Any, source: str) -> Any:
     Raises:
         InputError: the value is invalid; the message says what is valid.
     """
-    option = OPTIONS[name]
+    converted = convert_option(OPTIONS[name], value, source)
+    return [_convert_entry(entry, source) for entry in converted] if name == "corpora" else converted
+
+
+def convert_option(option: Field, value: Any, source: str) -> Any:
+    """The same for any option."""
     hint, is_optional = split_hint(option.type)
     choices = option.metadata["choices"] or find_choices(option)
     if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and "none" not in choices):
@@ -120,12 +134,12 @@ def convert(name: str, value: Any, source: str) -> Any:
             return []
         raise InputError(f"{source}: the value is missing; give {_describe_valid(option)}")
     converted = _match(choices, value, hint) if choices else None
-    if converted is None and (not choices or name in NAMED):
+    if converted is None and (not choices or option.name in NAMED):
         converted = _convert_type(hint, value)
     is_empty = converted == [] and _find_default(option) != []
     if converted is None or is_empty or not all(is_in_range(option, number) for number in _list_numbers(converted)):
         raise InputError(f"{source}: {value!r} is not valid; give {_describe_valid(option)}")
-    return [_convert_entry(entry, source) for entry in converted] if name == "corpora" else converted
+    return converted
 
 
 def _find_default(option: Field) -> Any:
@@ -290,27 +304,38 @@ def _build(values: dict[str, Any]) -> Arguments:
 
 
 def _make_parser(description: str) -> argparse.ArgumentParser:
+    parser = make_parser("train.py [--config FILE] [--option value ...]", description)
+    parser.add_argument("--config", metavar="FILE", default=None, help="YAML file with any of the options below")
+    for group in GROUPS:
+        own_first = sorted(fields(group), key=lambda option: option.name not in group.__annotations__)
+        add_options(parser, (group.__doc__ or "").strip(), own_first)
+    return parser
+
+
+def make_parser(usage: str, description: str) -> argparse.ArgumentParser:
+    """A parser whose help is wide enough for options that describe themselves."""
     width = max(100, shutil.get_terminal_size().columns - 2)
-    parser = argparse.ArgumentParser(
-        usage="train.py [--config FILE] [--option value ...]",
+    return argparse.ArgumentParser(
+        usage=usage,
         description=description,
         epilog="Brackets show the default and its source: stated in the paper, or ours.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=38, width=width),
     )
-    parser.add_argument("--config", metavar="FILE", default=None, help="YAML file with any of the options below")
-    for group in GROUPS:
-        section = parser.add_argument_group((group.__doc__ or "").strip())
-        for option in sorted(fields(group), key=lambda option: option.name not in group.__annotations__):
-            hint, _ = split_hint(option.type)
-            section.add_argument(
-                f"--{option.name}",
-                metavar="JSON" if option.name in NAMED else _METAVARS.get(hint, "NAME"),
-                help=_describe_option(option).replace("%", "%%"),
-                **_NARGS.get(hint, {}),
-            )
-    return parser
+
+
+def add_options(parser: argparse.ArgumentParser, title: str, options: Iterable[Field]) -> None:
+    """Add options to a parser, in a group with this title."""
+    section = parser.add_argument_group(title)
+    for option in options:
+        hint, _ = split_hint(option.type)
+        section.add_argument(
+            f"--{option.name}",
+            metavar="JSON" if option.name in NAMED else _METAVARS.get(hint, "NAME"),
+            help=_describe_option(option).replace("%", "%%"),
+            **_NARGS.get(hint, {}),
+        )
 
 
 def _describe_option(option: Field) -> str:

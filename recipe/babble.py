@@ -8,8 +8,8 @@ from datasets import Dataset
 
 from core.audio import Excerpt
 from core.errors import InputError
+from core.hashing import hash_content
 from recipe.corpora.rows import read_excerpts
-from recipe.feature_cache import hash_content
 
 
 class Voices:

@@ -146,22 +146,30 @@ def _pair(data: DataArguments) -> list[Entry]:
 
 
 def _assign_folds(entries: list[Entry], data: DataArguments) -> list[Entry]:
-    """Give the corpora that train and test the uses of one fold; the others keep theirs."""
+    """Give the corpora that train and test the uses of one fold; the others keep theirs.
+
+    Of n corpora, folds 1 to n of `cross_corpus` leave one out, n + 1 to 2n train on one alone, whose first fold they
+    test, 2n + 1 to 3n likewise with its second fold, and so on.
+    """
     split = [entry.name for entry in entries if entry.use == "all"]
     number = len(split)
     if number < 2:
         raise InputError(f"--protocol {data.protocol} requires two corpora whose use is all, not {number}")
-    last = number if data.protocol == "leave_one_corpus_out" else 2 * number
-    if not 1 <= data.fold <= last:
-        raise InputError(f"--fold {data.fold} is not one of the {last} folds of {data.protocol}: give 1 to {last}")
+    if data.protocol == "leave_one_corpus_out" and data.fold > number:
+        raise InputError(f"--fold {data.fold} is not one of the {number} folds of {data.protocol}: give 1 to {number}")
     chosen = split[(data.fold - 1) % number]
     is_left_out = data.fold <= number
     of_chosen: Use = "test" if is_left_out else "all"
     of_others: Use = "train_validation" if is_left_out else "test"
-    return [
-        entry._replace(use=of_chosen if entry.name == chosen else of_others) if entry.use == "all" else entry
-        for entry in entries
-    ]
+    shift = max(0, (data.fold - 1) // number - 1)  # from the first fold of the corpus that trains alone
+    assigned = []
+    for entry in entries:
+        if entry.use == "all" and entry.name == chosen:
+            entry = entry._replace(use=of_chosen, data=replace(entry.data, fold=entry.data.fold + shift))
+        elif entry.use == "all":
+            entry = entry._replace(use=of_others)
+        assigned.append(entry)
+    return assigned
 
 
 def check_entry(values: Any) -> None:

@@ -24,13 +24,11 @@ from tqdm.auto import tqdm
 
 from core.audio import Excerpt, as_excerpt
 from core.errors import writing
+from core.hashing import hash_content, hash_frozen_part
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.augmentation import build_augmentation
 from recipe.corpora.rows import read_excerpts
 from recipe.options import Arguments
-
-# Settings that change no output, and differ between a pretrained encoder and a stage folder.
-NO_SETTINGS = ("_name_or_path", "architectures", "dtype", "transformers_version")
 
 
 class FeatureCache:
@@ -38,13 +36,13 @@ class FeatureCache:
 
     Args:
         folder: created if it is missing.
-        model: its frozen part computes the outputs.
+        frozen_part: the digest of what computes the outputs, such as `hash_frozen_part` gives.
     """
 
-    def __init__(self, folder: Path, model: SERAlignForAudioClassification):
+    def __init__(self, folder: Path, frozen_part: str):
         self.folder = folder
         self._hashes: dict[str, str] = {}  # of each recording
-        self.frozen_part = hash_frozen_part(model)
+        self.frozen_part = frozen_part
         folder.mkdir(parents=True, exist_ok=True)
 
     def locate(self, recording: str | Path | Excerpt, *how: Any) -> Path:
@@ -77,25 +75,6 @@ class FeatureCache:
         unfinished.replace(path)
 
 
-def hash_content(path: str) -> str:
-    """SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def hash_frozen_part(model: SERAlignForAudioClassification) -> str:
-    """SHA-256 of all that the output of the frozen part depends on, except the utterance."""
-    config = model.config
-    settings = {name: value for name, value in config.encoder_config.to_dict().items() if name not in NO_SETTINGS}
-    averaging = (config.average_frames, config.averaging_layer)
-    fixed = (config.freeze_encoder_layers, *averaging, config.extracts_all_layers, config.log_mel_layer_norm)
-    how = (*fixed, sorted(settings.items()))
-    digest = hashlib.sha256(repr(how).encode())
-    for name, weight in sorted(model.collect_fixed_weights().items()):
-        digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def plan_cache(model: SERAlignForAudioClassification, args: Arguments, split: DatasetDict) -> FeatureCache | None:
     """Create the cache if it pays off, else return None. Prints its size, or the reason for not using it."""
     config = model.config
@@ -112,7 +91,7 @@ def plan_cache(model: SERAlignForAudioClassification, args: Arguments, split: Da
         return None
     size = f"{needed / 1e9:.2f} GB in {folder}"
     PartialState().print(f"  the frozen convolutions{layers} run once; their output takes {size}")
-    return FeatureCache(folder, model)
+    return FeatureCache(folder, hash_frozen_part(model))
 
 
 def find_cache_folder(args: Arguments) -> Path:

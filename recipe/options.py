@@ -209,8 +209,8 @@ class DataArguments(AugmentationFields):
         "how speakers are split; published means the split column if the corpus has one, six folds on RAVDESS, five on "
         "CREMA-D, one per session on IEMOCAP, and speaker_folds on any other corpus; with --corpora, "
         "leave_one_corpus_out tests one corpus per fold and trains on the others, and cross_corpus adds one fold per "
-        "corpus that trains on it alone; shared_speakers draws folds of utterances instead of speakers, to measure "
-        "what known voices gain; every output says so",
+        "corpus that trains on it alone, then one with the second fold of each, and so on; shared_speakers draws folds "
+        "of utterances instead of speakers, to measure what known voices gain; every output says so",
         both_stages=True,
     )
     group_column: str | None = option(

@@ -13,6 +13,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import SequenceFeatureExtractor
 
+from core.acoustic import extract_inputs
 from core.audio import SAMPLING_RATE, Excerpt, as_excerpt, read_audio
 from core.errors import InputError
 from quality_ser_align import RecordingQuality
@@ -158,12 +159,7 @@ class UtterancePreparer:
 
     def extract(self, waveform: np.ndarray) -> Tensor:
         """Normalise a waveform or extract its features: (samples,) to (samples,) or (frames, features)."""
-        extracted = self.feature_extractor(
-            waveform, sampling_rate=SAMPLING_RATE, return_attention_mask=True, is_trimmed=True
-        )
-        values = np.asarray(extracted[self.feature_extractor.model_input_names[0]][0], dtype=np.float32)
-        valid = int(np.asarray(extracted["attention_mask"][0]).sum())
-        return torch.from_numpy(values[:valid])
+        return extract_inputs(self.feature_extractor, waveform)
 
     def locate_features(self, recording: str | Path | Excerpt, variant: Variant) -> Path:
         """The file in the feature cache for one variant of a recording."""

@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from core.errors import InputError, warn, writing
 from core.json_files import write_lines
+from core.loading import make_feature_extractor
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.augmentation import build_augmentation, describe_degradation
@@ -42,7 +43,7 @@ from recipe.publishing import push, round_weights
 from recipe.results import class_lines, describe_data, describe_model, describe_unseen, score_lines, write_results
 from recipe.scoring import never_predicted, predict, score_file
 from recipe.stage_folder import describe_run, open_stage_folder, read_finished, remove_checkpoints
-from recipe.stages import build_model, find_source, find_stage1_folder, find_stage_folder, make_feature_extractor
+from recipe.stages import build_model, find_source, find_stage1_folder, find_stage_folder
 from recipe.statistics_classifier import fit_statistics_classifier, recall_statistics_classifier
 from recipe.teacher import find_teacher
 from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history, find_weights

@@ -1,7 +1,7 @@
 """Scoring: model and rows -> predictions.jsonl -> UA, WA, macro-F1. All scores come from that file."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,24 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
                 raise InputError(f"the model's output for {utterance['id']} is not finite: train the model again")
             predictions.append((utterance["id"], [each.tolist() for each in found]))
     everything = dict(gather_object(predictions))
-    dimensions = model.config.dimension_names or ()
+    probabilities, values = ({name: pair[part] for name, pair in everything.items()} for part in range(2))
+    return build_lines(rows, probabilities, values, model.config.dimension_names or ())
+
+
+def build_lines(
+    rows: Dataset,
+    probabilities: dict[str, list[float]],
+    values: dict[str, list[float]] | None = None,
+    dimensions: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """The lines of predictions.jsonl, without their split.
+
+    Args:
+        probabilities: of the classes, by the id of each row.
+        values: of the dimensions, by the id of each row.
+        dimensions: their names, if the model has any.
+    """
+    names = rows.features["label"].names
     return [
         {
             "id": row["id"],
@@ -77,10 +94,10 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
             **({"corpus": row["corpus"]} if "corpus" in row else {}),
             "label": names[row["label"]],
             **({COLUMN: dict(zip(names, row[COLUMN]))} if COLUMN in row else {}),
-            "prediction": names[max(range(len(names)), key=everything[row["id"]][0].__getitem__)],
-            "probabilities": dict(zip(names, everything[row["id"]][0])),
+            "prediction": names[max(range(len(names)), key=probabilities[row["id"]].__getitem__)],
+            "probabilities": dict(zip(names, probabilities[row["id"]])),
             **({TRUE: dict(zip(dimensions, row[DIMENSIONS]))} if DIMENSIONS in row else {}),
-            **({DIMENSIONS: dict(zip(dimensions, everything[row["id"]][1]))} if dimensions else {}),
+            **({DIMENSIONS: dict(zip(dimensions, values[row["id"]]))} if values and dimensions else {}),
         }
         for row in rows
     ]

@@ -10,10 +10,10 @@ from accelerate import PartialState
 from datasets import DatasetDict
 
 from core.errors import InputError
+from core.hashing import hash_content
 from core.json_files import read_json, write_json
 from core.shipped import find_model
 from recipe.checkpoints import CHECKPOINTS
-from recipe.feature_cache import hash_content
 from recipe.options import Arguments
 from recipe.records import first_difference
 from recipe.repeats import DIGEST
@@ -23,20 +23,22 @@ from recipe.stages import find_stage1_folder
 
 def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, Any]:
     """Record what determines the results of a stage: its options, its rows and their audio, and its stage 1."""
-    columns = [
-        "id",
-        "label",
-        "speaker",
-        *(name for name in ("start", "end", "dimensions") if name in split["train"].column_names),
-    ]
-    rows = [(name, *row) for name, part in split.items() for row in zip(*(part[column][:] for column in columns))]
-    record = {**args.flat(), "rows": hash_values(rows)}
-    if DIGEST in split["train"].column_names:
-        record["audio"] = hash_values([part[DIGEST][:] for part in split.values()])
+    record = {**args.flat(), **describe_rows(split)}
     teacher = args.trainer.teacher
     record["teacher_weights"] = None if teacher is None else hash_weights(Path(find_model(teacher)))
     if stage == 2:
         record["stage1"] = hash_weights(find_stage1_folder(args))
+    return record
+
+
+def describe_rows(split: DatasetDict) -> dict[str, Any]:
+    """Record the rows of a split and, if it was read, their audio."""
+    optional = (name for name in ("start", "end", "dimensions") if name in split["train"].column_names)
+    columns = ["id", "label", "speaker", *optional]
+    rows = [(name, *row) for name, part in split.items() for row in zip(*(part[column][:] for column in columns))]
+    record = {"rows": hash_values(rows)}
+    if DIGEST in split["train"].column_names:
+        record["audio"] = hash_values([part[DIGEST][:] for part in split.values()])
     return record
 
 

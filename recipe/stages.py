@@ -15,18 +15,13 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
-from transformers import (
-    AutoConfig,
-    PreTrainedConfig,
-    SequenceFeatureExtractor,
-)
+from transformers import AutoConfig, PreTrainedConfig
 
 from configuration_ser_align import SERAlignConfig
 from core.errors import InputError, warn
-from core.loading import load_extractor
+from core.loading import make_feature_extractor
 from core.model_files import LOAD_ERRORS, explain_failure, find_damage
 from encoders_ser_align import read_pretrained_config
-from feature_extraction_ser_align import add_trimming
 from fields_ser_align import SERAlignFields
 from modeling_ser_align import SERAlignForAudioClassification
 from recipe.class_weights import compute_class_weights
@@ -251,23 +246,6 @@ def check_same_averaging(stage1: SERAlignConfig, stage2: SERAlignConfig, source:
             f"stage 2 averages frames after layer {stage2.averaging_layer} of the encoder, but {source} was trained "
             f"with averages after layer {stage1.averaging_layer}: set --average_after {stage1.averaging_layer}"
         )
-
-
-def make_feature_extractor(
-    config: SERAlignConfig, source: str | None, trim_db: float | None
-) -> SequenceFeatureExtractor:
-    """The feature extractor of a pretrained encoder or stage 1, or a new one where there is none that fits.
-
-    It trims, and always returns the attention mask, which padding-invariant batches need.
-    """
-    if source is None or not config.family.uses_published_extractor:
-        return config.build_feature_extractor(trim_db)
-    try:
-        extractor = add_trimming(load_extractor(source, source), trim_db)
-    except ValueError as error:
-        raise InputError(f"{source}: {' '.join(str(error).split())}") from error
-    extractor.return_attention_mask = True
-    return extractor
 
 
 def name_source(stage: int, args: Arguments) -> str:

@@ -86,6 +86,27 @@ def difference_interval(
     return _bootstrap(difference, len(first), seed)
 
 
+def mean_difference_interval(
+    groups: list[list[tuple[np.ndarray, np.ndarray]]], metric: str, seed: int = 0
+) -> tuple[float, float] | None:
+    """The interval of the mean, over all pairs, of the score of the first minus that of the second.
+
+    Args:
+        groups: pairs of confusion matrices (speakers, classes, classes). Those of a group have the same speakers in the
+            same order, who are resampled together.
+    """
+
+    def mean(*drawn: np.ndarray, axis: int) -> np.ndarray:
+        differences = [
+            compute_scores(_sum_drawn(first, speakers))[metric] - compute_scores(_sum_drawn(second, speakers))[metric]
+            for group, speakers in zip(groups, drawn)
+            for first, second in group
+        ]
+        return np.mean(differences, axis=0)
+
+    return _bootstrap(mean, [len(group[0][0]) for group in groups], seed)
+
+
 def mean_interval(values: Sequence[Sequence[float]], seed: int = 0) -> tuple[float, float] | None:
     """The interval of the mean of all values; None with fewer than two speakers.
 
@@ -112,11 +133,13 @@ def resample_speakers(
     return _bootstrap(score, len(sums), seed)
 
 
-def _bootstrap(statistic: Any, num_speakers: int, seed: int) -> tuple[float, float] | None:
-    if num_speakers < 2:
+def _bootstrap(statistic: Any, num_speakers: int | list[int], seed: int) -> tuple[float, float] | None:
+    """Resample the speakers, or those of each group."""
+    numbers = num_speakers if isinstance(num_speakers, list) else [num_speakers]
+    if min(numbers) < 2:
         return None
     result = stats.bootstrap(
-        (np.arange(num_speakers),),
+        tuple(np.arange(number) for number in numbers),
         statistic,
         vectorized=True,
         n_resamples=NUM_RESAMPLES,

@@ -42,7 +42,11 @@ HEADER = (
 
 def run_study(experiment: Experiment) -> None:
     quiet_libraries()
-    variants = [variant for variant in experiment.variants if variant.options.get("pooling", "cls") == "cls"]
+    variants = [
+        variant
+        for variant in experiment.variants
+        if not variant.classical and variant.options.get("pooling", "cls") == "cls"
+    ]
     cells = [Cell(experiment.folds[0], experiment.seeds[0], variant) for variant in variants]
     cells = [cell for cell in cells if read_results(experiment.find_stage_folder(cell))]
     if not cells:

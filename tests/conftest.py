@@ -88,6 +88,19 @@ def demo(tmp_path_factory):
     return directory
 
 
+@pytest.fixture(scope="session")
+def tiny_whisper(tmp_path_factory):
+    """The folder of an untrained Whisper with two layers of width 32."""
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+    folder = str(tmp_path_factory.mktemp("whisper"))
+    torch.manual_seed(0)
+    settings = {name: value for name, value in TINY_ENCODERS["whisper"].items() if name != "model_type"}
+    WhisperModel(WhisperConfig(**settings)).save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=16).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def hub():
     """An empty Hub on the loopback interface."""

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 HUB = sorted(path.stem for path in ROOT.glob("*_ser_align.py"))
-SCRIPTS = ("train", "experiment", "predict", "app", "export_onnx")
+SCRIPTS = ("train", "baseline", "experiment", "predict", "app", "export_onnx")
 # What each layer may not import, beside the scripts, which nothing imports.
 ABOVE = {
     "hub": ("core", "inference", "recipe", "experiments", "demo"),

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InputError
+from core.hashing import hash_content
 from core.json_files import read_json
 from docs.build.blocks import ROOT, replace_block
 from experiments.robustness_report import build_corpus_table, build_table, describe_test
-from recipe.feature_cache import hash_content
 
 RESULTS = ROOT / "docs" / "results"
 BLOCK = "robustness"

@@ -12,10 +12,10 @@ from running import BRIEF
 from transformers import Wav2Vec2FeatureExtractor
 
 from core.errors import InputError
-from core.loading import load_model
+from core.loading import load_model, make_feature_extractor
 from recipe.arguments import parse_arguments
 from recipe.checkpoints import FILES, mark_complete
-from recipe.stages import build_model, find_source, make_feature_extractor
+from recipe.stages import build_model, find_source
 
 SOURCES = sorted(path for path in ROOT.rglob("*.py") if not {"tests", "outputs"} & set(path.relative_to(ROOT).parts))
 

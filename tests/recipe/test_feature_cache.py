@@ -11,12 +11,13 @@ from running import SPEAKERS, lines_of, train
 from safetensors.torch import load_file
 
 from core.audio import Excerpt
+from core.hashing import hash_frozen_part
 from feature_extraction_ser_align import SERAlignWaveformExtractor
 from recipe.augmentation import Augmentation, Variant
 from recipe.babble import Voices
 from recipe.batching import Collator
 from recipe.corpora import load_corpus
-from recipe.feature_cache import FeatureCache, fill_cache, hash_frozen_part, remove_cache
+from recipe.feature_cache import FeatureCache, fill_cache, remove_cache
 from recipe.preparing import UtterancePreparer
 
 pytestmark = pytest.mark.slow
@@ -57,7 +58,7 @@ def test_the_model_takes_what_its_frozen_part_made_as_the_input(encoder, fields)
 def test_an_output_is_found_again_only_for_the_same_audio_treatment_and_weights(tmp_path):
     model, other = tiny_model(), tiny_model(seed=1)
     path = write_wav(tmp_path / "a.wav", seed=0)
-    kept = FeatureCache(tmp_path / "kept", model)
+    kept = FeatureCache(tmp_path / "kept", hash_frozen_part(model))
 
     def preparer(trim_db=None, max_duration=None, cache=kept, degradations=(), most=1, voices=None):
         extractor = SERAlignWaveformExtractor(return_attention_mask=True, trim_db=trim_db)
@@ -77,7 +78,7 @@ def test_an_output_is_found_again_only_for_the_same_audio_treatment_and_weights(
         preparer().locate_features(path, Variant(speed=0.9)),
         preparer(trim_db=30).locate_features(path, Variant()),
         preparer(max_duration=0.2).locate_features(path, Variant()),
-        preparer(cache=FeatureCache(tmp_path / "kept", other)).locate_features(path, Variant()),
+        preparer(cache=FeatureCache(tmp_path / "kept", hash_frozen_part(other))).locate_features(path, Variant()),
         preparer().locate_features(path, Variant(degradation=0)),
         preparer().locate_features(path, Variant(degradation=1)),
         preparer(degradations=("noise",)).locate_features(path, Variant(degradation=1)),
@@ -172,7 +173,7 @@ def test_it_says_why_the_convolutions_run_in_every_epoch(option, reason, demo, t
 
 def test_entries_that_a_power_failure_has_damaged_are_computed_again(demo, tmp_path):
     model = tiny_model()
-    cache = FeatureCache(tmp_path, model)
+    cache = FeatureCache(tmp_path, hash_frozen_part(model))
     preparer = UtterancePreparer(
         SERAlignWaveformExtractor(return_attention_mask=True), model.config.shortest_samples, feature_cache=cache
     )
@@ -190,7 +191,7 @@ def test_entries_that_a_power_failure_has_damaged_are_computed_again(demo, tmp_p
 
 
 def test_only_what_was_kept_is_removed(tmp_path):
-    kept = FeatureCache(tmp_path / "features", tiny_model())
+    kept = FeatureCache(tmp_path / "features", hash_frozen_part(tiny_model()))
     path = kept.locate(write_wav(tmp_path / "a.wav"))
     kept.write(path, torch.zeros(3, 16))
     mine = kept.folder / "mine.npy"

@@ -112,7 +112,12 @@ def test_the_folds_across_corpora_test_each_corpus_and_train_on_each():
         assert parts == {"train": others, "validation": others, "test": {name}} and len(split["test"]) == 8
         alone = speakers_of(split_rows(joint(*entries, protocol="cross_corpus", fold=3 + fold), rows_of_all))
         assert {speaker[0] for speaker in alone["train"] | alone["validation"]} == {name}
-        assert len(alone["test"]) == 2 + 4 + 4
+        second = speakers_of(split_rows(joint(*entries, protocol="cross_corpus", fold=6 + fold), rows_of_all))
+        own = [{speaker for speaker in parts["test"] if speaker[0] == name} for parts in (alone, second)]
+        assert len(alone["test"]) == len(second["test"]) == 2 + 4 + 4
+        assert own[0] | own[1] == {f"{name}/s{number}" for number in range(4)} and not own[0] & own[1]
+    with pytest.raises(InputError, match="a: --fold 3 is not one of the 2 folds"):
+        split_rows(joint(*entries, protocol="cross_corpus", fold=10), rows_of_all)
     with pytest.raises(InputError, match="--fold 4 is not one of the 3 folds of leave_one_corpus_out: give 1 to 3"):
         split_rows(joint(*entries, protocol="leave_one_corpus_out", fold=4), rows_of_all)
 

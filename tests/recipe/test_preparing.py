@@ -12,6 +12,7 @@ from datasets import Dataset
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from core.errors import InputError
+from core.hashing import hash_frozen_part
 from feature_extraction_ser_align import SERAlignSeamlessExtractor
 from recipe.augmentation import Augmentation, Variant
 from recipe.batching import Collator
@@ -29,7 +30,7 @@ def test_each_waveform_is_normalised_on_its_own(tmp_path):
 def test_an_utterance_whose_input_is_not_finite_is_named(tmp_path):
     """Also one that was read from the feature cache."""
     path = write_wav(tmp_path / "a.wav")
-    cache = FeatureCache(tmp_path / "kept", tiny_model())
+    cache = FeatureCache(tmp_path / "kept", hash_frozen_part(tiny_model()))
     preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), 400, feature_cache=cache)
     columns = {"audio": [{"path": str(path)}], "label": [0], "id": ["a"]}
     cache.write(preparer.locate_features(path, Variant()), torch.ones(3, 16))
