@@ -58,7 +58,7 @@ def _read_corpus(data: DataArguments) -> Dataset:
         data.allow_outside_paths,
         votes,
         list_read_columns(data),
-        needs_labels=data.targets != ALONE,
+        data.targets != ALONE,
     )
     if learns_dimensions(data):
         rows = use_dimensions(rows, data.corpus, data)
