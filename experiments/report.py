@@ -12,6 +12,7 @@ from experiments import figures
 from experiments.across import arrange_matrices, build_corpus_table
 from experiments.alignment import build_alignment_table
 from experiments.cells import Experiment
+from experiments.gaps import build_gap_table
 from experiments.systems import System, read_systems
 from experiments.tables import (
     build_calibration_table,
@@ -68,11 +69,12 @@ def write_report(
         "alignment": build_alignment_table(systems, alignment or {}),
         "calibration": build_calibration_table(systems),
         "fairness": build_fairness_table(systems),
+        "gaps": build_gap_table(systems, experiment.baseline, weights),
         "classes": build_class_table(systems),
         "runs": build_run_table(systems),
     }
     for name, rows in tables.items():
-        if rows or name not in ("steps", "corpora", "distributions", "alignment"):
+        if rows or name not in ("steps", "corpora", "distributions", "alignment", "gaps"):
             write_csv(target / f"{name}.csv", rows)
     for path in [*target.glob("*.png"), *target.glob("*.svg")]:  # from an earlier report, possibly of other runs
         path.unlink()

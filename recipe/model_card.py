@@ -15,10 +15,11 @@ from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
 from recipe.distribution_scores import MEASURES
 from recipe.entries import is_joint, list_entries
+from recipe.fairness import find_gaps
 from recipe.options import FREE_TO_CHANGE, SHARED, Arguments, DataArguments, ModelArguments
 from recipe.results import checkpoint_name, describe_fold, find_pooling, list_measures
 from recipe.scoring import group_by_corpus
-from recipe.statistics import ENOUGH_SPEAKERS, METRICS, score_genders, speaker_confusions, speaker_interval
+from recipe.statistics import ENOUGH_SPEAKERS, GAPS, METRICS, score_genders, speaker_confusions, speaker_interval
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
 # Test speakers that a model card lists by name.
@@ -92,6 +93,7 @@ def write_model_card(
         class_rows=_class_rows(lines["best"], labels),
         class_weights=[f"{weight:.3f}" for weight in results.get("class_weights") or ()],
         gender_rows=_gender_rows(lines["best"], labels),
+        gap_rows=_gap_rows(lines["best"], labels),
         confusions={
             name: _confusion_rows(scores["confusion_matrix"], labels)
             for name, scores in {"": best["test"], **best["test"].get("corpora", {})}.items()
@@ -320,6 +322,19 @@ def _gender_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[st
         }
         for gender, row in rows.items()
     ]
+
+
+def _gap_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
+    """The gaps between the groups of each column, with their intervals."""
+    return [
+        {"name": markdown_text(f"{column} ({len(gaps['groups'])} groups)")}
+        | {"cells": [cell for gap in GAPS for cell in (f"{gaps[gap]:.3f}", _interval(_ends(gaps, gap)))]}
+        for column, gaps in find_gaps(lines, labels).items()
+    ]
+
+
+def _ends(row: dict[str, Any], name: str) -> Interval:
+    return None if row[f"{name}_low"] is None else (row[f"{name}_low"], row[f"{name}_high"])
 
 
 def _split_sentence(results: dict[str, Any]) -> str:

@@ -205,6 +205,12 @@ class DataArguments(AugmentationFields):
         "column whose values --protocol leave_one_group_out tests in turn, such as gender or age_class",
         both_stages=True,
     )
+    gap_columns: list[str] = option(
+        [],
+        "further columns, such as age_class or style, whose values are groups: TPR gap and DP gap between them are "
+        "reported, as between genders",
+        both_stages=True,
+    )
     fold: int = option(1, "fold to test on, counted from 1", minimum=1, both_stages=True, per_cell=True)
     num_folds: int = option(
         5, "number of folds of --protocol speaker_folds and shared_speakers", "ours", minimum=2, both_stages=True

@@ -300,12 +300,10 @@ def save_and_score(
             pipeline.save_pretrained(directory)
     state.wait_for_everyone()
     saved = SERAlignForAudioClassification.from_pretrained(directory, dtype=torch.float32).to(state.device)
-    validation = predict(saved, split["validation"], preparer, args.trainer.eval_batch_size)
-    saved.config.calibration_temperature = fit_temperature(validation)
+    how = (preparer, args.trainer.eval_batch_size, args.data.gap_columns)
+    saved.config.calibration_temperature = fit_temperature(predict(saved, split["validation"], *how))
     saved.config.encoder_config.name_or_path = ""  # it may be a local path
-    parts = {
-        name: predict(saved, split[name], preparer, args.trainer.eval_batch_size) for name in ("validation", "test")
-    }
+    parts = {name: predict(saved, split[name], *how) for name in ("validation", "test")}
     if not state.is_main_process:
         return {}
     if has_distributions(parts["validation"]):

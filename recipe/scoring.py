@@ -1,7 +1,7 @@
 """Scoring: model and rows -> predictions.jsonl -> UA, WA, macro-F1. All scores come from that file."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from recipe.batching import Collator
 from recipe.distribution_scores import has_distributions, measure
 from recipe.distribution_scores import read_lines as read_distributions
 from recipe.distributions import COLUMN
+from recipe.fairness import check_groups, read_groups
 from recipe.preparing import UtterancePreparer, prepare_rows
 
 METRIC = Path(__file__).parent.parent / "metrics" / "ser_scores"
@@ -30,16 +31,20 @@ def load_metric() -> evaluate.EvaluationModule:
 
 
 @torch.inference_mode()
-def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> list[dict]:
-    """Predict each row: id, speaker, gender, corpus if there are several, label, prediction and all probabilities;
-    with distributions as targets, also that of the votes.
+def predict(
+    model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int, gap_columns: Sequence[str] = ()
+) -> list[dict]:
+    """Predict each row: id, speaker, gender, groups in `gap_columns` if any, corpus if there are several, label,
+    prediction and all probabilities; with distributions as targets, also that of the votes.
 
     Runs in float32 without autocast; the batch size does not affect scores. Several processes share the work, and
     each returns all predictions.
 
     Raises:
-        InputError: the rows do not have the model's labels in the same order, or a prediction is not finite.
+        InputError: the rows do not have the model's labels in the same order or lack a column, or a prediction is not
+            finite.
     """
+    check_groups(gap_columns, rows.column_names)
     names = rows.features["label"].names
     known = list(model.config.id2label.values())
     if known != names:
@@ -68,6 +73,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
             "id": row["id"],
             "speaker": row["speaker"],
             "gender": row["gender"],
+            **({"groups": read_groups(row, gap_columns)} if gap_columns else {}),
             **({"corpus": row["corpus"]} if "corpus" in row else {}),
             "label": names[row["label"]],
             **({COLUMN: dict(zip(names, row[COLUMN]))} if COLUMN in row else {}),
