@@ -102,6 +102,7 @@ def write_model_card(
         seconds=f"{results['seconds']:.0f} s"
         + (", not counting the time before training was resumed" if results["resumed"] else ""),
         device=results["device"],
+        converted_copies=results.get("converted_copies", 0),
         teacher=results.get("teacher"),
         teacher_percent=f"{100 * args.trainer.teacher_weight:g}",
         changed=_yaml(changed),

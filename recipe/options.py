@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from fields_ser_align import SERAlignFields, option, split_hint
 from recipe.augmentation_options import AugmentationFields
+from recipe.conversion_options import ConversionFields
 from recipe.trainer_options import TrainerArguments
 
 
@@ -78,7 +79,7 @@ SHARED: Protocol = "shared_speakers"  # draws utterances instead of speakers
 
 
 @dataclass(kw_only=True)
-class DataArguments(AugmentationFields):
+class DataArguments(AugmentationFields, ConversionFields):
     """data: corpus, split and audio"""
 
     corpus: Corpus = option(

@@ -1,5 +1,6 @@
 """The stage engine: split the utterances, train and score each stage, and write a complete folder."""
 
+import copy
 import os
 import time
 from functools import partial
@@ -16,7 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, SequenceFeatureExtra
 from transformers.utils import logging
 
 from core.errors import InputError, warn, writing
-from core.json_files import write_lines
+from core.json_files import read_lines, write_lines
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.augmentation import build_augmentation, describe_degradation
@@ -26,6 +27,7 @@ from recipe.calibration import fit_temperature, fit_unsure_threshold
 from recipe.checkpoints import CHECKPOINTS, best_until, checkpoints_in, flush, last_complete
 from recipe.checks import check_durations, check_run, check_stage1_speakers, list_stages
 from recipe.class_weights import compute_class_weights
+from recipe.converted import add_copies
 from recipe.corpora.rows import count_speakers
 from recipe.data import read_rows, split_rows
 from recipe.distribution_scores import fit_mixed_threshold, has_distributions
@@ -88,6 +90,9 @@ def train_stages(
 
     for stage in stages:
         compute_class_weights(arguments[stage].model.class_weights, split["train"])  # refuses unknown labels at once
+    if data.convert != "none":
+        probabilities = predict_early(arguments[1], split, num_broken, cache) if data.convert == "guiding" else None
+        split = add_copies(arguments[1], split, probabilities, cache.get)
     for stage in stages:
         if stage == 2:
             check_stage1_speakers(find_stage1_folder(arguments[2]), data, split)
@@ -95,6 +100,23 @@ def train_stages(
     if data.feature_cache_dir is None and state.is_main_process:
         remove_cache(find_cache_folder(arguments[1]))
     return find_stage_folder(stages[-1], arguments[stages[-1]])
+
+
+def predict_early(args: Arguments, split: DatasetDict, num_broken: int, cache: AudioCache) -> dict[str, float]:
+    """Train the early model, in the folder `early`; return the probability of the label of each training utterance.
+
+    It is a stage 1 of `early_epochs` that hears recordings alone; its last weights answer.
+    """
+    early = copy.deepcopy(args)
+    early.data.feature_cache_dir, early.data.convert = str(find_cache_folder(args)), "none"
+    early.trainer.output_dir = str(Path(args.trainer.output_dir) / "early")
+    early.trainer.num_epochs, early.trainer.predict_training = args.data.early_epochs, True
+    early.trainer.push_to_hub = None
+    PartialState().print(f"\nThe early model, {args.data.early_epochs:g} epochs of stage 1:")
+    run_stage(1, early, split, num_broken, cache)
+    PartialState().wait_for_everyone()
+    lines = read_lines(find_stage_folder(1, early) / "last" / "predictions.jsonl")
+    return {line["id"]: line["probabilities"][line["label"]] for line in lines if line["split"] == "train"}
 
 
 def split_lines(corpus: str, split: DatasetDict) -> list[str]:
@@ -133,6 +155,8 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
         open_stage_folder(stage_dir, record, args.trainer.overwrite)
     if preparers.training.feature_cache is not None:
         fill_cache(model, {**dict.fromkeys(split, preparers.evaluation), "train": preparers.training}, split)
+        if args.trainer.predict_training:
+            fill_cache(model, {"train": preparers.evaluation}, DatasetDict({"train": split["train"]}))
     statistics = None
     if model.statistics_classifier is not None:  # before training, which sums up to nothing while its weights are zero
         fit = partial(
@@ -303,7 +327,8 @@ def save_and_score(
     how = (preparer, args.trainer.eval_batch_size, args.data.gap_columns)
     saved.config.calibration_temperature = fit_temperature(predict(saved, split["validation"], *how))
     saved.config.encoder_config.name_or_path = ""  # it may be a local path
-    parts = {name: predict(saved, split[name], *how) for name in ("validation", "test")}
+    names = ("validation", "test", *(("train",) if args.trainer.predict_training else ()))
+    parts = {name: predict(saved, split[name], *how) for name in names}
     if not state.is_main_process:
         return {}
     if has_distributions(parts["validation"]):

@@ -13,6 +13,7 @@ from core.errors import InputError
 from core.json_files import read_json, write_json
 from core.shipped import find_model
 from recipe.checkpoints import CHECKPOINTS
+from recipe.converted import list_copies, select_recordings
 from recipe.feature_cache import hash_content
 from recipe.options import Arguments
 from recipe.records import first_difference
@@ -22,12 +23,16 @@ from recipe.stages import find_stage1_folder
 
 
 def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, Any]:
-    """Record what determines the results of a stage: its options, its rows and their audio, and its stage 1."""
+    """Record what determines the results of a stage: its options, its rows and their audio, converted copies, and its
+    stage 1."""
+    copies = list_copies(split["train"])
+    split = DatasetDict({**split, "train": select_recordings(split["train"])})
     columns = ["id", "label", "speaker", *(name for name in ("start", "end") if name in split["train"].column_names)]
     rows = [(name, *row) for name, part in split.items() for row in zip(*(part[column][:] for column in columns))]
     record = {**args.flat(), "rows": hash_values(rows)}
     if DIGEST in split["train"].column_names:
         record["audio"] = hash_values([part[DIGEST][:] for part in split.values()])
+    record["copies"] = hash_values(copies) if copies else None
     teacher = args.trainer.teacher
     record["teacher_weights"] = None if teacher is None else hash_weights(Path(find_model(teacher)))
     if stage == 2:
