@@ -25,6 +25,7 @@ PLACES = ("{source}", "{reference}", "{output}")
 FASTEST, SLOWEST = 800.0, 60.0  # Hz: the range of F0
 WARPS = np.linspace(0.84, 1.2, 37)  # ratios of the vocal tract lengths of adults that are tried
 WARPED_BAND = (300.0, 5000.0)  # Hz: where the formants are that a ratio is judged by
+SCALES = (0.5, 2.0)  # of the range of F0: a monotonous utterance is not made wild
 LARGEST_GAIN = 20.0  # dB of a band of the spectral envelope
 FRAME_SECONDS = 0.005
 FLOOR = 1e-12  # of the power of a band
@@ -100,7 +101,8 @@ def describe_voice(waveforms: Iterable[np.ndarray]) -> Voice | None:
 def convert(waveform: np.ndarray, source: Voice, target: Voice) -> np.ndarray:
     """Convert an utterance of the source to the voice of the target: (samples,) to (samples,), float32 at 16 kHz.
 
-    Log F0 is mapped linearly, so that median and range of the source become those of the target. The spectral envelope
+    Log F0 is mapped linearly, so that median and range of the source become those of the target (the range to within a
+    factor of `SCALES`). The spectral envelope
     is stretched by the ratio of the vocal tracts, and then shifted by what is left of the difference between the means.
     Length and level are kept.
     """
@@ -125,7 +127,7 @@ def convert(waveform: np.ndarray, source: Voice, target: Voice) -> np.ndarray:
 def map_pitch(f0: np.ndarray, source: Voice, target: Voice) -> np.ndarray:
     """Map F0 in Hz, (frames,), from one voice to another; frames without a voice stay 0."""
     voiced = f0 > 0
-    scale = target.range / source.range if source.range > 0 else 1.0
+    scale = np.clip(target.range / source.range, *SCALES) if source.range > 0 else 1.0
     mapped = np.zeros_like(f0)
     mapped[voiced] = np.exp(target.pitch + scale * (np.log(f0[voiced]) - source.pitch))
     return np.where(voiced, np.clip(mapped, SLOWEST, FASTEST), 0.0)

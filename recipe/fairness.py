@@ -49,27 +49,29 @@ def group_confusions(
 
 
 def _find_group(line: dict[str, Any], column: str) -> str:
-    return line["gender"] if column == GENDER else line["groups"][column]
+    return line.get(GENDER, "") if column == GENDER else line["groups"][column]
 
 
-def measure_gaps(confusions: dict[str, np.ndarray]) -> dict[str, float | None]:
-    """`tpr_gap` and `dp_gap` between the groups of all speakers, with the ends of their 95 % intervals over speakers.
+def score_gaps(confusions: dict[str, np.ndarray]) -> dict[str, float]:
+    """`tpr_gap` and `dp_gap` between the groups of all speakers.
 
     Args:
         confusions: of each speaker, (groups, classes, classes).
     """
-    stacked = np.array(list(confusions.values()))
-    measured: dict[str, float | None] = {}
+    total = np.sum(list(confusions.values()), axis=0)
+    return {gap: float(compute_metric(total, gap)) for gap in GAPS}
+
+
+def measure_gaps(confusions: dict[str, np.ndarray]) -> dict[str, float | None]:
+    """What `score_gaps` returns, with the ends of the 95 % intervals over speakers (`tpr_gap_low`, ...)."""
+    measured: dict[str, float | None] = {**score_gaps(confusions)}
     for gap in GAPS:
-        measured[gap] = float(compute_metric(stacked.sum(axis=0), gap))
-        measured[f"{gap}_low"], measured[f"{gap}_high"] = speaker_interval(stacked, gap) or (None, None)
+        ends = speaker_interval(np.array(list(confusions.values())), gap)
+        measured[f"{gap}_low"], measured[f"{gap}_high"] = ends or (None, None)
     return measured
 
 
-def find_gaps(lines: list[dict[str, Any]], labels: list[str]) -> dict[str, dict[str, Any]]:
-    """What `measure_gaps` returns for each column of `find_columns`, with its `groups`."""
-    found = {}
-    for column in find_columns(lines):
-        groups = list_groups(lines, column)
-        found[column] = {"groups": groups, **measure_gaps(group_confusions(lines, labels, column, groups))}
-    return found
+def count_groups(lines: list[dict[str, Any]], labels: list[str]) -> dict[str, tuple[list[str], dict[str, np.ndarray]]]:
+    """The groups of each column of `find_columns`, and their confusion matrices of each speaker."""
+    groups = {column: list_groups(lines, column) for column in find_columns(lines)}
+    return {column: (names, group_confusions(lines, labels, column, names)) for column, names in groups.items()}

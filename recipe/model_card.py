@@ -15,7 +15,7 @@ from recipe.corpora import DESCRIPTIONS, LICENSES
 from recipe.corpora.rows import speakers_known
 from recipe.distribution_scores import MEASURES
 from recipe.entries import is_joint, list_entries
-from recipe.fairness import find_gaps
+from recipe.fairness import count_groups, score_gaps
 from recipe.options import FREE_TO_CHANGE, SHARED, Arguments, DataArguments, ModelArguments
 from recipe.results import checkpoint_name, describe_fold, find_pooling, list_measures
 from recipe.scoring import group_by_corpus
@@ -327,15 +327,12 @@ def _gender_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[st
 
 def _gap_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
     """The gaps between the groups of each column, with their intervals."""
-    return [
-        {"name": markdown_text(f"{column} ({len(gaps['groups'])} groups)")}
-        | {"cells": [cell for gap in GAPS for cell in (f"{gaps[gap]:.3f}", _interval(_ends(gaps, gap)))]}
-        for column, gaps in find_gaps(lines, labels).items()
-    ]
-
-
-def _ends(row: dict[str, Any], name: str) -> Interval:
-    return None if row[f"{name}_low"] is None else (row[f"{name}_low"], row[f"{name}_high"])
+    rows = []
+    for column, (groups, confusions) in count_groups(lines, labels).items():
+        stacked, gaps = np.array(list(confusions.values())), score_gaps(confusions)
+        cells = [cell for gap in GAPS for cell in (f"{gaps[gap]:.3f}", _interval(speaker_interval(stacked, gap)))]
+        rows.append({"name": markdown_text(f"{column} ({len(groups)} groups)"), "cells": cells})
+    return rows
 
 
 def _split_sentence(results: dict[str, Any]) -> str:

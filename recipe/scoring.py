@@ -19,7 +19,7 @@ from recipe.batching import Collator
 from recipe.distribution_scores import has_distributions, measure
 from recipe.distribution_scores import read_lines as read_distributions
 from recipe.distributions import COLUMN
-from recipe.fairness import check_groups, read_groups
+from recipe.fairness import check_groups, count_groups, read_groups, score_gaps
 from recipe.preparing import UtterancePreparer, prepare_rows
 
 METRIC = Path(__file__).parent.parent / "metrics" / "ser_scores"
@@ -95,8 +95,8 @@ def score_file(path: Path) -> dict[str, dict[str, Any]]:
     """Compute the scores of each split in a predictions.jsonl.
 
     Returns:
-        for each split ua, wa, macro_f1, confusion_matrix, num_utterances and labels; with distributions as
-        targets, also `distribution`, the six measures; of several corpora, also
+        for each split ua, wa, macro_f1, confusion_matrix, num_utterances, labels and `gaps`, those between the groups
+        of each column; with distributions as targets, also `distribution`, the six measures; of several corpora, also
         `corpora`, with the same of each by name, and `mean_ua`, the mean of their ua.
     """
     lines = read_lines(path)
@@ -120,7 +120,8 @@ def score_lines(lines: list[dict[str, Any]]) -> dict[str, Any]:
         num_classes=len(labels),
     )
     measures = {"distribution": measure(*read_distributions(lines))} if has_distributions(lines) else {}
-    return {**result, **measures, "num_utterances": len(lines), "labels": labels}
+    gaps = {column: score_gaps(confusions) for column, (_, confusions) in count_groups(lines, labels).items()}
+    return {**result, **measures, "gaps": gaps, "num_utterances": len(lines), "labels": labels}
 
 
 def group_by_corpus(lines: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
