@@ -48,5 +48,6 @@ class ConversionFields:
         None,
         "command that converts speech, such as 'python convert.py {source} {reference} {output}', with paths of WAV "
         "files for the three; none converts F0 and spectral envelope by WORLD",
+        is_path=True,
         both_stages=True,
     )

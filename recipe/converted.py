@@ -20,7 +20,7 @@ from core.errors import InputError, writing
 from core.json_files import write_lines
 from recipe.conversion import Voice, check_command, check_world, convert, describe_voice, run_command
 from recipe.corpora.rows import read_excerpts, speakers_known
-from recipe.difficulty import Pair, choose_pairs
+from recipe.difficulty import Pair, check_shares, choose_pairs
 from recipe.feature_cache import hash_content
 from recipe.options import Arguments, DataArguments
 from recipe.repeats import DIGEST
@@ -33,9 +33,14 @@ Recall = Callable[[tuple, Callable[[], Any]], Any]
 
 
 def check_conversion(data: DataArguments) -> None:
-    """Raise InputError if there is nothing to convert with."""
-    if data.convert != "none":
-        check_world() if data.convert_command is None else check_command(data.convert_command)
+    """Raise InputError if there is nothing to convert with, or an utterance would be both easy and hard."""
+    if data.convert == "none":
+        return
+    check_shares(data)
+    if data.convert_command is None:
+        check_world()
+    else:
+        check_command(data.convert_command)
 
 
 def add_copies(
@@ -86,12 +91,9 @@ def write_copies(rows: Dataset, pairs: list[Pair], data: DataArguments, folder: 
         return hashes[excerpt.path], excerpt.start, excerpt.end
 
     def locate(pair: Pair) -> Path:
-        voices: list[Any] = [[identify(each) for each in uttered[speakers[index]]] for index in pair]
-        how = (
-            [METHOD, *voices]
-            if data.convert_command is None
-            else [data.convert_command, identify(excerpts[pair.reference])]
-        )
+        how: list[Any] = [data.convert_command, identify(excerpts[pair.reference])]
+        if data.convert_command is None:
+            how = [METHOD, *([identify(each) for each in uttered[speakers[index]]] for index in pair)]
         key = repr((identify(excerpts[pair.source]), data.trim_db, how))
         return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.flac"
 
@@ -154,19 +156,17 @@ def join_copies(rows: Dataset, copies: Dataset) -> Dataset:
 
 def select_recordings(rows: Dataset) -> Dataset:
     """Rows without converted copies."""
-    return (
-        rows.select([index for index, source in enumerate(rows[SOURCE][:]) if not source])
-        if SOURCE in rows.column_names
-        else rows
-    )
+    if SOURCE not in rows.column_names:
+        return rows
+    return rows.select([index for index, source in enumerate(rows[SOURCE][:]) if not source])
 
 
 def list_copies(rows: Dataset) -> list[tuple[str, ...]]:
     """What identifies each converted copy: its id and, if its audio was read, its digest."""
-    names = ["id", SOURCE, *(name for name in (DIGEST,) if name in rows.column_names)]
     if SOURCE not in rows.column_names:
         return []
-    return [row[:1] + row[2:] for row in zip(*(rows[name][:] for name in names)) if row[1]]
+    names = [SOURCE, "id", *([DIGEST] if DIGEST in rows.column_names else [])]
+    return [row[1:] for row in zip(*(rows[name][:] for name in names)) if row[0]]
 
 
 def write_selection(

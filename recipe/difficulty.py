@@ -33,19 +33,20 @@ def measure_difficulty(probabilities: np.ndarray) -> dict[str, np.ndarray]:
     return {"ce": ce, "gce": gce, "difficulty": difficulty}
 
 
-def find_roles(labels: np.ndarray, difficulty: np.ndarray, options: ConversionFields) -> np.ndarray:
-    """`guiding`, `contrary` or empty for each utterance: the easiest and the hardest of each class.
-
-    Within each class, so that copies change no class's share, and a rare class is not all contrary.
-
-    Raises:
-        InputError: the two shares overlap.
-    """
-    if options.guiding_share + options.contrary_share > 1:
+def check_shares(options: ConversionFields) -> None:
+    """Raise InputError if an utterance would have to be both easy and hard."""
+    if options.convert == "guiding" and options.guiding_share + options.contrary_share > 1:
         raise InputError(
             f"--guiding_share {options.guiding_share:g} and --contrary_share {options.contrary_share:g} add up to more "
             "than 1, but no utterance can be both easy and hard: lower one of them"
         )
+
+
+def find_roles(labels: np.ndarray, difficulty: np.ndarray, options: ConversionFields) -> np.ndarray:
+    """`guiding`, `contrary` or empty for each utterance: the easiest and the hardest of each class.
+
+    Within each class, so that copies change no class's share, and a rare class is not all contrary.
+    """
     roles = np.full(len(labels), "", dtype="<U8")
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

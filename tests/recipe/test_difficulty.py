@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import InputError
+from recipe.converted import check_conversion
 from recipe.difficulty import choose_pairs, draw_roles, find_roles, measure_difficulty, pair
 from recipe.options import DataArguments
 
@@ -76,4 +77,5 @@ def test_without_a_contrary_utterance_of_another_speaker_there_is_no_copy():
 
 def test_shares_that_overlap_are_refused():
     with pytest.raises(InputError, match=r"--guiding_share 0.7 and --contrary_share 0.5 add up to more than 1"):
-        choose_pairs(LABELS, SPEAKERS, options(guiding_share=0.7, contrary_share=0.5), 0, PROBABILITIES)
+        check_conversion(options(guiding_share=0.7, contrary_share=0.5))
+    check_conversion(options(guiding_share=0.5, contrary_share=0.5))
