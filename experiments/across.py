@@ -69,7 +69,7 @@ def choose_among(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[st
     return [{**line, "prediction": max(labels, key=line["probabilities"].__getitem__)} for line in lines]
 
 
-class Gap(NamedTuple):
+class Transfer(NamedTuple):
     """Two models that are tested on the same speakers of a corpus: trained on others of it, and on other corpora."""
 
     tested_on: str
@@ -79,10 +79,10 @@ class Gap(NamedTuple):
     across: np.ndarray  # the same
 
 
-def find_gaps(system: System, weights: str) -> list[Gap]:
+def find_transfers(system: System, weights: str) -> list[Transfer]:
     """Every corpus and training corpora of which there are both; empty unless models train on one corpus alone."""
     found = collect_lines(system, weights)
-    gaps = []
+    transfers = []
     for (trained, corpus), runs in sorted(found.items()):
         own = found.get((corpus, corpus), [])
         if not own or trained == corpus:
@@ -95,36 +95,41 @@ def find_gaps(system: System, weights: str) -> list[Gap]:
         )
         speakers = sorted(of_own.keys() & of_other.keys())
         within, across = (np.array([each[speaker] for speaker in speakers]) for each in (of_own, of_other))
-        gaps.append(Gap(corpus, trained, labels, within, across))
-    return gaps
+        transfers.append(Transfer(corpus, trained, labels, within, across))
+    return transfers
 
 
-def build_gap_table(systems: list[System], weights: str) -> list[dict[str, Any]]:
+def build_transfer_table(systems: list[System], weights: str) -> list[dict[str, Any]]:
     """How much higher the UA within a corpus is than that across corpora, by system, test and training corpora."""
     rows = []
     for system in systems:
-        for gap in find_gaps(system, weights):
-            within, across = (float(compute_scores(each.sum(axis=0))["ua"]) for each in (gap.within, gap.across))
-            low, high = difference_interval(gap.within, gap.across, "ua") or (None, None)
+        for transfer in find_transfers(system, weights):
+            within, across = (
+                float(compute_scores(each.sum(axis=0))["ua"]) for each in (transfer.within, transfer.across)
+            )
+            low, high = difference_interval(transfer.within, transfer.across, "ua") or (None, None)
             rows.append(
-                {"system": system.name, "tested_on": gap.tested_on, "trained_on": gap.trained_on}
+                {"system": system.name, "tested_on": transfer.tested_on, "trained_on": transfer.trained_on}
                 | {"within": within, "across": across, "gap": within - across, "low": low, "high": high}
-                | {"labels": " ".join(gap.labels), "speakers": len(gap.within)}
+                | {"labels": " ".join(transfer.labels), "speakers": len(transfer.within)}
             )
     return rows
 
 
-def summarize_gaps(systems: list[System], weights: str) -> list[dict[str, Any]]:
+def summarize_transfer(systems: list[System], weights: str) -> list[dict[str, Any]]:
     """The mean gap of each system over pairs of one training and one test corpus."""
     rows = []
     for system in systems:
-        pairs = [gap for gap in find_gaps(system, weights) if " + " not in gap.trained_on]
+        pairs = [transfer for transfer in find_transfers(system, weights) if " + " not in transfer.trained_on]
         groups = [
-            [(gap.within, gap.across) for gap in pairs if gap.tested_on == corpus]
-            for corpus in dict.fromkeys(gap.tested_on for gap in pairs)
+            [(transfer.within, transfer.across) for transfer in pairs if transfer.tested_on == corpus]
+            for corpus in dict.fromkeys(transfer.tested_on for transfer in pairs)
         ]
         if pairs:
-            scores = [[compute_scores(side.sum(axis=0))["ua"] for side in (gap.within, gap.across)] for gap in pairs]
+            scores = [
+                [compute_scores(side.sum(axis=0))["ua"] for side in (transfer.within, transfer.across)]
+                for transfer in pairs
+            ]
             low, high = mean_difference_interval(groups, "ua") or (None, None)
             gap = float(np.mean([within - across for within, across in scores]))
             rows.append({"system": system.name, "gap": gap, "low": low, "high": high, "pairs": len(pairs)})

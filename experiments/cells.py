@@ -36,7 +36,7 @@ trained once.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from core.errors import InputError
 from recipe.arguments import parse_arguments, read_yaml
 from recipe.classical_arguments import build_fields
 from recipe.classical_options import ACOUSTIC_CACHE, SHARED_OPTIONS, ClassicalArguments, ClassicalFields
+from recipe.conversion_options import ConversionFields
 from recipe.options import CELL_OPTIONS, WHOLE_RUN, Arguments
 
 KEYS = (
@@ -352,7 +353,8 @@ def _read_variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, 
         raise InputError(f"{where}: choose a name that is a valid folder name and not 'stage1'")
     _check_keys(where, value, VARIANT_KEYS)
     for name in value.get("options") or {}:
-        may_differ = stage == 1 and name in SPLITTING  # no variant shares a stage 1 that heard other speakers
+        own_data = (*SPLITTING, *(each.name for each in fields(ConversionFields)))
+        may_differ = stage == 1 and name in own_data  # no variant shares a stage 1 that heard something else
         if name in ("config", *WHOLE_RUN, *CELL_OPTIONS) and not may_differ:
             raise InputError(f"{where}: '{name}' must be the same for all variants: set it in the run configuration")
     if "|" in str(value.get("name", key)):

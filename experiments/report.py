@@ -9,9 +9,10 @@ import numpy as np
 
 from core.escaping import markdown_text
 from experiments import figures
-from experiments.across import arrange_matrices, build_corpus_table, build_gap_table, summarize_gaps
+from experiments.across import arrange_matrices, build_corpus_table, build_transfer_table, summarize_transfer
 from experiments.alignment import build_alignment_table
 from experiments.cells import Experiment
+from experiments.gaps import build_gap_table
 from experiments.systems import System, read_systems
 from experiments.tables import (
     build_calibration_table,
@@ -37,7 +38,11 @@ from recipe.options import SHARED
 
 TEMPLATE = Path(__file__).parent / "report_template.md"
 # Tables that are left out if they have no rows.
-OPTIONAL = ("steps", "corpora", "gaps", "classical", "distributions", "dimensions", "ccc_comparisons", "alignment")
+# Tables that are left out if they have no rows.
+OPTIONAL = (
+    *("steps", "corpora", "transfer", "classical", "distributions", "dimensions", "ccc_comparisons", "alignment"),
+    "gaps",
+)
 NUM_BINS = 10  # of the reliability diagram; the calibration error itself uses 15
 
 
@@ -68,7 +73,7 @@ def write_report(
         "steps": build_comparison_table(systems, steps, weights),
         "folds": build_fold_table(systems, weights),
         "corpora": build_corpus_table(systems, weights),
-        "gaps": build_gap_table(systems, weights),
+        "transfer": build_transfer_table(systems, weights),
         "classical": build_classical_table(systems),
         "distributions": build_distribution_table(systems),
         "dimensions": build_dimension_table(systems),
@@ -76,6 +81,7 @@ def write_report(
         "alignment": build_alignment_table(systems, alignment or {}),
         "calibration": build_calibration_table(systems),
         "fairness": build_fairness_table(systems),
+        "gaps": build_gap_table(systems, experiment.baseline, weights),
         "classes": build_class_table(systems),
         "runs": build_run_table(systems),
     }
@@ -86,7 +92,7 @@ def write_report(
         path.unlink()
     draw_figures(systems, tables["scores"], experiment, target, embeddings)
     drawn = {path.stem for path in target.glob("*.png")}
-    text = render(experiment, systems, tables, summarize_gaps(systems, weights), drawn)
+    text = render(experiment, systems, tables, summarize_transfer(systems, weights), drawn)
     (target / "report.md").write_text(text, encoding="utf-8")
     return target / "report.md"
 
@@ -128,7 +134,7 @@ def render(
     experiment: Experiment,
     systems: list[System],
     tables: dict[str, Any],
-    mean_gaps: list[dict[str, Any]],
+    mean_transfer: list[dict[str, Any]],
     drawn: set[str],
 ) -> str:
     cells = experiment.list_cells()
@@ -144,7 +150,7 @@ def render(
             dimension_source=describe_source(results.get("dimensions", {}).get("source", "")),
             are_regions=results["arguments"].get("targets") == ALONE,
             matrices=arrange_matrices(tables["corpora"]),
-            mean_gaps=mean_gaps,
+            mean_transfer=mean_transfer,
             finished=len(trained),
             missing=[str(cell) for cell in cells if cell not in trained],
             systems=systems,

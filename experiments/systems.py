@@ -1,5 +1,6 @@
 """The finished runs of an experiment, read from their folders and grouped into the systems that are compared."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,12 +50,22 @@ class System:
     paper: dict[str, float]
     runs: list[Run]
 
-    def pool_confusions(self, weights: str, among: set[tuple[int, int]] | None = None) -> dict[str, np.ndarray]:
-        """Confusion matrix of each speaker, summed over all runs or over the given (fold, seed) pairs."""
+    def pool_confusions(
+        self,
+        weights: str,
+        among: set[tuple[int, int]] | None = None,
+        count: Callable[[list[dict[str, Any]]], dict[str, np.ndarray]] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Confusion matrix of each speaker, summed over all runs or over the given (fold, seed) pairs.
+
+        Args:
+            count: counts something else of each speaker in the predictions of a run, such as matrices of groups.
+        """
         total: dict[str, np.ndarray] = {}
         for run in self.runs:
             if among is None or (run.cell.fold, run.cell.seed) in among:
-                for speaker, confusion in run.count_confusions(weights).items():
+                counted = run.count_confusions(weights) if count is None else count(run.lines[weights])
+                for speaker, confusion in counted.items():
                     total[speaker] = total.get(speaker, 0) + confusion
         return total
 

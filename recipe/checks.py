@@ -13,6 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 from core.audio import SAMPLING_RATE
 from core.errors import InputError, warn
 from recipe.augmentation import check_augmentation
+from recipe.converted import check_conversion
 from recipe.corpora.rows import read_excerpts
 from recipe.dimensions import check_dimensions, learns_dimensions, learns_labels
 from recipe.entries import is_joint
@@ -40,6 +41,7 @@ def check_run(arguments: dict[int, Arguments], first: Arguments | None = None) -
         check_targets(arguments[stage])
         build_training_arguments(find_stage_folder(stage, arguments[stage]), arguments[stage])
         check_augmentation(arguments[stage].data)
+        check_conversion(arguments[stage].data)
         check_model(stage, arguments[stage], (arguments[1] if 1 in stages else first) if stage == 2 else None)
 
 

@@ -18,10 +18,11 @@ from recipe.dimension_tables import describe_scales, make_rows
 from recipe.dimensions import ALONE, describe_source, learns_dimensions
 from recipe.distribution_scores import MEASURES
 from recipe.entries import is_joint, list_entries
+from recipe.fairness import count_groups, score_gaps
 from recipe.options import FREE_TO_CHANGE, SHARED, Arguments, DataArguments, ModelArguments
 from recipe.results import checkpoint_name, describe_fold, find_pooling, list_measures
 from recipe.scoring import group_by_corpus
-from recipe.statistics import ENOUGH_SPEAKERS, METRICS, score_genders, speaker_confusions, speaker_interval
+from recipe.statistics import ENOUGH_SPEAKERS, GAPS, METRICS, score_genders, speaker_confusions, speaker_interval
 
 TEMPLATE = Path(__file__).parent / "model_card_template.md"
 # Test speakers that a model card lists by name.
@@ -99,6 +100,7 @@ def write_model_card(
         class_rows=_class_rows(lines["best"], labels),
         class_weights=[f"{weight:.3f}" for weight in results.get("class_weights") or ()],
         gender_rows=_gender_rows(lines["best"], labels),
+        gap_rows=_gap_rows(lines["best"], labels),
         confusions={
             name: _confusion_rows(scores["confusion_matrix"], labels)
             for name, scores in {"": best["test"], **best["test"].get("corpora", {})}.items()
@@ -107,6 +109,7 @@ def write_model_card(
         seconds=f"{results['seconds']:.0f} s"
         + (", not counting the time before training was resumed" if results["resumed"] else ""),
         device=results["device"],
+        converted_copies=results.get("converted_copies", 0),
         teacher=results.get("teacher"),
         teacher_percent=f"{100 * args.trainer.teacher_weight:g}",
         changed=_yaml(changed),
@@ -336,6 +339,16 @@ def _gender_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[st
         }
         for gender, row in rows.items()
     ]
+
+
+def _gap_rows(lines: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
+    """The gaps between the groups of each column, with their intervals."""
+    rows = []
+    for column, (groups, confusions) in count_groups(lines, labels).items():
+        stacked, gaps = np.array(list(confusions.values())), score_gaps(confusions)
+        cells = [cell for gap in GAPS for cell in (f"{gaps[gap]:.3f}", _interval(speaker_interval(stacked, gap)))]
+        rows.append({"name": markdown_text(f"{column} ({len(groups)} groups)"), "cells": cells})
+    return rows
 
 
 def _split_sentence(results: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from fields_ser_align import SERAlignFields, option, split_hint
 from recipe.augmentation_options import AugmentationFields
+from recipe.conversion_options import ConversionFields
 from recipe.trainer_options import TrainerArguments
 
 
@@ -78,7 +79,7 @@ SHARED: Protocol = "shared_speakers"  # draws utterances instead of speakers
 
 
 @dataclass(kw_only=True)
-class DataArguments(AugmentationFields):
+class DataArguments(AugmentationFields, ConversionFields):
     """data: corpus, split and audio"""
 
     corpus: Corpus = option(
@@ -216,6 +217,12 @@ class DataArguments(AugmentationFields):
     group_column: str | None = option(
         None,
         "column whose values --protocol leave_one_group_out tests in turn, such as gender or age_class",
+        both_stages=True,
+    )
+    gap_columns: list[str] = option(
+        [],
+        "further columns, such as age_class or style, whose values are groups: TPR gap and DP gap between them are "
+        "reported, as between genders",
         both_stages=True,
     )
     fold: int = option(1, "fold to test on, counted from 1", minimum=1, both_stages=True, per_cell=True)

@@ -14,6 +14,7 @@ def use_current_names(record: dict[str, Any]) -> dict[str, Any]:
 RECORDED = {
     "rows": "different utterances or a different split",
     "audio": "other recordings under the same names",
+    "copies": "other converted copies",
     "stage1": "a different stage 1",
     "teacher_weights": "another teacher",
 }

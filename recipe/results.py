@@ -11,6 +11,7 @@ from core.escaping import printable
 from core.json_files import read_json, write_json
 from core.shipped import find_model
 from modeling_ser_align import SERAlignForAudioClassification
+from recipe.converted import list_copies
 from recipe.corpora.rows import count_classes, speakers_known
 from recipe.dimension_scores import score_constant
 from recipe.dimension_tables import format_lines
@@ -49,6 +50,7 @@ def describe_data(args: Arguments, split: DatasetDict, num_broken: int) -> dict[
         "speakers": {name: sorted(set(part["speaker"][:])) for name, part in split.items()},
         "class_counts": {name: count_classes(part) for name, part in split.items()},
         "broken_files": num_broken,
+        "converted_copies": len(list_copies(split["train"])),
         "hours": {name: sum(part["duration"][:]) / 3600 for name, part in split.items()},
         "arguments": args.without_paths(),
         "teacher": args.trainer.teacher and Path(find_model(args.trainer.teacher)).resolve().name,

@@ -1,5 +1,6 @@
 """The stage engine: split the utterances, train and score each stage, and write a complete folder."""
 
+import copy
 import os
 import time
 from functools import partial
@@ -16,7 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, SequenceFeatureExtra
 from transformers.utils import logging
 
 from core.errors import InputError, warn, writing
-from core.json_files import write_lines
+from core.json_files import read_lines, write_lines
 from core.loading import make_feature_extractor
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
@@ -27,6 +28,7 @@ from recipe.calibration import fit_temperature, fit_unsure_threshold
 from recipe.checkpoints import CHECKPOINTS, best_until, checkpoints_in, flush, last_complete
 from recipe.checks import check_durations, check_run, check_stage1_speakers, list_stages
 from recipe.class_weights import compute_class_weights
+from recipe.converted import add_copies
 from recipe.corpora.rows import count_speakers
 from recipe.data import read_rows, split_rows
 from recipe.dimension_scores import fit_calibration, has_dimensions
@@ -91,6 +93,9 @@ def train_stages(
 
     for stage in stages:
         compute_class_weights(arguments[stage].model.class_weights, split["train"])  # refuses unknown labels at once
+    if data.convert != "none":
+        probabilities = predict_early(arguments[1], split, num_broken, cache) if data.convert == "guiding" else None
+        split = add_copies(arguments[1], split, probabilities, cache.get)
     for stage in stages:
         if stage == 2:
             check_stage1_speakers(find_stage1_folder(arguments[2]), data, split)
@@ -98,6 +103,23 @@ def train_stages(
     if data.feature_cache_dir is None and state.is_main_process:
         remove_cache(find_cache_folder(arguments[1]))
     return find_stage_folder(stages[-1], arguments[stages[-1]])
+
+
+def predict_early(args: Arguments, split: DatasetDict, num_broken: int, cache: AudioCache) -> dict[str, float]:
+    """Train the early model, in the folder `early`; return the probability of the label of each training utterance.
+
+    It is a stage 1 of `early_epochs` that hears recordings alone; its last weights answer.
+    """
+    early = copy.deepcopy(args)
+    early.data.feature_cache_dir, early.data.convert = str(find_cache_folder(args)), "none"
+    early.trainer.output_dir = str(Path(args.trainer.output_dir) / "early")
+    early.trainer.num_epochs, early.trainer.predict_training = args.data.early_epochs, True
+    early.trainer.push_to_hub = None
+    PartialState().print(f"\nThe early model, {args.data.early_epochs:g} epochs of stage 1:")
+    run_stage(1, early, split, num_broken, cache)
+    PartialState().wait_for_everyone()
+    lines = read_lines(find_stage_folder(1, early) / "last" / "predictions.jsonl")
+    return {line["id"]: line["probabilities"][line["label"]] for line in lines if line["split"] == "train"}
 
 
 def split_lines(corpus: str, split: DatasetDict) -> list[str]:
@@ -136,6 +158,8 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
         open_stage_folder(stage_dir, record, args.trainer.overwrite)
     if preparers.training.feature_cache is not None:
         fill_cache(model, {**dict.fromkeys(split, preparers.evaluation), "train": preparers.training}, split)
+        if args.trainer.predict_training:
+            fill_cache(model, {"train": preparers.evaluation}, DatasetDict({"train": split["train"]}))
     statistics = None
     if model.statistics_classifier is not None:  # before training, which sums up to nothing while its weights are zero
         fit = partial(
@@ -303,16 +327,16 @@ def save_and_score(
             pipeline.save_pretrained(directory)
     state.wait_for_everyone()
     saved = SERAlignForAudioClassification.from_pretrained(directory, dtype=torch.float32).to(state.device)
-    validation = predict(saved, split["validation"], preparer, args.trainer.eval_batch_size)
+    how = (preparer, args.trainer.eval_batch_size, args.data.gap_columns)
+    validation = predict(saved, split["validation"], *how)
     if has_dimensions(validation):
         saved.config.dimension_calibration = fit_calibration(validation)
     if saved.config.classes_are_regions:  # whose scores follow from the calibrated values
-        validation = predict(saved, split["validation"], preparer, args.trainer.eval_batch_size)
+        validation = predict(saved, split["validation"], *how)
     saved.config.calibration_temperature = fit_temperature(validation)
     saved.config.encoder_config.name_or_path = ""  # it may be a local path
-    parts = {
-        name: predict(saved, split[name], preparer, args.trainer.eval_batch_size) for name in ("validation", "test")
-    }
+    names = ("validation", "test", *(("train",) if args.trainer.predict_training else ()))
+    parts = {name: predict(saved, split[name], *how) for name in names}
     if not state.is_main_process:
         return {}
     if has_distributions(parts["validation"]):

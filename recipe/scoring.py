@@ -22,6 +22,7 @@ from recipe.dimensions import COLUMN as DIMENSIONS
 from recipe.distribution_scores import has_distributions, measure
 from recipe.distribution_scores import read_lines as read_distributions
 from recipe.distributions import COLUMN
+from recipe.fairness import check_groups, count_groups, read_groups, score_gaps
 from recipe.preparing import UtterancePreparer, prepare_rows
 
 METRIC = Path(__file__).parent.parent / "metrics" / "ser_scores"
@@ -33,16 +34,21 @@ def load_metric() -> evaluate.EvaluationModule:
 
 
 @torch.inference_mode()
-def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int) -> list[dict]:
-    """Predict each row: id, speaker, gender, corpus if there are several, label, prediction and all probabilities;
-    with distributions as targets, also that of the votes; with dimensions, also the predicted and the true ones.
+def predict(
+    model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, batch_size: int, gap_columns: Sequence[str] = ()
+) -> list[dict]:
+    """Predict each row: id, speaker, gender, groups in `gap_columns` if any, corpus if there are several, label,
+    prediction and all probabilities; with distributions as targets, also that of the votes; with dimensions, also the
+    predicted and the true ones.
 
     Runs in float32 without autocast; the batch size does not affect scores. Several processes share the work, and
     each returns all predictions.
 
     Raises:
-        InputError: the rows do not have the model's labels in the same order, or a prediction is not finite.
+        InputError: the rows do not have the model's labels in the same order or lack a column, or a prediction is not
+            finite.
     """
+    check_groups(gap_columns, rows.column_names)
     names = rows.features["label"].names
     known = list(model.config.id2label.values())
     if known != names:
@@ -69,7 +75,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preparer: UtterancePreparer, 
             predictions.append((utterance["id"], [each.tolist() for each in found]))
     everything = dict(gather_object(predictions))
     probabilities, values = ({name: pair[part] for name, pair in everything.items()} for part in range(2))
-    return build_lines(rows, probabilities, values, model.config.dimension_names or ())
+    return build_lines(rows, probabilities, values, model.config.dimension_names or (), gap_columns)
 
 
 def build_lines(
@@ -77,6 +83,7 @@ def build_lines(
     probabilities: dict[str, list[float]],
     values: dict[str, list[float]] | None = None,
     dimensions: Sequence[str] = (),
+    gap_columns: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """The lines of predictions.jsonl, without their split.
 
@@ -84,6 +91,7 @@ def build_lines(
         probabilities: of the classes, by the id of each row.
         values: of the dimensions, by the id of each row.
         dimensions: their names, if the model has any.
+        gap_columns: columns whose groups are in the lines.
     """
     names = rows.features["label"].names
     return [
@@ -91,6 +99,7 @@ def build_lines(
             "id": row["id"],
             "speaker": row["speaker"],
             "gender": row["gender"],
+            **({"groups": read_groups(row, gap_columns)} if gap_columns else {}),
             **({"corpus": row["corpus"]} if "corpus" in row else {}),
             "label": names[row["label"]],
             **({COLUMN: dict(zip(names, row[COLUMN]))} if COLUMN in row else {}),
@@ -114,10 +123,10 @@ def score_file(path: Path) -> dict[str, dict[str, Any]]:
     """Compute the scores of each split in a predictions.jsonl.
 
     Returns:
-        for each split ua, wa, macro_f1, confusion_matrix, num_utterances and labels; with distributions as
-        targets, also `distribution`, the six measures; with dimensions, also `dimensions`, the measures of each, and
-        `mean_ccc`; of several corpora, also
-        `corpora`, with the same of each by name, and `mean_ua`, the mean of their ua.
+        for each split ua, wa, macro_f1, confusion_matrix, num_utterances, labels and `gaps`, those between the groups
+        of each column; with distributions as targets, also `distribution`, the six measures; with dimensions, also
+        `dimensions`, the measures of each, and `mean_ccc`; of several corpora, also `corpora`, with the
+        same of each by name, and `mean_ua`, the mean of their ua.
     """
     lines = read_lines(path)
     scores = {}
@@ -142,7 +151,8 @@ def score_lines(lines: list[dict[str, Any]]) -> dict[str, Any]:
     measures = {"distribution": measure(*read_distributions(lines))} if has_distributions(lines) else {}
     if has_dimensions(lines):
         measures |= score_dimensions(lines)
-    return {**result, **measures, "num_utterances": len(lines), "labels": labels}
+    gaps = {column: score_gaps(confusions) for column, (_, confusions) in count_groups(lines, labels).items()}
+    return {**result, **measures, "gaps": gaps, "num_utterances": len(lines), "labels": labels}
 
 
 def group_by_corpus(lines: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -14,6 +14,7 @@ from core.hashing import hash_content
 from core.json_files import read_json, write_json
 from core.shipped import find_model
 from recipe.checkpoints import CHECKPOINTS
+from recipe.converted import list_copies, select_recordings
 from recipe.options import Arguments
 from recipe.records import first_difference
 from recipe.repeats import DIGEST
@@ -22,8 +23,11 @@ from recipe.stages import find_stage1_folder
 
 
 def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, Any]:
-    """Record what determines the results of a stage: its options, its rows and their audio, and its stage 1."""
-    record = {**args.flat(), **describe_rows(split)}
+    """Record what determines the results of a stage: its options, its rows and their audio, converted copies, and its
+    stage 1."""
+    copies = list_copies(split["train"])
+    recordings = DatasetDict({**split, "train": select_recordings(split["train"])})
+    record = {**args.flat(), **describe_rows(recordings), "copies": hash_values(copies) if copies else None}
     teacher = args.trainer.teacher
     record["teacher_weights"] = None if teacher is None else hash_weights(Path(find_model(teacher)))
     if stage == 2:

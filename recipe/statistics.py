@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 METRICS = ("ua", "wa", "macro_f1")
+GAPS = ("tpr_gap", "dp_gap")
 NUM_RESAMPLES = 9999
 # Number of resamples in memory at once.
 BATCH = 500
@@ -44,6 +45,38 @@ def compute_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def compute_gaps(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """tpr_gap and dp_gap of confusion matrices of groups, (..., groups, classes, classes), each (...).
+
+    The difference between the group with the largest and the one with the smallest share, as a mean over classes: of
+    the recall (equal opportunity, Hardt et al. 2016), and of the predictions that are this class (demographic parity).
+    A group without utterances, of a class for the recall, is left out; so is a class that fewer than two groups have,
+    and for the predictions one that is neither true nor predicted.
+    """
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
+    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    total = np.broadcast_to(true.sum(axis=-1, keepdims=True), predicted.shape)
+    occurs = ((true + predicted).sum(axis=-2) > 0)[..., None, :]
+    return {
+        "tpr_gap": _mean_range(correct, true, true > 0),
+        "dp_gap": _mean_range(predicted, total, (total > 0) & occurs),
+    }
+
+
+def _mean_range(part: np.ndarray, whole: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The mean over classes of the range over groups of part / whole, (..., groups, classes), where it counts."""
+    share = np.divide(part, whole, out=np.zeros(part.shape), where=counts)
+    ranges = np.where(counts, share, -np.inf).max(axis=-2) - np.where(counts, share, np.inf).min(axis=-2)
+    several = counts.sum(axis=-2) > 1
+    found = several.sum(axis=-1)
+    return np.divide(np.where(several, ranges, 0).sum(axis=-1), found, out=np.zeros(found.shape), where=found > 0)
+
+
+def compute_metric(confusion: np.ndarray, metric: str) -> np.ndarray:
+    """One of `METRICS` or, of the confusion matrices of groups, one of `GAPS`."""
+    return (compute_gaps if metric in GAPS else compute_scores)(confusion)[metric]
+
+
 def score_genders(confusions: dict[str, np.ndarray], genders: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Scores of women and men: `ua`, `wa`, `macro_f1`, `interval` (of UA), `speakers`, `utterances`.
 
@@ -64,14 +97,16 @@ def score_genders(confusions: dict[str, np.ndarray], genders: dict[str, str]) ->
 def speaker_interval(confusions: np.ndarray, metric: str, seed: int = 0) -> tuple[float, float] | None:
     """95 % percentile bootstrap interval of a score over speakers; None with fewer than two speakers.
 
+    That of a gap draws among the speakers of the same groups, and is None if no two speakers have the same.
+
     Args:
-        confusions: (speakers, classes, classes).
+        confusions: (speakers, classes, classes), for a gap (speakers, groups, classes, classes).
     """
 
     def score(speakers: np.ndarray, axis: int) -> np.ndarray:
-        return compute_scores(_sum_drawn(confusions, speakers))[metric]
+        return compute_metric(_sum_drawn(confusions, speakers), metric)
 
-    return _bootstrap(score, len(confusions), seed)
+    return _bootstrap(score, _find_strata(confusions), seed)
 
 
 def difference_interval(
@@ -80,10 +115,10 @@ def difference_interval(
     """The interval of the score of `first` minus that of `second`, on the same speakers in the same order."""
 
     def difference(speakers: np.ndarray, axis: int) -> np.ndarray:
-        scores = [compute_scores(_sum_drawn(system, speakers))[metric] for system in (first, second)]
+        scores = [compute_metric(_sum_drawn(system, speakers), metric) for system in (first, second)]
         return scores[0] - scores[1]
 
-    return _bootstrap(difference, len(first), seed)
+    return _bootstrap(difference, _find_strata(first), seed)
 
 
 def mean_difference_interval(
@@ -104,7 +139,8 @@ def mean_difference_interval(
         ]
         return np.mean(differences, axis=0)
 
-    return _bootstrap(mean, [len(group[0][0]) for group in groups], seed)
+    speakers = [np.arange(len(group[0][0])) for group in groups]
+    return _resample(mean, speakers, seed) if min(map(len, speakers)) > 1 else None
 
 
 def mean_interval(values: Sequence[Sequence[float]], seed: int = 0) -> tuple[float, float] | None:
@@ -119,7 +155,7 @@ def mean_interval(values: Sequence[Sequence[float]], seed: int = 0) -> tuple[flo
         drawn = totals[speakers].sum(axis=-2)
         return drawn[..., 0] / drawn[..., 1]
 
-    return _bootstrap(mean, len(totals), seed)
+    return _bootstrap(mean, _find_strata(totals), seed)
 
 
 def resample_speakers(
@@ -130,16 +166,36 @@ def resample_speakers(
     def score(speakers: np.ndarray, axis: int) -> np.ndarray:
         return compute(_sum_drawn(sums, speakers))[metric]
 
-    return _bootstrap(score, len(sums), seed)
+    return _bootstrap(score, [np.arange(len(sums))], seed)
 
 
-def _bootstrap(statistic: Any, num_speakers: int | list[int], seed: int) -> tuple[float, float] | None:
-    """Resample the speakers, or those of each group."""
-    numbers = num_speakers if isinstance(num_speakers, list) else [num_speakers]
-    if min(numbers) < 2:
+def _find_strata(confusions: np.ndarray) -> list[np.ndarray]:
+    """The speakers that are drawn from: all at once, or for (speakers, groups, classes, classes) those of each set of
+    groups, so that no group is ever without speakers."""
+    if confusions.ndim < 4:
+        return [np.arange(len(confusions))]
+    has_group = confusions.sum(axis=(-2, -1)) > 0
+    _, of_speaker = np.unique(has_group, axis=0, return_inverse=True)
+    return [np.flatnonzero(of_speaker == stratum) for stratum in np.unique(of_speaker)]
+
+
+def _bootstrap(statistic: Any, strata: list[np.ndarray], seed: int) -> tuple[float, float] | None:
+    drawn = [stratum for stratum in strata if len(stratum) > 1]
+    alone = np.concatenate([stratum for stratum in strata if len(stratum) == 1] or [np.array([], dtype=int)])
+    if not drawn:
         return None
+
+    def of_drawn(*parts: np.ndarray, axis: int) -> np.ndarray:
+        kept = np.broadcast_to(alone, (*parts[0].shape[:-1], len(alone)))
+        return statistic(np.concatenate([*parts, kept], axis=-1), axis=axis)
+
+    return _resample(of_drawn, drawn, seed)
+
+
+def _resample(statistic: Any, strata: list[np.ndarray], seed: int) -> tuple[float, float]:
+    """The interval of a statistic of the speakers that are drawn from each stratum."""
     result = stats.bootstrap(
-        tuple(np.arange(number) for number in numbers),
+        strata,
         statistic,
         vectorized=True,
         n_resamples=NUM_RESAMPLES,
@@ -156,14 +212,15 @@ def paired_p_value(first: np.ndarray, second: np.ndarray, metric: str, seed: int
     With n speakers, p cannot fall below `smallest_p_value(n)`; with one speaker it is 1.
 
     Args:
-        first, second: confusion matrices (speakers, classes, classes), the same speakers in the same order.
+        first, second: confusion matrices (speakers, classes, classes), for a gap (speakers, groups, classes, classes),
+            the same speakers in the same order.
     """
     if len(first) < 2:
         return 1.0
     both = np.concatenate([first, second])
 
     def difference(ours: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
-        scores = [compute_scores(_sum_drawn(both, side))[metric] for side in (ours, theirs)]
+        scores = [compute_metric(_sum_drawn(both, side), metric) for side in (ours, theirs)]
         return scores[0] - scores[1]
 
     speakers = np.arange(len(first))
@@ -186,16 +243,16 @@ def smallest_p_value(num_speakers: int) -> float:
 
 
 def _sum_drawn(confusions: np.ndarray, speakers: np.ndarray) -> np.ndarray:
-    """Sum the matrices, or other arrays, of the drawn speakers: (units, *shape) and (..., drawn) to (..., *shape).
+    """Sum the arrays of the drawn speakers: (units, *shape) and (..., drawn) to (..., *shape).
 
     Counts how often each unit is drawn instead of gathering matrices: a corpus without speakers has one unit per
     utterance, whose gathered matrices would not fit into memory.
     """
-    units, *shape = confusions.shape
+    units = len(confusions)
     draws = speakers.reshape(-1, speakers.shape[-1])
     places = draws + units * np.arange(len(draws))[:, None]
     counts = np.bincount(places.ravel(), minlength=units * len(draws)).reshape(len(draws), units)
-    return (counts @ confusions.reshape(units, -1)).reshape(*speakers.shape[:-1], *shape)
+    return (counts @ confusions.reshape(units, -1)).reshape(*speakers.shape[:-1], *confusions.shape[1:])
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -97,6 +97,9 @@ class TrainerArguments:
     use_cpu: bool = option(False, "train on the CPU even if there is a GPU", may_change=True, both_stages=True)
     logging_steps: int = option(10, "number of updates between logged training losses", minimum=1, may_change=True)
     tensorboard: bool = option(False, "write TensorBoard logs to the stage folder", may_change=True)
+    predict_training: bool = option(
+        False, "also write the predictions of the training utterances, without augmentation, to predictions.jsonl"
+    )
     watch_test: bool = option(
         False,
         "also score the test set after each epoch, to report how much selecting checkpoints on it would inflate "

@@ -26,7 +26,9 @@ def test_everything_is_pinned():
         assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in read_requirements(path.name)), path
 
 
-@pytest.mark.parametrize("extra", ["app", "baseline", "explanation", "lora", "onnx", "opensmile", "rooms", "dev"])
+@pytest.mark.parametrize(
+    "extra", ["app", "baseline", "conversion", "explanation", "lora", "onnx", "opensmile", "rooms", "dev"]
+)
 def test_extras_are_the_requirements_files(extra):
     found = PROJECT["project"]["optional-dependencies"][extra]
     assert [line for line in found if not line.startswith("ser-align[")] == read_requirements(

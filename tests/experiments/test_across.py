@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.across import build_corpus_table, build_gap_table, summarize_gaps
+from experiments.across import build_corpus_table, build_transfer_table, summarize_transfer
 from experiments.cells import Cell
 from experiments.systems import Run, System
 from recipe.statistics import compute_scores, mean_difference_interval
@@ -47,7 +47,7 @@ SYSTEM = System("one", "one", {}, RUNS)
 
 
 def test_each_pair_is_scored_on_the_same_speakers():
-    rows = {(row["trained_on"], row["tested_on"]): row for row in build_gap_table([SYSTEM], "best")}
+    rows = {(row["trained_on"], row["tested_on"]): row for row in build_transfer_table([SYSTEM], "best")}
     assert rows.keys() == {("a", "b"), ("b", "a")}
     assert (rows["b", "a"]["within"], rows["b", "a"]["across"]) == (0.75, 0.5)
     assert (rows["a", "b"]["within"], rows["a", "b"]["across"]) == (1.0, 0.5)
@@ -55,14 +55,14 @@ def test_each_pair_is_scored_on_the_same_speakers():
     assert (rows["b", "a"]["low"], rows["b", "a"]["high"]) == (0.0, 0.5)
     assert (rows["a", "b"]["low"], rows["a", "b"]["high"]) == (0.5, 0.5)
     assert all(row["speakers"] == 2 and row["labels"] == "calm glad" for row in rows.values())
-    (mean,) = summarize_gaps([SYSTEM], "best")
+    (mean,) = summarize_transfer([SYSTEM], "best")
     assert (mean["gap"], mean["low"], mean["high"], mean["pairs"]) == (0.375, 0.25, 0.5, 2)
 
 
 def test_several_training_corpora_are_no_pair_and_one_corpus_has_no_gap():
     both = make_run(5, ["a", "b"], [line("c", "5", "calm", "calm")])
-    assert build_gap_table([System("two", "two", {}, [both])], "best") == []
-    assert summarize_gaps([System("two", "two", {}, [both])], "best") == []
+    assert build_transfer_table([System("two", "two", {}, [both])], "best") == []
+    assert summarize_transfer([System("two", "two", {}, [both])], "best") == []
     table = build_corpus_table([SYSTEM], "best")
     assert {(row["trained_on"], row["tested_on"]): row["ua"] for row in table} == {
         ("a", "a"): 0.75,

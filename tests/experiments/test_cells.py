@@ -22,7 +22,7 @@ RUN_CONFIGS = {"cremad": "cremad/base", "iemocap": "iemocap/base", "ravdess": "r
 TABLES = [
     (path.relative_to(ROOT), f"run_configs/{name}.yaml" if path.parent.name == "paper" else None)
     for path in sorted((ROOT / "run_configs").rglob("*.yaml"))
-    if "variants:" in path.read_text(encoding="utf-8")
+    if "\nvariants:" in path.read_text(encoding="utf-8")
     for name in (RUN_CONFIGS.values() if path.parent.name == "paper" else ("",))
 ]
 
@@ -197,7 +197,7 @@ def test_an_empty_list_is_an_option_too(tmp_path):
 
 
 def test_a_missing_file_and_a_run_config_in_its_place_say_what_to_do(tmp_path):
-    with pytest.raises(InputError, match=r"none\.yaml: no such file; available files: run_configs/cremad"):
+    with pytest.raises(InputError, match=r"none\.yaml: no such file; available files: run_configs/co_vada"):
         read_experiment("none.yaml", [])
     with pytest.raises(InputError, match="is an experiment: run"):
         parse_arguments(["--config", "run_configs/ravdess/table3.yaml"], "")
