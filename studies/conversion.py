@@ -171,7 +171,8 @@ def main() -> None:
         VERSIONS[2]: convert_all(utterances, targets, options.convert_command),
     }
     heard = {version: listen(each) for version, each in waveforms.items()}
-    answers, statistics = ({version: each[place] for version, each in heard.items()} for place in (0, 1))
+    answers = {version: each[0] for version, each in heard.items()}
+    statistics = {version: each[1] for version, each in heard.items()}
     women = {actor for actor in actors if int(actor) % 2 == 0}
     rows = [
         *describe_emotions(utterances, targets, answers, women),
