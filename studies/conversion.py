@@ -12,7 +12,7 @@ whisper-base, names the speaker: it is fitted to one sentence as recorded, and t
 import argparse
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,9 +81,10 @@ def convert_all(utterances: list[Utterance], targets: list[str], command: str | 
 def listen(waveforms: list[np.ndarray]) -> tuple[list[str], np.ndarray]:
     """What ser-align-base answers, and the statistics of its frozen layers, (utterances, features)."""
     model, extractor = load_model(str(BASE_MODEL), option="")
+    extract: Any = extractor
     answers, statistics = [], []
     for waveform in tqdm(waveforms, leave=False):
-        inputs = extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True)
+        inputs = extract(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True)
         answers.append(model.config.id2label[int(model(**inputs).logits.argmax())])
         statistics.append(model.compute_statistics(**inputs)[0].numpy())
     return answers, np.array(statistics)
@@ -171,8 +172,8 @@ def main() -> None:
         VERSIONS[2]: convert_all(utterances, targets, options.convert_command),
     }
     heard = {version: listen(each) for version, each in waveforms.items()}
-    answers = {version: each[0] for version, each in heard.items()}
-    statistics = {version: each[1] for version, each in heard.items()}
+    answers = {version: names for version, (names, _) in heard.items()}
+    statistics = {version: arrays for version, (_, arrays) in heard.items()}
     women = {actor for actor in actors if int(actor) % 2 == 0}
     rows = [
         *describe_emotions(utterances, targets, answers, women),
