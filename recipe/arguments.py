@@ -95,12 +95,22 @@ def build_arguments(given: dict[str, Any]) -> dict[int, Arguments]:
     return arguments
 
 
+def suggest_configs(path: str) -> str:
+    """The files in run_configs with a name like that of a missing file or, without any, the folders there."""
+    folder = ROOT / "run_configs"
+    known = sorted(found.relative_to(folder).as_posix() for found in folder.rglob("*.yaml"))
+    near = difflib.get_close_matches(path.removeprefix("run_configs/"), known, n=3, cutoff=0.8)
+    if near:
+        return f"did you mean {' or '.join(f'run_configs/{name}' for name in near)}?"
+    folders = sorted({Path(name).parent.name for name in known if "/" in name})
+    return f"run_configs/ has quickstart.yaml, folder.yaml and the folders {', '.join(folders)}"
+
+
 def read_yaml(path: str) -> dict[str, Any]:
     """Read a YAML file that contains a mapping, from here or from this project. Raises InputError."""
     file = Path(path) if Path(path).is_file() else ROOT / path
     if not file.is_file():
-        near = sorted(found.relative_to(ROOT).as_posix() for found in (ROOT / "run_configs").rglob("*.yaml"))
-        raise InputError(f"--config {path}: no such file; available files: {', '.join(near)}")
+        raise InputError(f"--config {path}: no such file; {suggest_configs(path)}")
     try:
         content = load_yaml(file.read_text(encoding="utf-8"), NAMED) or {}
     except yaml.YAMLError as error:

@@ -23,6 +23,7 @@ OWN = ("interview.", "interviews/", "more/", "emotions.", "timelines/")
 ELSEWHERE = {
     "train.py": "tests/scripts/test_quickstart.py",
     "experiment.py": "tests/scripts/test_experiment.py",
+    "baseline.py": "tests/scripts/test_baseline.py",
     "export_onnx.py": "tests/inference/test_export_onnx.py",
     "examples/onnx_inference.py": "tests/inference/test_export_onnx.py",
     "examples/make_speech.py": "tests/docs/test_documents.py",
@@ -35,6 +36,8 @@ BY_HAND = {
     "docs/build/page_screenshot.py": "docs/app.png",
     "docs/build/first_screen.py": "docs/timeline.png",
     "models/ship.py": "models/ser-align-mini/README.md",
+    "studies/conversion.py": "docs/results/reliability/conversion.json",
+    "studies/explanation.py": "docs/results/explanation.json",
     "studies/fuzz_audio.py": "docs/results/reliability/fuzz_audio.json",
     "studies/encoders.py": "docs/results/encoders.json",
     "studies/hostile_input.py": "docs/results/reliability/security.json",
@@ -125,7 +128,7 @@ def read_targets():
 def test_every_option_that_is_named_exists(path):
     text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     named = {word for code in re.findall(r"`(--[^`]+)`", text) for word in re.findall(r"--\w+", code)}
-    scripts = ("train.py", "experiment.py", "predict.py", "app.py", "export_onnx.py")
+    scripts = ("train.py", "baseline.py", "experiment.py", "predict.py", "app.py", "export_onnx.py")
     assert named <= set().union(*map(read_options, scripts)), path
 
 

@@ -197,7 +197,7 @@ def test_an_empty_list_is_an_option_too(tmp_path):
 
 
 def test_a_missing_file_and_a_run_config_in_its_place_say_what_to_do(tmp_path):
-    with pytest.raises(InputError, match=r"none\.yaml: no such file; available files: run_configs/co_vada"):
+    with pytest.raises(InputError, match=r"none\.yaml: no such file; run_configs/ has quickstart"):
         read_experiment("none.yaml", [])
     with pytest.raises(InputError, match="is an experiment: run"):
         parse_arguments(["--config", "run_configs/ravdess/table3.yaml"], "")

@@ -123,7 +123,8 @@ def test_a_mistake_in_yaml_is_named_with_what_is_valid(config, text, message):
         (["--encoder_config", "{a"], "give name: value pairs, as JSON"),
         (["--label_map", '{"1": "a", "1": "b"}'], "is not valid; give name: name pairs, as JSON"),
         (["--speed_factors", "none"], "--speed_factors: ['none'] is not valid; give numbers from 0.1 to 10"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; available files: "),
+        (["--config", "nowhere.yaml"], "no such file; run_configs/ has quickstart.yaml, folder.yaml and the folders "),
+        (["--config", "run_configs/ravdes/mini.yaml"], "no such file; did you mean run_configs/ravdess/mini.yaml"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_named_with_what_is_valid(argv, message):

@@ -224,7 +224,7 @@ def test_weights_in_float16_take_half_and_are_loaded_in_float32(short_run, demo,
     [
         (["--averaging", "0.9"], "--averaging is not an option any more; it is now called --ema_decay"),
         (["--lerning_rate", "1"], "--lerning_rate is not an option; did you mean --learning_rate?"),
-        (["--config", "run_configs/nope.yaml"], "no such file; available files: run_configs/"),
+        (["--config", "run_configs/nope.yaml"], "no such file; run_configs/ has quickstart.yaml"),
         ([*SHORT, "--corpus", "ravdess", "--data_dir", "nowhere"], "nowhere contains no RAVDESS speech"),
         ([*SHORT, "--eal_margin", "3"], "--eal_margin: '3' is not valid; give a number from -1 to 2"),
         (["--encoder", "none", "--encoder_config", '{"model_type": "bert"}'], "model_type='bert', which is not one of"),
