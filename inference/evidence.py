@@ -2,10 +2,10 @@
 
 Each moment of the recording is silenced in turn. The stretches contain the fifth of them that costs the predicted label
 the most. `python -m studies.explanation` compares this with pooling weights and gradients: it finds the moments that
-the model uses far better than either. The voice in the stretches is compared with the rest of the recording using standard acoustic
-measures: pitch, loudness, harmonics-to-noise ratio, spectral slope and syllable rate. This shows where the model
-listens and how that part differs, not that the difference caused the prediction. (Idea: Nasr, Ren and Johnson 2025,
-arXiv 2511.11691.)
+the model uses far better than either. The voice in the stretches is compared with the rest of the recording using
+standard acoustic measures: pitch, loudness, harmonics-to-noise ratio, spectral slope and syllable rate. This shows
+where the model listens and how that part differs, not that the difference caused the prediction. (Idea: Nasr, Ren and
+Johnson 2025, arXiv 2511.11691.)
 """
 
 from typing import Any
