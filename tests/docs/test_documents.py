@@ -77,6 +77,14 @@ def test_the_readme_gives_the_measured_scores_of_whisper():
     assert f"change its UA by {gain:+.1f} points [{low:.1f}, {high:.1f}]" in read_readme()
 
 
+def test_the_readme_gives_the_measured_score_of_logistic_regression():
+    scores = (RESULTS / "acoustic-ravdess" / "scores.csv").open(encoding="utf-8")
+    rows = {row["system"]: row for row in csv.DictReader(scores)}
+    row = rows["whisper-base layers 2 to 6, logistic regression"]
+    ua, low, high = (100 * float(row[f"best_pooled_ua{end}"]) for end in ("", "_low", "_high"))
+    assert f"logistic regression on frozen layers {ua:.1f} % [{low:.1f}, {high:.1f}]" in read_readme()
+
+
 def test_the_readme_gives_the_measured_limits():
     rows = read_json(RESULTS / "robustness.json")["rows"]
     ua = {(row["model"], row["condition"]): 100 * row["ua"] for row in rows if row["corpus"] == "all"}
