@@ -136,7 +136,8 @@ class ClassicalNetwork(nn.Module):
         self.device = torch.device("cpu")
         self.config: Any = PreTrainedConfig(id2label=dict(enumerate(settings["labels"])))
         self.config.unsure_below = settings["unsure_below"]
-        self.config.longest_seconds = self.config.mixed_above = self.config.bandwidth = None
+        for absent in ("longest_seconds", "mixed_above", "bandwidth", "dimension_names"):
+            setattr(self.config, absent, None)
         self.config.takes_log_mel = True  # its features are computed one by one, whatever the batch
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.signal
 
 from core.librosa_loading import load_librosa
-from inference.saliency import STEP, measure_occlusion, score_label, silence
+from inference.saliency import STEP, score_label, score_occluded, silence
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import SAMPLING_RATE
 
@@ -58,7 +58,7 @@ def explain(recognize: SpeechEmotionRecognitionPipeline, recording: Any, channel
 
 
 def explain_frames(recognize: SpeechEmotionRecognitionPipeline, frames: dict[str, Any]) -> dict[str, Any]:
-    """Explain a prediction from the `frames` in the pipeline's result; this scores up to 21 variants of the recording.
+    """Explain a prediction from the `frames` in the pipeline's result; this scores up to 22 variants of the recording.
 
     Args:
         recognize: the pipeline.
@@ -75,10 +75,11 @@ def explain_frames(recognize: SpeechEmotionRecognitionPipeline, frames: dict[str
     config: Any = recognize.model.config
     index = config.label2id[label]
     step = max(STEP, -(-len(waveform) // MOST_STEPS))
-    saliency = measure_occlusion(recognize, waveform, index, step)
+    before, *occluded = score_occluded(recognize, waveform, index, step)
+    saliency = before - np.array(occluded)
     chosen = choose_top_steps(saliency)
-    without = score_label(recognize, [waveform, silence(waveform, chosen, step)], index)
-    scores = {"score": float(np.exp(without[0])), "score_without": float(np.exp(without[1]))}
+    (after,) = score_label(recognize, [silence(waveform, chosen, step)], index)
+    scores = {"score": float(np.exp(before)), "score_without": float(np.exp(after))}
     seconds = step / SAMPLING_RATE
     stretches = [
         {"start": start + first * seconds, "end": min(start + last * seconds, frames["end"])}

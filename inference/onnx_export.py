@@ -31,7 +31,7 @@ TOLERANCE = 1e-4
 LARGEST_BYTES = 2 * 1000**3  # of one ONNX file, with some room for the graph
 # The first projection reads features that span 80 dB, and the query of the pooling layer weights all frames of an
 # utterance. Keeping these in 32 bits halves the largest change of a logit (1,440 RAVDESS utterances).
-KEPT_IN_FLOAT = ("front_end/", "feature_projection.", ".query/")
+KEPT_IN_FLOAT = ("front_end", "feature_projection.", ".query/")
 
 
 class WaveformModel(nn.Module):

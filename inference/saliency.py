@@ -75,9 +75,16 @@ def measure_occlusion(
     Args:
         step: length of a step in samples.
     """
-    places = np.eye(count_steps(len(waveform), step), dtype=bool)
-    log_probabilities = score_label(recognize, [waveform, *(silence(waveform, each, step) for each in places)], label)
+    log_probabilities = score_occluded(recognize, waveform, label, step)
     return log_probabilities[0] - log_probabilities[1:]
+
+
+def score_occluded(
+    recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray, label: int, step: int
+) -> np.ndarray:
+    """The log-probability of a label for a waveform, then for each step silenced: (1 + steps,)."""
+    places = np.eye(count_steps(len(waveform), step), dtype=bool)
+    return score_label(recognize, [waveform, *(silence(waveform, each, step) for each in places)], label)
 
 
 def silence(waveform: np.ndarray, silent: np.ndarray, step: int = STEP) -> np.ndarray:

@@ -236,7 +236,7 @@ def test_8_bits_where_they_do_not_hurt(mini):
     quantized = {name for name, kind in nodes.items() if kind == "MatMulInteger"}
     assert len(quantized) == 31
     assert not [name for name in quantized if any(part in name for part in onnx_export.KEPT_IN_FLOAT)]
-    assert nodes["front_end/node_matmul"] == "MatMul"
+    assert nodes["front_end.measure/node_matmul"] == "MatMul"
 
 
 def test_a_file_that_differs_from_pytorch_is_not_left(mini, tmp_path, monkeypatch):

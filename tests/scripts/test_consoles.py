@@ -93,6 +93,6 @@ def test_a_configuration_of_the_project_trains_from_any_folder(tmp_path):
     assert (tmp_path / "data" / "demo").is_dir()
     run = run_anew("train.py", "--config", "run_configs/none.yaml", cwd=tmp_path, expect=1)
     assert run.stderr.startswith("error: --config run_configs/none.yaml: no such file; ")
-    assert "run_configs/quickstart.yaml" in run.stderr and run.stderr.count("\n") == 1
+    assert "run_configs/ has quickstart.yaml" in run.stderr and run.stderr.count("\n") == 1
     listing = run_anew("experiment.py", "--config", "run_configs/ravdess/table3.yaml", "--list", cwd=tmp_path).stdout
     assert listing.startswith("   1      fold 1, seed 0, stage 1")
