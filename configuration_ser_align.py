@@ -229,8 +229,8 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             )
         rows = self.family.count_rows(self.encoder_config)
         if self.patchout_rows >= rows:
-            has = f"has {rows} rows of patches" if rows > 1 else "has no patches"
-            raise ValueError(f"patchout_rows={self.patchout_rows}, but the encoder {has}: drop at most {rows - 1}")
+            has = f"has {rows} rows of patches: drop at most {rows - 1}" if rows > 1 else "has no patches: set it to 0"
+            raise ValueError(f"patchout_rows={self.patchout_rows}, but the encoder {has}")
         if getattr(self.encoder_config, "add_adapter", False):
             raise ValueError("encoder_config.add_adapter=True would downsample the frames again: set it to False")
 

@@ -12,7 +12,7 @@ stretches of 150 ms that count most are described by acoustic cues. On utterance
 - whether these differences have the direction that reviews of the literature expect, more often than those of random
   stretches.
 
-Needs requirements-explanation.txt. An interrupted study continues. Writes docs/results/explanation.json, from which
+Needs requirements-opensmile.txt and requirements-explanation.txt. An interrupted study continues. Writes docs/results/explanation.json, from which
 `python -m docs.build.make` builds docs/EXPLANATION.md.
 """
 
@@ -20,6 +20,7 @@ import argparse
 import sys
 import warnings
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/explanation"), help="where lines are kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     given = parser.parse_args()
+    check_libraries()
     quiet_libraries()
     folder = find_model(given.model)
     rows = read_test_rows(folder, given.data_dir, given.per_speaker)
@@ -81,6 +83,13 @@ def main() -> None:
     command = f"python -m studies.explanation --model {given.model} --data_dir CORPORA"
     write_json(given.results, {"command": command, **summarize(lines), "versions": library_versions()})
     print(f"The results are in {given.results}.")
+
+
+def check_libraries() -> None:
+    """Raise InputError if openSMILE or captum is not installed."""
+    for name, extra in (("opensmile", "opensmile"), ("captum", "explanation")):
+        if find_spec(name) is None:
+            raise InputError(f"this needs {name}, which is not installed: pip install -r requirements-{extra}.txt")
 
 
 def read_test_rows(folder: str, data_dir: str, per_speaker: int) -> Dataset:

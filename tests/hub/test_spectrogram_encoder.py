@@ -142,7 +142,10 @@ def test_rows_are_dropped_in_training_only_and_the_same_in_every_step():
 
 @pytest.mark.parametrize(
     ("settings", "rows", "reason"),
-    [(SETTINGS, 3, "has 3 rows of patches: drop at most 2"), (TINY_ENCODERS["whisper"], 1, "has no patches")],
+    [
+        (SETTINGS, 3, "has 3 rows of patches: drop at most 2"),
+        (TINY_ENCODERS["whisper"], 1, "has no patches: set it to 0"),
+    ],
 )
 def test_too_many_rows_are_refused(settings, rows, reason):
     with pytest.raises(ValueError, match=f"patchout_rows={rows}, but the encoder {reason}"):
