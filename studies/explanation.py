@@ -12,8 +12,8 @@ stretches of 150 ms that count most are described by acoustic cues. On utterance
 - whether these differences have the direction that reviews of the literature expect, more often than those of random
   stretches.
 
-Needs requirements-opensmile.txt and requirements-explanation.txt. An interrupted study continues. Writes docs/results/explanation.json, from which
-`python -m docs.build.make` builds docs/EXPLANATION.md.
+Needs requirements-opensmile.txt and requirements-explanation.txt. An interrupted study continues. Writes
+docs/results/explanation.json, from which `python -m docs.build.make` builds docs/EXPLANATION.md.
 """
 
 import argparse
