@@ -127,12 +127,10 @@ def render_dimensions(record: dict[str, Any]) -> str:
     ]
     source = SOURCES[record["dimension_source"]]
     said = f'<p class="about">The values are {source}.</p>' if source else ""
-    plane = ""
-    if choose_plane(record["dimensions"]) is not None:
-        what = " and ".join(choose_plane(record["dimensions"]) or ())
-        plane = "".join(
-            render_figure(partial(draw_plane, record, dark), dark, f"The plane of {what}") for dark in (False, True)
-        )
+    plane, names = "", choose_plane(record["dimensions"])
+    if names is not None:
+        alt = f"The plane of {' and '.join(names)}"
+        plane = "".join(render_figure(partial(draw_plane, record, dark), dark, alt) for dark in (False, True))
     head = "<tr><th>dimension</th><th>value</th><th>typical error</th><th>scale</th></tr>"
     table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
     return f'<h3>Dimensions</h3>{said}<div class="timeline" tabindex="0">{table}</div>{plane}'

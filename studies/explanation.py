@@ -17,6 +17,7 @@ docs/results/explanation.json, from which `python -m docs.build.make` builds doc
 """
 
 import argparse
+import hashlib
 import sys
 import warnings
 from collections import defaultdict
@@ -118,16 +119,12 @@ def measure_all(folder: str, rows: Dataset, output_dir: Path) -> list[dict[str, 
     names = rows.features["label"].names
     lines = []
     for row, excerpt in zip(tqdm(rows, desc="utterances"), read_excerpts(rows[:])):
-        path = kept / f"{hash_name(row['id'])}.json"
+        path = kept / f"{hashlib.sha256(row['id'].encode()).hexdigest()[:32]}.json"
         if not path.is_file():
             _, waveform = trim(read_audio(excerpt), recognize.feature_extractor.trim_db)  # type: ignore[union-attr]
-            write_json(path, measure_utterance(recognize, waveform, row["id"]))
+            write_json(path, measure_utterance(recognize, waveform))
         lines.append({**read_json(path), "speaker": row["speaker"], "label": names[row["label"]]})
     return lines
-
-
-def hash_name(identifier: str) -> str:
-    return "".join(character if character.isalnum() else "_" for character in identifier)
 
 
 def load_plain_pipeline(folder: str) -> SpeechEmotionRecognitionPipeline:
@@ -136,12 +133,9 @@ def load_plain_pipeline(folder: str) -> SpeechEmotionRecognitionPipeline:
     return SpeechEmotionRecognitionPipeline(model=model, feature_extractor=extractor, device="cpu")
 
 
-def measure_utterance(
-    recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray, identifier: str
-) -> dict[str, Any]:
+def measure_utterance(recognize: SpeechEmotionRecognitionPipeline, waveform: np.ndarray) -> dict[str, Any]:
     """The curves of each saliency, and the cues in the whole utterance and in its salient stretches."""
-    probabilities = recognize.score_waveforms([waveform])["probabilities"][0]
-    label = int(probabilities.argmax())
+    label = int(recognize.score_waveforms([waveform])["probabilities"][0].argmax())
     steps = count_steps(len(waveform))
     rng = np.random.default_rng([steps, len(waveform)])
     orders: dict[str, list[np.ndarray]] = {
@@ -150,8 +144,6 @@ def measure_utterance(
     orders[RANDOM] = [rng.permutation(steps) for _ in range(NUM_RANDOM)]
     descriptors = measure_descriptors(waveform)
     return {
-        "id": identifier,
-        "probability": float(probabilities[label]),
         "curves": {
             method: average([measure_curves(recognize, waveform, order, label) for order in of_method])
             for method, of_method in orders.items()
@@ -280,16 +272,13 @@ def group(lines: list[dict[str, Any]], values: np.ndarray) -> list[list[float]]:
     return list(by_speaker.values())
 
 
-def list_differences(
-    lines: list[dict[str, Any]], neutral: dict[str, dict[str, float | None]], method: str, reference: str, cue: str
-) -> list[float | None]:
-    """Of each utterance, a cue in its salient stretches minus that of the reference; None if one is unknown."""
-    differences: list[float | None] = []
-    for line in lines:
-        other = line["clip"] if reference == "clip" else neutral.get(line["speaker"], {})
-        pair = line["salient"][method][cue], other.get(cue)
-        differences.append(None if None in pair else pair[0] - pair[1])
-    return differences
+def find_difference(
+    line: dict[str, Any], neutral: dict[str, dict[str, float | None]], method: str, reference: str, cue: str
+) -> float | None:
+    """A cue in the salient stretches of an utterance minus that of the reference; None if one is unknown."""
+    other = line["clip"] if reference == "clip" else neutral.get(line["speaker"], {})
+    pair = line["salient"][method][cue], other.get(cue)
+    return None if None in pair else pair[0] - pair[1]
 
 
 def summarize_cues(
@@ -301,7 +290,8 @@ def summarize_cues(
     for cue, (_, unit, _) in CUES.items():
         row: dict[str, Any] = {"label": label, "cue": cue, "unit": unit, "expected": EXPECTED[label].get(cue)}
         for reference in ("clip", "neutral"):
-            known = [d for d in list_differences(own, neutral, "occlusion", reference, cue) if d is not None]
+            differences = (find_difference(line, neutral, "occlusion", reference, cue) for line in own)
+            known = [difference for difference in differences if difference is not None]
             row[reference] = {"mean": float(np.mean(known)), "sd": float(np.std(known))} if known else None
         rows.append(row)
     return rows
@@ -317,7 +307,7 @@ def summarize_agreement(
         expected = EXPECTED[line["label"]]
         shares = []
         for name in found:
-            differences = {cue: list_differences([line], neutral, name, reference, cue)[0] for cue in expected}
+            differences = {cue: find_difference(line, neutral, name, reference, cue) for cue in expected}
             known = [np.sign(value) == expected[cue] for cue, value in differences.items() if value is not None]
             shares.append(float(np.mean(known)) if known else None)
         if None not in shares:
