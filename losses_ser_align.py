@@ -24,6 +24,7 @@ LOSS_NAMES = {
     "contrastive_loss": "contrastive",
     "ccc_loss": "CCC loss",
     "region_loss": "regions",
+    "frame_distillation_loss": "frames",
 }
 
 
@@ -268,3 +269,26 @@ def concordance_loss(predictions: Tensor, targets: Tensor) -> Tensor:
         A scalar from 0 to twice the number of dimensions.
     """
     return (1 - concordance(predictions, targets)).sum()
+
+
+def frame_distillation_loss(frames: Tensor, frame_mask: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error between frames and those of a teacher, each feature standardised over the batch.
+
+    A frame is compared with that at the same place of the utterance, as a share of its length, so the two encoders may
+    have frames of any length.
+
+    Args:
+        frames: (batch, frames, features), of the student, mapped to the features of the teacher.
+        frame_mask: (batch, frames), True for frames of the utterance.
+        targets: (batch, frames of the teacher, features), zero at the padding on the right.
+
+    Returns:
+        A scalar, at least 0; 1 if all frames are zero.
+    """
+    targets = targets.float()
+    lengths, numbers = targets.any(dim=-1).sum(dim=1, keepdim=True), frame_mask.sum(dim=1, keepdim=True)
+    places = (torch.arange(frames.shape[1], device=frames.device) + 0.5) / numbers * lengths
+    nearest = places.long().clamp(max=targets.shape[1] - 1)
+    aligned = targets.gather(1, nearest.unsqueeze(-1).expand(-1, -1, targets.shape[2]))[frame_mask]
+    deviation, mean = torch.std_mean(aligned, dim=0, correction=0)
+    return F.mse_loss(frames[frame_mask].float(), (aligned - mean) / deviation.clamp(min=1e-5))

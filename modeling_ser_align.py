@@ -230,18 +230,18 @@ class SERAlignForAudioClassification(PreTrainedModel):
         input_features: Tensor | None = None,
         extracted_features: Tensor | None = None,
         dimensions: Tensor | None = None,
+        teacher_frames: Tensor | None = None,
     ) -> SERAlignOutput:
         """Score utterances and their frames.
 
         Args:
             input_values: (batch, samples), 16 kHz waveforms, each utterance normalised separately.
-            attention_mask: (batch, length of the input), 1 for the utterance, 0 for the padding on its right. None
-                means that nothing is padded.
+            attention_mask: (batch, length of the input), 0 at the padding on the right, else 1; None for no padding.
             labels: (batch,) class indices, or (batch, classes) label distributions.
             input_features: (batch, log-mel frames, features), for Wav2Vec2-BERT and Whisper instead of `input_values`.
-            extracted_features: (batch, frames, features), instead of either: the output of
-                [`~SERAlignForAudioClassification.extract_features`].
+            extracted_features: (batch, frames, features), instead of either: the output of `extract_features`.
             dimensions: (batch, dimensions), true values on their own scales; with labels, of a model that has any.
+            teacher_frames: (batch, frames, features), zero-padded, that `frame_distillation_weight` compares with.
 
         Raises:
             ValueError: the input is missing or of the wrong kind, an utterance is too short for one frame or too long
@@ -259,7 +259,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         frame_logits = self._classify(pooled.frames, self.frame_classifier) / self.config.calibration_temperature
         losses = {}
         if labels is not None:
-            losses = self.objective(pooled, logits, frame_logits, frame_mask, labels, values, dimensions)
+            targets = labels, values, dimensions, frames, teacher_frames
+            losses = self.objective(pooled, logits, frame_logits, frame_mask, *targets)
         return SERAlignOutput(
             logits=logits,
             frame_logits=frame_logits,

@@ -17,6 +17,7 @@ try:
         cosine_distance,
         emotional_attention_loss,
         focal_loss,
+        frame_distillation_loss,
         frame_to_utterance_alignment_loss,
         soft_label_divergence,
         supervised_contrastive_loss,
@@ -35,6 +36,7 @@ except ImportError:
         cosine_distance,
         emotional_attention_loss,
         focal_loss,
+        frame_distillation_loss,
         frame_to_utterance_alignment_loss,
         soft_label_divergence,
         supervised_contrastive_loss,
@@ -45,7 +47,8 @@ except ImportError:
 class Objective(nn.Module):
     """The losses with a weight above 0. With the center loss, a projection of the embedding and a centre per class.
 
-    With that of regions, a classifier of them; the weight of the configuration is then multiplied by `region_share`.
+    With frame distillation, a linear map to the frames of the teacher. With the loss of regions, a classifier of them;
+    the weight of the configuration is then multiplied by `region_share`.
 
     Args:
         config: the configuration of the model; its loss weights are read in each call.
@@ -64,6 +67,9 @@ class Objective(nn.Module):
         self.region_classifier: nn.Module | None = None
         if config.region_weight > 0 and config.dimensions is not None:
             self.region_classifier = make_dimension_head(config, embedding_size, 2 ** len(config.dimensions))
+        self.teacher_map: nn.Linear | None = None
+        if config.frame_distillation_weight > 0:
+            self.teacher_map = nn.Linear(config.encoder_config.hidden_size, config.teacher_size)
 
     def start_epoch(self, epoch: int) -> None:
         """Set the share of the region loss: 1 - 0.99 e / n in epochs e = 0 to n - 1, then 0 (code of Cho et al. 2025).
@@ -82,11 +88,14 @@ class Objective(nn.Module):
         labels: Tensor,
         values: Tensor | None = None,
         targets: Tensor | None = None,
+        frames: Tensor | None = None,
+        teacher_frames: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compute the enabled losses by the names of `SERAlignOutput`, and `loss`, their weighted sum.
 
         Args:
             values, targets: predicted and true dimensions, (batch, dimensions); None for a model without.
+            frames, teacher_frames: of the encoder and of a teacher, (batch, frames, features); None without a teacher.
         """
         config, labels = self.config, check_labels(labels, *logits.shape)
         weighted: dict[str, tuple[float, Tensor]] = {}
@@ -125,5 +134,8 @@ class Objective(nn.Module):
                 pooled.frames, frame_mask, labels, config.contrastive_temperature, config.contrastive_samples
             )
             weighted["contrastive_loss"] = (config.contrastive_weight, contrastive)
+        if self.teacher_map is not None and teacher_frames is not None:
+            distance = frame_distillation_loss(self.teacher_map(frames), frame_mask, teacher_frames)
+            weighted["frame_distillation_loss"] = (config.frame_distillation_weight, distance)
         total: Tensor = sum(weight * loss for weight, loss in weighted.values())  # type: ignore[assignment]
         return {"loss": total, **{name: loss for name, (_, loss) in weighted.items()}}

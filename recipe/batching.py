@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
-TARGETS = ("labels", "dimensions")  # what a batch holds besides the model's input
+TARGETS = ("labels", "dimensions")  # what a batch holds besides the model's input, one row for each utterance
+TEACHER_FRAMES = "teacher_frames"  # and one row for each frame
 
 
 class Collator:
@@ -32,6 +33,11 @@ class Collator:
             **{
                 name: torch.stack([torch.as_tensor(utterance[name]) for utterance in utterances])
                 for name in TARGETS
+                if name in utterances[0]
+            },
+            **{
+                name: pad_sequence([utterance[name] for utterance in utterances], batch_first=True)
+                for name in (TEACHER_FRAMES,)
                 if name in utterances[0]
             },
         }

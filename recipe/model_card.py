@@ -136,6 +136,7 @@ def _list_losses(model: ModelArguments, data: DataArguments) -> list[str]:
         "focal": model.focal_weight,
         "center": model.center_weight,
         "supervised contrastive": model.contrastive_weight,
+        "distance of the frames from those of the teacher": model.frame_distillation_weight,
     }
     if learns_dimensions(data):
         weights |= {"(1 - CCC) of each dimension": model.ccc_weight, "cross-entropy of regions": model.region_weight}

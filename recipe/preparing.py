@@ -19,7 +19,7 @@ from core.errors import InputError
 from quality_ser_align import RecordingQuality
 from recipe.augmentation import NUM_VOICES, UNCHANGED, Augmentation, Variant, degrade
 from recipe.babble import Voices
-from recipe.batching import Draw
+from recipe.batching import TEACHER_FRAMES, Draw
 from recipe.corpora.rows import read_excerpts
 from recipe.degradations import mix_voices
 from recipe.dimensions import COLUMN as DIMENSIONS
@@ -59,7 +59,8 @@ class UtterancePreparer:
     For `Dataset.with_transform`: takes a dict of columns and returns a dict of lists with the model's
     input (float32 tensor, (samples,) or (frames, features)), `labels` and `id`.
 
-    `labels` are class indices, or distributions if the rows have them; `dimensions` are there if the rows have them.
+    `labels` are class indices, or distributions if the rows have them; `dimensions` are there if the rows have them,
+    and `teacher_frames`, (frames, features), if the teacher gives them.
 
     Args:
         feature_extractor: of the encoder, for waveforms or log-mel frames; its `trim_db` decides what is trimmed.
@@ -71,7 +72,7 @@ class UtterancePreparer:
         feature_cache: outputs of the frozen part of the encoder, (frames, features), which then replace the waveforms
             or log-mel frames as model input.
         voices: utterances that the degradation `babble` is made of.
-        teacher: softens the labels, which then are distributions.
+        teacher: softens the labels, which then are distributions, and may give frames, but not of mixtures.
 
     Raises:
         InputError: an utterance is shorter than one frame or its input is not finite; the message names the file.
@@ -112,19 +113,22 @@ class UtterancePreparer:
         """
         excerpts, labels = read_excerpts(columns), columns.get(COLUMN, columns["label"])
         seeds = seeds or [0] * len(excerpts)
-        dimensions = columns.get(DIMENSIONS)
+        dimensions, frames = columns.get(DIMENSIONS), None
         if self.augmentation.mix_probability == 0:
             variants = [self.augmentation.draw(seed) for seed in seeds]
             inputs = [self.prepare_variant(excerpt, variant) for excerpt, variant in zip(excerpts, variants)]
             if self.teacher is not None:
                 labels = [self._soften(*each) for each in zip(excerpts, variants, labels)]
+                if self.teacher.gives_frames:
+                    frames = [self._encode(*each) for each in zip(excerpts, variants)]
         else:
             inputs, labels, dimensions = self._prepare_mixed(excerpts, labels, dimensions, seeds)
         for excerpt, values in zip(excerpts, inputs):
             if not values.isfinite().all():
                 raise InputError(f"{excerpt}: its model input is not finite; export the file again or remove it")
         prepared = {self.input_name: inputs, "labels": labels, "id": columns["id"]}
-        return prepared if dimensions is None else {**prepared, DIMENSIONS: dimensions}
+        optional = {DIMENSIONS: dimensions, TEACHER_FRAMES: frames}
+        return prepared | {name: values for name, values in optional.items() if values is not None}
 
     def prepare(self, recording: str | Path | Excerpt, seed: int = 0) -> Tensor:
         """Turn one file or excerpt, in a randomly drawn variant, into the model's input."""
@@ -208,6 +212,13 @@ class UtterancePreparer:
         return self._recall_variant(
             variant, key, lambda: teacher.soften(self._recall_waveform(excerpt, variant), label)
         )
+
+    def _encode(self, excerpt: Excerpt, variant: Variant) -> Tensor:
+        """The frames of a variant of an utterance, as the teacher hears them."""
+        assert self.teacher is not None
+        teacher = self.teacher
+        key = (TEACHER_FRAMES, teacher.folder, excerpt, variant, self.trim_db, self.max_samples)
+        return self._recall_variant(variant, key, lambda: teacher.encode(self._recall_waveform(excerpt, variant)))
 
     def _recall_waveform(self, excerpt: Excerpt, variant: Variant) -> np.ndarray:
         key = (excerpt, variant, self.trim_db, self.max_samples)

@@ -28,6 +28,7 @@ from recipe.class_weights import compute_class_weights
 from recipe.dimensions import describe_targets
 from recipe.lora import add_lora
 from recipe.options import Arguments, ModelArguments
+from recipe.teacher import read_teacher_size
 
 
 def find_stage_folder(stage: int, args: Arguments) -> Path:
@@ -121,7 +122,7 @@ def select_fields(stage: int, args: Arguments) -> dict[str, Any]:
     chosen = {field.name: getattr(args.model, field.name) for field in fields(SERAlignFields)}
     if stage == 1:
         chosen["pooling"] = args.model.stage1_pooling
-    return chosen
+    return {**chosen, "teacher_size": read_teacher_size(args)}
 
 
 def set_attention(model: SERAlignForAudioClassification, args: Arguments) -> None:

@@ -1,4 +1,6 @@
-"""Distillation (Hinton et al. 2015): a trained model softens the labels of the training utterances of another one."""
+"""Distillation: a trained model teaches another one with its answers (Hinton et al. 2015) and its frames (Romero et al.
+2015).
+"""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from recipe.results import read_results
 
 
 class Teacher:
-    """A trained model that gives labels between the true one and its own answer.
+    """A trained model whose answers soften the labels of the training utterances.
 
     Each process that prepares audio loads it once; it is pickled without its weights.
 
@@ -28,10 +30,11 @@ class Teacher:
         folder: written by train.py.
         labels: classes of the student, in its order.
         weight: of the teacher's probabilities in the label, from 0 to 1.
+        gives_frames: whether the student compares its frames with those of the teacher.
     """
 
-    def __init__(self, folder: str, labels: list[str], weight: float):
-        self.folder, self.labels, self.weight = folder, labels, weight
+    def __init__(self, folder: str, labels: list[str], weight: float, gives_frames: bool = False):
+        self.folder, self.labels, self.weight, self.gives_frames = folder, labels, weight, gives_frames
         self._loaded: Any = None
 
     def load(self) -> tuple[SERAlignForAudioClassification, SequenceFeatureExtractor]:
@@ -48,14 +51,31 @@ class Teacher:
             waveform: (samples,) at 16 kHz, trimmed and augmented, as the student hears it.
             label: index of the true class, or the distribution of the votes.
         """
-        model, extractor = self.load()
-        inputs = extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True)
+        model, _ = self.load()
         order = [model.config.label2id[name] for name in self.labels]
-        probabilities = model(**inputs).logits[0, order].softmax(dim=-1)
+        probabilities = model(**self._extract(waveform)).logits[0, order].softmax(dim=-1)
         return torch.lerp(encode_target(label, len(self.labels)), probabilities, self.weight)
 
+    @torch.no_grad()
+    def encode(self, waveform: np.ndarray) -> Tensor:
+        """The frames of an utterance, (frames, features), float16, which is exact enough for a target."""
+        frames, _ = self.load()[0].encode(**self._extract(waveform))
+        return frames[0].half()
+
+    def _extract(self, waveform: np.ndarray) -> dict[str, Tensor]:
+        _, extractor = self.load()
+        return extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True)
+
     def __reduce__(self) -> tuple:
-        return Teacher, (self.folder, self.labels, self.weight)
+        return Teacher, (self.folder, self.labels, self.weight, self.gives_frames)
+
+
+def read_teacher_size(args: Arguments) -> int | None:
+    """The number of features of the teacher's frames, if the student compares with them. Raises InputError."""
+    if args.trainer.teacher is None or args.model.frame_distillation_weight == 0:
+        return None
+    model, _ = load_model(find_model(args.trainer.teacher), option="--teacher ")
+    return model.config.encoder_config.hidden_size
 
 
 def find_teacher(args: Arguments, split: DatasetDict) -> Teacher | None:
@@ -67,10 +87,16 @@ def find_teacher(args: Arguments, split: DatasetDict) -> Teacher | None:
     """
     if args.trainer.teacher is None:
         return None
+    gives_frames = args.model.frame_distillation_weight > 0
+    if gives_frames and args.data.mix_probability > 0:
+        raise InputError(
+            "--frame_distillation_weight needs the frames of the teacher, who does not hear mixtures: set "
+            "--mix_probability 0"
+        )
     if args.trainer.teacher_weight > 1:
         raise InputError(f"--teacher_weight {args.trainer.teacher_weight:g} is not a weight: give a number from 0 to 1")
     folder, labels = find_model(args.trainer.teacher), split["train"].features["label"].names
-    teacher = Teacher(folder, labels, args.trainer.teacher_weight)
+    teacher = Teacher(folder, labels, args.trainer.teacher_weight, gives_frames)
     model, _ = teacher.load()
     missing = [label for label in labels if label not in model.config.label2id]
     if missing:

@@ -81,6 +81,7 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             calibrated values; train.py fits them on validation data. None leaves the values unchanged.
         region_class_weights: weight of each region in the loss of `region_weight`, in the order of `list_regions`.
         classes_are_regions: whether the classes are the regions of the dimensions, whose scores follow from the values.
+        teacher_size: number of features of the frames that `frame_distillation_weight` compares with; train.py sets it.
         bandwidth: bandwidth in Hz of the speech that the model was trained on, measured by train.py; the pipeline warns
             if a recording has clearly less. Ours; None means unknown, as in earlier releases, and is taken as 8000.
 
@@ -132,6 +133,7 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
         None, "weight of each region in the cross-entropy of regions", "ours", above=0
     )
     classes_are_regions: bool = False
+    teacher_size: int | None = None
     bandwidth: float | None = option(
         None, "bandwidth in Hz of the speech that the model was trained on", "ours", above=0, maximum=SAMPLING_RATE / 2
     )
@@ -210,6 +212,16 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             raise ValueError(
                 f"label_smoothing={self.label_smoothing:g} smooths the labels of the cross-entropy, which ce_weight=0 "
                 "disables: set label_smoothing=0"
+            )
+        if self.frame_distillation_weight > 0 and self.teacher_size is None:
+            raise ValueError(
+                f"frame_distillation_weight={self.frame_distillation_weight:g} compares the frames with those of a "
+                "teacher: name it with --teacher, or set teacher_size to the number of features of its frames"
+            )
+        if self.frame_distillation_weight > 0 and self.patchout_frames > 0:
+            raise ValueError(
+                "patchout_frames drops frames, which frame_distillation_weight compares with those of the teacher: "
+                "set one of them to 0"
             )
         num_layers = self.encoder_config.num_hidden_layers
         if self.freeze_encoder_layers > num_layers:

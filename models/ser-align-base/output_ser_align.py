@@ -22,9 +22,10 @@ class SERAlignOutput(ModelOutput):
         dimensions: (B, K), the K dimensions on their own scales, calibrated; None without `config.dimensions`.
         embedding: (B, D), or (B, 2D) with `cls_in_embedding="concat"`: the input of the classifier.
         ce_loss, eal_loss, fual_loss, kl_loss, cosine_loss, focal_loss, center_loss, contrastive_loss, ccc_loss,
-            region_loss: scalars before weighting: cross-entropy, emotional attention, frame-to-utterance alignment, KL
-            to the label, cosine distance to it, focal, center and supervised contrastive loss, concordance loss of the
-            dimensions, cross-entropy of their regions; None if disabled, and without labels.
+            region_loss, frame_distillation_loss: scalars before weighting: cross-entropy, emotional attention,
+            frame-to-utterance alignment, KL to the label, cosine distance to it, focal, center and supervised
+            contrastive loss, concordance loss of the dimensions, cross-entropy of their regions, distance of the frames
+            from those of a teacher; None if disabled, and without labels.
     """
 
     loss: Tensor | None = None
@@ -44,3 +45,4 @@ class SERAlignOutput(ModelOutput):
     contrastive_loss: Tensor | None = None
     ccc_loss: Tensor | None = None
     region_loss: Tensor | None = None
+    frame_distillation_loss: Tensor | None = None

@@ -278,6 +278,13 @@ class SERAlignFields:
         "ours",
         minimum=0,
     )
+    frame_distillation_weight: float = option(
+        0.0,
+        "weight of the squared error between the frames of the encoder, mapped linearly, and those of --teacher, each "
+        "feature standardised over the batch (as in Romero et al. 2015); 0 disables it",
+        "ours",
+        minimum=0,
+    )
     region_epochs: int = option(
         5,
         "epochs over which --region_weight falls linearly to a hundredth, after which the regions are left out, as in "

@@ -13,8 +13,10 @@ from running import SHORT, train
 from transformers import Wav2Vec2FeatureExtractor
 
 from core.errors import InputError
+from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.augmentation import Augmentation
+from recipe.batching import Collator
 from recipe.options import Arguments
 from recipe.preparing import AudioCache, UtterancePreparer
 from recipe.teacher import Teacher, find_teacher
@@ -47,8 +49,6 @@ def arguments(folder, weight=0.5):
 
 def reference(folder, waveform, label, weight):
     """In NumPy: the teacher's softmax over the classes of the student alone, mixed with the one-hot label."""
-    from modeling_ser_align import SERAlignForAudioClassification
-
     model = SERAlignForAudioClassification.from_pretrained(folder).eval()
     inputs = Wav2Vec2FeatureExtractor()(waveform, sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():
@@ -84,6 +84,24 @@ def test_the_teacher_hears_what_the_student_hears(folder, mixed, tmp_path):
     assert preparer(columns)["labels"][0].tolist() == [0, 0, 1]
 
 
+def test_frames_are_those_that_the_teacher_computes_from_the_same_audio(folder, tmp_path):
+    paths = [write_wav(tmp_path / f"{seconds}.wav", seconds) for seconds in (0.5, 1.0)]
+    teacher = Teacher(str(folder), LABELS, 0.5, gives_frames=True)
+    augmentation = Augmentation((1.1,))
+    extractor = Wav2Vec2FeatureExtractor()
+    preparer = UtterancePreparer(extractor, 400, augmentation=augmentation, cache=AudioCache(), teacher=teacher)
+    prepared = preparer({"audio": [{"path": str(path)} for path in paths], "label": [2, 0], "id": ["a", "b"]})
+    batch = Collator("input_values")([dict(zip(prepared, values)) for values in zip(*prepared.values())])
+    model = SERAlignForAudioClassification.from_pretrained(folder).eval()
+    for path, found in zip(paths, batch["teacher_frames"]):
+        waveform = preparer.read_waveform(path, augmentation.variants()[0])
+        inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt", return_attention_mask=False)
+        with torch.no_grad():
+            (expected,), _ = model.encode(**inputs)
+        torch.testing.assert_close(found[: len(expected)].float(), expected, atol=2e-3, rtol=2e-3)  # float16
+        assert not found[len(expected) :].any()
+
+
 def test_without_a_teacher_labels_are_what_they_were(tmp_path):
     assert find_teacher(Arguments(), make_split()) is None
     preparer = UtterancePreparer(Wav2Vec2FeatureExtractor(), 400)
@@ -104,6 +122,13 @@ def test_a_teacher_that_would_spoil_the_scores_is_refused(folder, split, weight,
         find_teacher(arguments(folder, weight), split)
 
 
+def test_frames_of_mixtures_are_refused(folder):
+    args = arguments(folder)
+    args.model.frame_distillation_weight, args.data.mix_probability = 1.0, 0.3
+    with pytest.raises(InputError, match="the teacher, who does not hear mixtures: set --mix_probability 0"):
+        find_teacher(args, make_split())
+
+
 def test_a_teacher_without_results_or_weights_is_refused(folder):
     (folder / "results.json").unlink()
     with pytest.raises(InputError, match=r"has no results\.json, which names the speakers"):
@@ -117,12 +142,18 @@ def test_a_teacher_without_results_or_weights_is_refused(folder):
 def test_a_run_learns_from_a_teacher_says_so_and_knows_it_again(short_run, demo, tmp_path):
     teacher = shutil.copytree(short_run[0] / "stage1", tmp_path / "first teacher")
     argv = [*SHORT, "--data_dir", demo, "--output_dir", tmp_path / "run", "--stage", "1", "--teacher", teacher]
+    argv += ["--frame_distillation_weight", "0.5"]
     train(*argv)
     card = (tmp_path / "run" / "stage1" / "README.md").read_text(encoding="utf-8")
     assert "50 % of each training label are the probabilities that the model `first teacher` gives" in card
+    assert "0.5 × distance of the frames from those of the teacher" in card
+    assert "frame_distillation_loss" in (tmp_path / "run" / "stage1" / "training_log.jsonl").read_text()
     plain, taught = (folder / "stage1" / "model.safetensors" for folder in (short_run[0], tmp_path / "run"))
     assert plain.read_bytes() != taught.read_bytes()
     assert "already finished" in train(*argv).stdout
-    shutil.copy(short_run[0] / "stage2" / "model.safetensors", teacher)
+    shutil.copytree(short_run[0] / "stage2", teacher, dirs_exist_ok=True)
     assert "another teacher" in train(*argv, expect=1).stderr
-    assert "another teacher" in train(*argv[:-2], expect=1).stderr
+    assert "frame_distillation_weight=0.5, not 0.0 (1 more differ)" in train(*argv[:-4], expect=1).stderr
+    train(*SHORT, "--data_dir", demo, "--output_dir", tmp_path / "run", "--stage", "2")
+    config = json.loads((tmp_path / "run" / "stage2" / "config.json").read_text())
+    assert (config["teacher_size"], config["frame_distillation_weight"]) == (None, 0.0)
