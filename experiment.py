@@ -62,7 +62,8 @@ def main(argv: list[str]) -> None:
 def read_command_line(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Parse the options of this script; the remaining ones are passed to train.py."""
     parser = argparse.ArgumentParser(
-        usage="experiment.py --config FILE [--list | --cell N | --report | --slurm | --model FOLDER ...] [train.py options ...]",
+        usage="experiment.py --config FILE [--list | --cell N | --report | --slurm | --model FOLDER ...] "
+        "[train.py options ...]",
         description=__doc__,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -83,9 +83,7 @@ def read_shard(manifest: Manifest, number: int) -> list[Entry]:
         return list(islice(entries, manifest.shard_size))
 
 
-def _read_entries(
-    file: IO[bytes], path: Path, digest: Any = None, first: int = 1
-) -> Iterator[tuple[Shard, Entry]]:
+def _read_entries(file: IO[bytes], path: Path, digest: Any = None, first: int = 1) -> Iterator[tuple[Shard, Entry]]:
     """Yield each entry and its place, from the line with the number `first` on; blank lines are skipped."""
     offset, is_json = file.tell(), path.suffix.lower() == ".jsonl"
     for line, content in enumerate(file, start=first):
@@ -126,9 +124,8 @@ def check_protocol(protocol: str) -> None:
     try:
         get_filesystem_class(protocol)
     except ValueError:
-        raise InputError(
-            f"--allow_remote {protocol} is not a protocol of fsspec: use one of {', '.join(sorted(available_protocols()))}"
-        ) from None
+        known = ", ".join(sorted(available_protocols()))
+        raise InputError(f"--allow_remote {protocol} is not a protocol of fsspec: use one of {known}") from None
     except ImportError as error:
         raise InputError(f"--allow_remote {protocol} needs another package ({error}): {PACKAGES}") from None
 

@@ -23,8 +23,8 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     parser.add_argument(
         "--manifest",
         metavar="FILE",
-        help="instead of RECORDING: a text file with one path or URL per line, or a .jsonl file of objects with path and "
-        "id; it is read as a stream, and --output is a folder of shards",
+        help="instead of RECORDING: a text file with one path or URL per line, or a .jsonl file of objects with path "
+        "and id; it is read as a stream, and --output is a folder of shards",
     )
     parser.add_argument(
         "--allow_remote",
@@ -33,7 +33,10 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
         help="protocols of URLs in the manifest that may be read, such as s3, gs, hf or https (default: none)",
     )
     parser.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="what scores a manifest (default: local, this process)"
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="what scores a manifest (default: local, this process)",
     )
     parser.add_argument(
         "--workers", type=int, metavar="INT", help="Ray actors, each with the model (default: one per GPU, or one)"

@@ -10,20 +10,21 @@ BYTES = 2 * 16_000  # of a second of 16 kHz WAV
 
 PROJECTION = """## Projection
 
-Not measured: computed from the figures above (`docs/build/projection.py`), for the size of wav2vec2-base. *Core-hours* are
-those of the CPU that was measured, with {threads} threads; *GPU-hours* assume {sustained:.0f} TFLOP/s sustained.
+Not measured: `docs/build/projection.py` computes it from the figures above, for the size of wav2vec2-base. Core-hours are
+those of the CPU that was measured, with {threads} threads. GPU-hours assume {sustained:.0f} TFLOP/s sustained.
 
 | job | FLOP | core-hours, float32 | core-hours, bfloat16 | GPU-hours |
 |---|---|---|---|---|
-| scoring {hours:,} hours of speech | {score_flop:.1e} | {score_float32:,.0f} | {score_bfloat16:,.0f} | {score_gpu:,.0f} |
-| one epoch on MSP-Podcast ({podcast} hours) | {train_flop:.1e} | {train_float32:,.0f} | - | {train_gpu:.1f} |
+| scoring {hours:,} hours of speech, without timelines | {score_flop:.1e} | {score_float32} | {score_bfloat16} | {score_gpu} |
+| one epoch on the {podcast} hours of MSP-Podcast | {train_flop:.1e} | {train_float32} | - | {train_gpu} |
 
-An epoch costs {work:.0f} GFLOP per second of padded audio, with {padding:.2f} seconds of it for one of speech. Scoring
-costs at least {forward:.0f} GFLOP per second: what an epoch of the reference costs, convolutions included, less the backward
-pass of the Transformer, which is two thirds of ours. On the CPU, arithmetic is the bottleneck: it takes in {cpu_rate:.1f} MB
-of WAV a second. A GPU at that rate takes in {gpu_rate:.0f} MB a second, {audio_rate:,.0f} seconds of speech: there, reading
-and decoding limit the throughput, and several processes per GPU have to share them. {hours:,} hours of 16 kHz WAV are
-{terabytes:.0f} TB.
+An epoch costs {work:.0f} GFLOP per second of audio, padding included, which is {padding:.2f} times the speech. To score a
+second costs at least {forward:.0f} GFLOP: a training step of the reference, convolutions included, less the backward pass,
+which is two thirds of our step. The windows of a timeline overlap by half and cost up to twice as much again.
+
+On the CPU, arithmetic is the bottleneck: the two threads take in {cpu_rate:.1f} MB of 16 kHz WAV a second. The GPU would take
+in {gpu_rate} MB, {audio_rate} seconds of speech, a second: there, the bottleneck moves to reading and decoding, and several
+processes have to share a GPU. {hours:,} hours of WAV are {terabytes:.0f} TB.
 """
 
 
@@ -44,17 +45,22 @@ def describe_projection(training: dict[str, Any], inference: dict[str, Any]) -> 
         hours=JOB_HOURS,
         podcast=PODCAST_HOURS,
         score_flop=score_flop,
-        score_float32=JOB_HOURS * cost["float32"] * inference["threads"],
-        score_bfloat16=JOB_HOURS * cost["bfloat16"] * inference["threads"],
-        score_gpu=score_flop / SUSTAINED / 3600,
+        score_float32=format_rounded(JOB_HOURS * cost["float32"] * inference["threads"]),
+        score_bfloat16=format_rounded(JOB_HOURS * cost["bfloat16"] * inference["threads"]),
+        score_gpu=format_rounded(score_flop / SUSTAINED / 3600),
         train_flop=train_flop,
-        train_float32=PODCAST_HOURS / speech * training["threads"],
-        train_gpu=train_flop / SUSTAINED / 3600,
+        train_float32=format_rounded(PODCAST_HOURS / speech * training["threads"]),
+        train_gpu=format_rounded(train_flop / SUSTAINED / 3600),
         work=work,
         padding=padding,
         forward=forward,
         cpu_rate=BYTES / cost["float32"] / 1e6,
-        gpu_rate=audio_rate * BYTES / 1e6,
-        audio_rate=audio_rate,
+        gpu_rate=format_rounded(audio_rate * BYTES / 1e6),
+        audio_rate=format_rounded(audio_rate),
         terabytes=JOB_HOURS * 3600 * BYTES / 1e12,
     )
+
+
+def format_rounded(value: float) -> str:
+    """To two digits, which is more than a projection is worth: 207954 is `210,000`."""
+    return f"{float(f'{value:.2g}'):,.10g}"

@@ -33,7 +33,9 @@ def name(process):
 
 def test_a_killed_worker_loses_no_recording_and_repeats_none(tmp_path):
     soundfile.write(tmp_path / "a.wav", next(iter(generate_buzzes().values()))[:8000], 16000)
-    lines = [{"id": number, "path": "lost.wav" if number % 10 == 9 else "a.wav"} for number in range(SHARD * SHARDS - 5)]
+    lines = [
+        {"id": number, "path": "lost.wav" if number % 10 == 9 else "a.wav"} for number in range(SHARD * SHARDS - 5)
+    ]
     (tmp_path / "calls.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     output = tmp_path / "answers"
     argv = ["--manifest", tmp_path / "calls.jsonl", "--output", output, "--shard_size", SHARD, "--quiet"]
