@@ -66,9 +66,15 @@ def score_with_ray(manifest: Manifest, options: argparse.Namespace, on_scored: C
         num_gpus=1 if gpus else 0,
         max_task_retries=MAX_RETRIES,
     )
-    for batch in scored.iter_batches(batch_size=1):
-        is_last = batch["item"].item() == count - 1
-        on_scored((manifest.num_entries - 1) % manifest.shard_size + 1 if is_last else manifest.shard_size)
+    try:
+        for batch in scored.iter_batches(batch_size=1):
+            is_last = batch["item"].item() == count - 1
+            on_scored((manifest.num_entries - 1) % manifest.shard_size + 1 if is_last else manifest.shard_size)
+    except Exception as error:  # that of an actor comes with tracebacks in its text
+        _, found, reason = str(error).rpartition("core.errors.InputError: ")
+        if not found:
+            raise
+        raise InputError(reason.splitlines()[0]) from None
 
 
 def choose_resources(workers: int | None) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,7 +68,7 @@ def open_shards(options: argparse.Namespace) -> Manifest:
 
 def score_manifest(options: argparse.Namespace) -> int:
     """Score the shards that are missing, and say how many recordings failed; returns the exit status."""
-    manifest, start = open_shards(options), time.perf_counter()
+    manifest = open_shards(options)
     state = PartialState(cpu=options.device == "cpu")
     if state.is_main_process:
         print_model(options.model, options.revision)
@@ -83,18 +82,18 @@ def score_manifest(options: argparse.Namespace) -> int:
             recognize = load_recognizer(options, state.device if state.num_processes > 1 else None)
             for number in range(len(manifest.shards)):
                 score_shard(recognize, manifest, number, options, progress.update)
-    counts = write_summary(manifest, Path(options.output))
+    counts = write_summary(manifest, options)
     if counts is None:
         print("the other shards are being scored by other processes, the last of which counts them", file=sys.stderr)
         return 0
     where = f": {Path(options.output) / FAILURES}" if counts.failed else ""
-    print_counts(counts.recordings, counts.seconds / 60, counts.failed, time.perf_counter() - start, where)
+    print_counts(counts.recordings, counts.seconds / 60, counts.failed, where=where)
     return 1 if counts.failed else 0
 
 
-def list_shards(manifest: Manifest, folder: Path) -> list[Path]:
-    """The files of all shards, finished or not."""
-    return [folder / f"{number:05}.jsonl" for number in range(len(manifest.shards))]
+def name_shard(options: argparse.Namespace, number: int) -> Path:
+    """The file of a shard, finished or not."""
+    return Path(options.output) / f"{number:05}.jsonl"
 
 
 def score_shard(
@@ -109,7 +108,7 @@ def score_shard(
     Args:
         on_record: called after each recording.
     """
-    path = list_shards(manifest, Path(options.output))[number]
+    path = name_shard(options, number)
     if path.exists():
         return
     with claim(path) as is_ours:
@@ -147,11 +146,15 @@ def keep_complete_lines(unfinished: Path) -> set[tuple[int, int | None]]:
     """Cut off the line that a kill has left incomplete; return line and channel of the others."""
     if not unfinished.exists():
         return set()
-    content = unfinished.read_bytes()
-    size = content.rfind(b"\n") + 1
+    size = 0
+    done: set[tuple[int, int | None]] = set()
+    with unfinished.open("rb") as file, contextlib.suppress(ValueError):  # no JSON, or no text at all
+        for line in file:
+            record = json.loads(line if line.endswith(b"\n") else b"")
+            done.add((record["line"], record["channel"]))
+            size += len(line)
     os.truncate(unfinished, size)
-    records = map(json.loads, content[:size].splitlines())
-    return {(record["line"], record["channel"]) for record in records}
+    return done
 
 
 def answer_entries(
@@ -180,9 +183,9 @@ def describe_failure(record: Record) -> Record:
     return {"id": record["id"], "path": record["file"], "error": record["error"]}
 
 
-def write_summary(manifest: Manifest, folder: Path) -> Counts | None:
+def write_summary(manifest: Manifest, options: argparse.Namespace) -> Counts | None:
     """Write what failed to failures.jsonl, itself a manifest; None if shards are still being scored elsewhere."""
-    paths = list_shards(manifest, folder)
+    folder, paths = Path(options.output), [name_shard(options, number) for number in range(len(manifest.shards))]
     if not all(path.exists() for path in paths):
         return None
     recordings, failed, seconds = 0, 0, 0.0

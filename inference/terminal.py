@@ -144,10 +144,10 @@ def print_summary(records: list[Record], seconds: float) -> None:
     print_counts(len(records), minutes, sum("error" in record for record in records), seconds)
 
 
-def print_counts(recordings: int, minutes: float, failed: int, seconds: float, where: str = "") -> None:
+def print_counts(recordings: int, minutes: float, failed: int, seconds: float | None = None, where: str = "") -> None:
     """Print what a run has scored, in minutes of audio and seconds of compute, and where its failures are listed."""
     parts = [f"{recordings} recording{'s' * (recordings != 1)}, {minutes:.1f} minutes of audio"]
-    if minutes:
+    if minutes and seconds is not None:
         parts.append(f"{seconds / minutes:.2f} s of compute per minute of audio")
     if failed:
         parts.append(f"{failed} could not be read{where}")

@@ -51,7 +51,7 @@ def test_deepspeed_gets_the_stage_and_what_the_trainer_is_told():
 
 def test_two_launchers_train_as_one_launcher_with_two_processes(demo, tmp_path):
     """Both believe that theirs is a machine of its own; they share one folder, as machines of a cluster do."""
-    argv = [*SHORT, "--data_dir", demo]
+    argv = [*SHORT, "--data_dir", demo, "--stage", 1]
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", FOLDER / "two_nodes.yaml"]
     command += ["--main_process_ip", "127.0.0.1", "--main_process_port", 29617]
     script = ["train.py", *argv, "--output_dir", tmp_path / "nodes"]
@@ -68,11 +68,10 @@ def test_two_launchers_train_as_one_launcher_with_two_processes(demo, tmp_path):
     ]
     printed = [launcher.communicate(timeout=600)[0] for launcher in launchers]
     assert [launcher.returncode for launcher in launchers] == [0, 0], "".join(printed)[-3000:]
-    assert [text.count("Scores on unseen speakers") for text in printed] == [2, 0]  # the first machine's
+    assert [text.count("Scores on unseen speakers") for text in printed] == [1, 0]  # the first machine's
     run_together("train.py", *argv, "--output_dir", tmp_path / "one", port=29618)
-    for stage in ("stage1", "stage2"):
-        nodes, one = (tmp_path / name / stage for name in ("nodes", "one"))
-        weights, expected = (load_file(folder / "model.safetensors") for folder in (nodes, one))
-        assert weights.keys() == expected.keys()
-        assert all(weights[name].equal(value) for name, value in expected.items()), stage
-        assert lines_of(nodes / "predictions.jsonl") == lines_of(one / "predictions.jsonl")
+    nodes, one = (tmp_path / name / "stage1" for name in ("nodes", "one"))
+    weights, expected = (load_file(folder / "model.safetensors") for folder in (nodes, one))
+    assert weights.keys() == expected.keys()
+    assert all(weights[name].equal(value) for name, value in expected.items())
+    assert lines_of(nodes / "predictions.jsonl") == lines_of(one / "predictions.jsonl")
