@@ -41,7 +41,7 @@ def score_with_ray(manifest: Manifest, options: argparse.Namespace, on_scored: C
         on_scored: called after each shard with the number of its entries.
 
     Raises:
-        InputError: Ray is not installed, or --workers is not valid.
+        InputError: Ray is not installed, or an option is not valid.
     """
     try:
         import ray
@@ -50,6 +50,8 @@ def score_with_ray(manifest: Manifest, options: argparse.Namespace, on_scored: C
         raise InputError(f"--engine ray needs Ray ({error}): pip install -r requirements-ray.txt") from None
     if options.workers is not None and options.workers < 1:
         raise InputError(f"--workers {options.workers} is not a whole number of at least 1")
+    # Refuses wrong options here, on whatever this machine has, before any actor starts.
+    load_recognizer(argparse.Namespace(**{**vars(options), "device": "cpu", "dtype": "float32"}))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # sends nothing
     ray.init(log_to_driver=False, logging_level="error", **choose_resources(options.workers))
     gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -64,7 +66,7 @@ def score_with_ray(manifest: Manifest, options: argparse.Namespace, on_scored: C
         compute=ray.data.ActorPoolStrategy(size=min(workers, count)),
         num_cpus=1,
         num_gpus=1 if gpus else 0,
-        max_task_retries=MAX_RETRIES,
+        ray_remote_args_fn=limit_retries,
     )
     try:
         for batch in scored.iter_batches(batch_size=1):
@@ -83,6 +85,11 @@ def choose_resources(workers: int | None) -> dict[str, Any]:
         return {}
     cores = max(os.cpu_count() or 1, workers or 1)  # more workers than cores are the user's choice
     return {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+
+
+def limit_retries() -> dict[str, Any]:
+    """Ray's options for each actor."""
+    return {"max_task_retries": MAX_RETRIES}
 
 
 def make_absolute(options: argparse.Namespace) -> argparse.Namespace:

@@ -10,21 +10,22 @@ BYTES = 2 * 16_000  # of a second of 16 kHz WAV
 
 PROJECTION = """## Projection
 
-Not measured: `docs/build/projection.py` computes it from the figures above, for the size of wav2vec2-base. Core-hours are
-those of the CPU that was measured, with {threads} threads. GPU-hours assume {sustained:.0f} TFLOP/s sustained.
+Not measured: `docs/build/projection.py` computes it from the figures above, for the size of wav2vec2-base. Core-hours
+are those of the CPU that was measured, with {threads} threads. GPU-hours assume {sustained:.0f} TFLOP/s sustained.
 
 | job | FLOP | core-hours, float32 | core-hours, bfloat16 | GPU-hours |
 |---|---|---|---|---|
 | scoring {hours:,} hours of speech, without timelines | {score_flop:.1e} | {score_float32} | {score_bfloat16} | {score_gpu} |
 | one epoch on the {podcast} hours of MSP-Podcast | {train_flop:.1e} | {train_float32} | - | {train_gpu} |
 
-An epoch costs {work:.0f} GFLOP per second of audio, padding included, which is {padding:.2f} times the speech. To score a
-second costs at least {forward:.0f} GFLOP: a training step of the reference, convolutions included, less the backward pass,
-which is two thirds of our step. The windows of a timeline overlap by half and cost up to twice as much again.
+An epoch costs {work:.0f} GFLOP per second of audio, padding included, which is {padding:.2f} times the speech. To
+score a second costs at least {forward:.0f} GFLOP: a training step of the reference, convolutions included, less the
+backward pass, which is two thirds of our step. The windows of a timeline overlap by half and cost up to twice as much
+again.
 
-On the CPU, arithmetic is the bottleneck: the two threads take in {cpu_rate:.1f} MB of 16 kHz WAV a second. The GPU would take
-in {gpu_rate} MB, {audio_rate} seconds of speech, a second: there, the bottleneck moves to reading and decoding, and several
-processes have to share a GPU. {hours:,} hours of WAV are {terabytes:.0f} TB.
+On the CPU, arithmetic is the bottleneck: the two threads take in {cpu_rate:.1f} MB of 16 kHz WAV a second. The GPU
+would take in {gpu_rate} MB, {audio_rate} seconds of speech, a second: there, the bottleneck moves to reading and
+decoding, and several processes have to share a GPU. {hours:,} hours of WAV are {terabytes:.0f} TB.
 """
 
 

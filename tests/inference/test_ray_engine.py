@@ -9,7 +9,7 @@ import psutil
 import pytest
 import soundfile
 from conftest import ROOT
-from running import environment, lines_of, run_anew
+from running import environment, lines_of, predict, run_anew
 
 from models.ship import generate_buzzes
 
@@ -69,3 +69,14 @@ def test_a_killed_worker_loses_no_recording_and_repeats_none(tmp_path):
 )
 def test_options_of_ray_without_what_they_need_are_refused(argv, message):
     assert message in run_anew("predict.py", *argv, expect=2).stderr
+
+
+def test_what_is_wrong_is_said_before_ray_starts(tmp_path):
+    (tmp_path / "a.txt").write_text("a.wav\n")
+    argv = ["--manifest", tmp_path / "a.txt", "--output", tmp_path / "out", "--engine", "ray"]
+    for wrong, message in (
+        (["--window", 0], "error: --window=0.0 is not"),
+        (["--workers", 0], "error: --workers 0 is"),
+    ):
+        lines = predict(*argv, *wrong, "--output", tmp_path / wrong[0], expect=1).stderr.splitlines()
+        assert len(lines) == 2 and lines[1].startswith(message)  # the first one names the model
