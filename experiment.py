@@ -4,12 +4,16 @@
     python experiment.py --config run_configs/ravdess/table3.yaml --list
     python experiment.py --config run_configs/ravdess/table3.yaml --data_dir RAVDESS --cell 7
     python experiment.py --config run_configs/ravdess/table3.yaml --report
+    python experiment.py --config run_configs/ravdess/table3.yaml --data_dir RAVDESS --slurm > submit.sh
 
 Each cell is a run of train.py. All other options (--data_dir, --use_cpu, --bf16, ...) are passed to every run.
 Finished cells are skipped, and an interrupted cell resumes from its last epoch. To train cells in parallel, start the
 same command several times, on one machine or on several machines that share the output folder: each process takes
 cells that no other process is training. To train each cell on several GPUs:
 accelerate launch --multi_gpu --num_processes 4 experiment.py ...
+
+--slurm prints a script that submits the unfinished cells to a Slurm cluster; its arguments are those of sbatch:
+bash submit.sh --partition gpu --gres gpu:1 --time 4:00:00
 
 With --model, no cell is trained: finished models are tested on their own test speakers in telephones, noise and rooms.
 This takes --data_dir, --data_dirs, --output_dir and --use_cpu:
@@ -36,8 +40,13 @@ def main(argv: list[str]) -> None:
     experiment = read_experiment(own.config, train_options, own.run_config)
     if own.list:
         for number, cell in enumerate(experiment.list_cells(), start=1):
-            done = (experiment.find_stage_folder(cell) / "results.json").is_file()
-            print(f"{number:4} {'done' if done else '    '} {cell}")
+            print(f"{number:4} {'done' if experiment.is_finished(cell) else '    '} {cell}")
+        return
+    if own.slurm:
+        from experiments.slurm import write_submission  # after parsing, as above
+
+        run_config = ["--run_config", own.run_config] if own.run_config else []
+        print(write_submission(experiment, ["--config", own.config, *run_config, *train_options]), end="")
         return
     cells = experiment.list_cells() if own.cell is None else experiment.select_cell(own.cell)
 
@@ -53,7 +62,8 @@ def main(argv: list[str]) -> None:
 def read_command_line(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Parse the options of this script; the remaining ones are passed to train.py."""
     parser = argparse.ArgumentParser(
-        usage="experiment.py --config FILE [--list | --cell N | --report | --model FOLDER ...] [train.py options ...]",
+        usage="experiment.py --config FILE [--list | --cell N | --report | --slurm | --model FOLDER ...] "
+        "[train.py options ...]",
         description=__doc__,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -70,6 +80,9 @@ def read_command_line(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     action.add_argument("--cell", type=int, metavar="N", help="train only this cell, and its stage 1 if it is missing")
     action.add_argument(
         "--report", action="store_true", help="write tables and figures for the finished cells without training"
+    )
+    action.add_argument(
+        "--slurm", action="store_true", help="print a shell script that submits the unfinished cells with sbatch"
     )
     return parser.parse_known_args(argv)
 

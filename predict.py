@@ -6,6 +6,7 @@
     python predict.py interviews/ --output timelines/ --format webvtt
     ffmpeg -v error -i call.mp4 -f wav - | python predict.py -        (one JSON line per second)
     accelerate launch --num_processes 4 predict.py interviews/ --output emotions.jsonl
+    python predict.py --manifest calls.txt --output answers/          (100,000 recordings in constant memory)
 
 Reads WAV, FLAC, OGG and MP3 files of any length, and with ffmpeg also MP4, M4A, WebM, Matroska, AAC, WMA and AMR.
 If a file cannot be read, the reason is written to standard error and to --output, the other files are still scored, and
@@ -25,6 +26,10 @@ def main(argv: list[str]) -> int:
     options = read_options(argv, __doc__)
 
     # Imported here, so that --help and option errors are fast.
+    if options.manifest:
+        from inference.shards import score_manifest
+
+        return score_manifest(options)
     from inference.files import find_recordings
     from inference.outputs import check_targets, choose_format, name_plots, name_targets, refuse_existing, write_output
 
@@ -70,7 +75,7 @@ def main(argv: list[str]) -> int:
     own = [job for job in jobs if job not in records][state.process_index :: state.num_processes]
     table = Table(own, is_quiet=options.quiet or is_shared, in_full=len(jobs) == 1)
     is_hidden = not (state.is_main_process and len(own) > 1)
-    answers = answer_jobs(recognize, own, recordings, options.explain, bool(options.plot))
+    answers = answer_jobs(recognize, own, recordings.__getitem__, options.explain, bool(options.plot))
     for job, answer in zip(tqdm(own, unit="file", disable=is_hidden or None), answers):
         records[job] = record = build_record(job, answer, recognize if options.explain else None)
         if "error" in record:

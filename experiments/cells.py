@@ -167,6 +167,9 @@ class Experiment:
         folder = self.find_fold_folder(cell) / cell.variant.key if cell.variant else self.find_fold_folder(cell)
         return folder if cell.is_classical else folder / f"stage{self.find_stage(cell)}"
 
+    def is_finished(self, cell: Cell) -> bool:
+        return (self.find_stage_folder(cell) / "results.json").is_file()
+
     @property
     def features_dir(self) -> Path:
         return self.report_dir / "features"

@@ -1,7 +1,7 @@
 """Computes the record that predict.py writes for each recording."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,17 +74,20 @@ def _count_channels(recording: Any) -> int:
 def answer_jobs(
     recognize: SpeechEmotionRecognitionPipeline,
     jobs: list[Job],
-    recordings: dict[str, Any],
+    open_recording: Callable[[str], Any],
     with_frames: bool,
     with_outline: bool,
 ) -> Iterator[Any]:
     """Yield the pipeline's result for each job, or the exception if the recording cannot be read.
 
     Consecutive jobs with the same channel go through the pipeline together.
+
+    Args:
+        open_recording: gives the pipeline what it reads for the name of a file; called when it comes to that file.
     """
     for channel, group in groupby(jobs, key=lambda job: job.channel):
         yield from recognize(  # type: ignore[misc]
-            (recordings[job.file] for job in list(group)),
+            (open_recording(job.file) for job in list(group)),
             return_timeline=True,
             return_frames=with_frames,
             return_outline=with_outline,

@@ -15,10 +15,31 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     )
     parser.add_argument(
         "recordings",
-        nargs="+",
+        nargs="*",
         metavar="RECORDING",
         help="audio files, folders, or patterns such as 'calls/**/*.wav'; - reads from standard input: a WAV stream, "
         "raw 16-bit samples at 16 kHz, or a compressed file",
+    )
+    parser.add_argument(
+        "--manifest",
+        metavar="FILE",
+        help="instead of RECORDING: a text file with one path or URL per line, or a .jsonl file of objects with path "
+        "and id; it is read as a stream, and --output is a folder of shards",
+    )
+    parser.add_argument(
+        "--allow_remote",
+        nargs="+",
+        metavar="PROTOCOL",
+        help="protocols of URLs in the manifest that may be read, such as s3, gs, hf or https (default: none)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="what scores a manifest (default: local, this process)",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="INT", help="Ray actors, each with the model (default: one per GPU, or one)"
     )
     model = parser.add_argument_group("model")
     model.add_argument(
@@ -91,5 +112,18 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
         action="store_true",
         help="name the parts of a recording that the label rests on, and say how the voice differs there; takes longer",
     )
+    answer.add_argument(
+        "--shard_size", type=int, metavar="INT", help="recordings per shard of a manifest (default: 1000)"
+    )
     answer.add_argument("--quiet", action="store_true", help="do not print results")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if not options.recordings and not options.manifest:
+        parser.error("the following arguments are required: RECORDING, or --manifest")
+    for name in ("allow_remote", "shard_size", "workers"):
+        if getattr(options, name) is not None and not options.manifest:
+            parser.error(f"--{name} is for --manifest")
+    if options.engine == "ray" and not options.manifest:
+        parser.error("--engine ray is for --manifest")
+    if options.engine == "local" and options.workers is not None:
+        parser.error("--workers is for --engine ray")
+    return options

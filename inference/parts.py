@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InputError, writing
+from core.json_files import write_json
 from inference.answers import Job
 from inference.outputs import Record
 
 # Options that may change when a run is resumed.
-NOT_RECORDED = ("recordings", "device", "batch_size", "overwrite", "quiet", "format")
-FINGERPRINT = "model_fingerprint"
+NOT_RECORDED = (
+    *("recordings", "device", "batch_size", "overwrite", "quiet", "format"),
+    *("allow_remote", "engine", "workers"),
+)
+SETTINGS = "options.json"
+FINGERPRINT, MANIFEST_DIGEST = "model_fingerprint", "manifest_digest"
+VERSIONS = {FINGERPRINT: "model", MANIFEST_DIGEST: "manifest"}  # what may change although its option stays
 MODEL_FILES = ("config.json", "preprocessor_config.json", "model.safetensors.index.json")
 
 
@@ -42,27 +48,42 @@ def open_parts(options: argparse.Namespace, may_clean: bool) -> Path:
         InputError: the interrupted run had different options or another model.
     """
     parts = name_parts(options.output)
+    path, settings = parts / SETTINGS, describe_settings(options)
+    is_new = not path.is_file()
+    with writing(parts):
+        parts.mkdir(parents=True, exist_ok=True)
+    compare_settings(path, options, settings)
+    if may_clean and not is_new:
+        _clean_parts(parts)
+    return parts
+
+
+def describe_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The options and the model that the results of a run depend on."""
     settings = {name: value for name, value in sorted(vars(options).items()) if name not in NOT_RECORDED}
-    settings[FINGERPRINT] = fingerprint_model(options.model, options.revision)
-    path = parts / "options.json"
+    return {**settings, FINGERPRINT: fingerprint_model(options.model, options.revision)}
+
+
+def compare_settings(path: Path, options: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Write the settings of a new run, or compare them with those of an interrupted one, which is in the same folder.
+
+    Raises:
+        InputError: they differ.
+    """
     if not path.is_file():
-        with writing(parts):
-            parts.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(settings), encoding="utf-8")
-        return parts
-    before = json.loads(path.read_text(encoding="utf-8"))
+        write_json(path, settings)
+        return
+    before, folder = json.loads(path.read_text(encoding="utf-8")), path.parent
     changed = [name for name in settings if before.get(name) != settings[name]]
-    if changed == [FINGERPRINT]:
+    if changed and set(changed) <= set(VERSIONS):
+        name = VERSIONS[changed[0]]
         raise InputError(
-            f"{parts} contains the results of another version of --model {options.model}: remove it to score all "
-            "recordings again"
+            f"{folder} contains the results of another version of --{name} {getattr(options, name)}: remove it to "
+            "score all recordings again"
         )
     if changed:
         command = _describe_option(changed[0], before.get(changed[0]))
-        raise InputError(f"{parts} contains the results of a run {command}: use the same options again, or remove it")
-    if may_clean:
-        _clean_parts(parts)
-    return parts
+        raise InputError(f"{folder} contains the results of a run {command}: use the same options again, or remove it")
 
 
 def fingerprint_model(model: str, revision: str | None) -> str:

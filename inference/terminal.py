@@ -141,10 +141,14 @@ def print_model(model: str, revision: str | None) -> None:
 
 def print_summary(records: list[Record], seconds: float) -> None:
     minutes = sum(record.get("duration", 0.0) for record in records) / 60
-    failed = sum("error" in record for record in records)
-    parts = [f"{len(records)} recording{'s' * (len(records) != 1)}, {minutes:.1f} minutes of audio"]
-    if minutes:
+    print_counts(len(records), minutes, sum("error" in record for record in records), seconds)
+
+
+def print_counts(recordings: int, minutes: float, failed: int, seconds: float | None = None, where: str = "") -> None:
+    """Print what a run has scored, in minutes of audio and seconds of compute, and where its failures are listed."""
+    parts = [f"{recordings} recording{'s' * (recordings != 1)}, {minutes:.1f} minutes of audio"]
+    if minutes and seconds is not None:
         parts.append(f"{seconds / minutes:.2f} s of compute per minute of audio")
     if failed:
-        parts.append(f"{failed} could not be read")
+        parts.append(f"{failed} could not be read{where}")
     print("; ".join(parts), file=sys.stderr)

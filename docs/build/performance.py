@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from core.json_files import read_json
+from docs.build.projection import describe_projection
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -19,6 +20,7 @@ def build_performance_page() -> str:
         describe_gpu(results.get("gpu")),
         describe_linear(results["linear_cost"]),
         describe_first_answer(results["first_answer"]),
+        describe_projection(results["training_speed"], results["inference_speed"]),
     ]
     return "\n".join([PERFORMANCE, *parts])
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 EXAMPLE = ROOT / "examples" / "speech.flac"
 # Names that stand for a user's own files; the tests put a recording there.
-OWN = ("interview.", "interviews/", "more/", "emotions.", "timelines/")
+OWN = ("interview.", "interviews/", "more/", "emotions.", "timelines/", "calls.", "answers/")
 # Scripts that are too long for here, or need more than this machine, and the test that runs them.
 ELSEWHERE = {
     "train.py": "tests/scripts/test_quickstart.py",
@@ -159,6 +159,7 @@ def test_predictions_run(command, tmp_path):
     for name in ("interview.wav", "interviews/one.wav", "interviews/two.wav", "more/deeper/three.mp3"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / name, *soundfile.read(EXAMPLE))
+    (tmp_path / "calls.txt").write_text("interviews/one.wav\n")
     words = [f"{tmp_path}/{word}" if word.startswith(OWN) else word for word in command[2:]]
     run = run_script("predict.py", *words)
     assert run.stderr.count("error") == 0

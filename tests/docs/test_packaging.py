@@ -27,7 +27,7 @@ def test_everything_is_pinned():
 
 
 @pytest.mark.parametrize(
-    "extra", ["app", "baseline", "conversion", "explanation", "lora", "onnx", "opensmile", "rooms", "dev"]
+    "extra", ["app", "baseline", "conversion", "explanation", "lora", "onnx", "opensmile", "ray", "rooms", "dev"]
 )
 def test_extras_are_the_requirements_files(extra):
     found = PROJECT["project"]["optional-dependencies"][extra]
