@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, TransformerMixin
 
-NO_VARIANCE = 1e-10  # relative to the first component: what remains of the blocks is rounding
+NO_COVARIANCE = 1e-12  # share of the squared covariance with the response that is rounding
 
 
 class Embedder(TransformerMixin, BaseEstimator):
@@ -41,16 +41,16 @@ class MultiblockPLS(TransformerMixin, BaseEstimator):
     """Multiblock partial least squares with deflation by super scores (Westerhuis, Kourti and MacGregor 1998).
 
     For each component, block b has the scores t_b = X_b w_b with |w_b| = 1, and the super score is t = sum of a_b t_b
-    with |a| = 1; the weights maximise the covariance of t with a direction of the response. All blocks are then deflated
-    by t. Columns are standardised, and each block is divided by the square root of its size, so that no block counts for its
-    width.
+    with |a| = 1; the weights maximise the covariance of t with a direction of the response. All blocks are then
+    deflated by t. Columns are standardised, and each block is divided by the square root of its size, so that no block
+    counts for its width.
 
     The super scores are those of PLS of all blocks side by side, with a_b w_b as the part of its weights in block b, so
     they are computed from covariance matrices alone (Lindgren, Geladi and Wold 1993).
 
     Args:
         blocks: the columns of each block; blocks may share columns.
-        num_components: how many to compute; fewer if the blocks have no more.
+        num_components: how many to compute; fewer if no more covary with the response.
 
     Attributes:
         mean_, scale_: (columns of all blocks,).
@@ -74,15 +74,14 @@ class MultiblockPLS(TransformerMixin, BaseEstimator):
         shared = joined.T @ (response - response.mean(axis=0))
         shared = shared @ shared.T
         remaining, rotation, weights = np.eye(len(covariance)), [], []
-        first = np.trace(covariance)
+        smallest = NO_COVARIANCE * np.trace(shared)
         for _ in range(self.num_components):
             weight = eigh(shared, subset_by_index=[len(shared) - 1] * 2)[1][:, 0]
-            variance = weight @ covariance @ weight
-            if variance < NO_VARIANCE * first:
+            if weight @ shared @ weight <= smallest:
                 break
             weights.append(weight)
             rotation.append(remaining @ weight)
-            loading = covariance @ weight / variance
+            loading = covariance @ weight / (weight @ covariance @ weight)
             # X - t p' = X (1 - w p'), on both sides of the covariances.
             covariance, shared = (
                 _deflate(_deflate(each, weight, loading).T, weight, loading) for each in (covariance, shared)

@@ -189,8 +189,8 @@ def build_comparison_table(content: dict[str, Any]) -> list[str]:
     lines = ["## Differences between systems", ""]
     lines += [
         "In UA over all conditions but the first, each with the same weight, on the same utterances, with a 95 % "
-        "bootstrap interval over speakers. The p-values come from a two-sided permutation test that swaps two systems speaker by "
-        f"speaker, with Holm's correction for {tests}. comparisons.csv has every condition.",
+        "bootstrap interval over speakers. The p-values come from a two-sided permutation test that swaps two systems "
+        f"speaker by speaker, with Holm's correction for {tests}. comparisons.csv has every condition.",
         "",
         "| | minus | difference in UA | 95 % | p | p (Holm) | speakers |",
         "|---|---|---|---|---|---|---|",

@@ -26,7 +26,8 @@ class ClassicalFields:
         "lr",
         "logistic regression, multilayer perceptron, or linear support vector machine (one class against all), on "
         "features standardised on training speakers, with balanced classes; or logistic regression on embeddings "
-        "of them: edrl_mea (encoders of each class and of all, aligned by multiblock PLS) or adversarial (domain-adversarial)",
+        "of them: edrl_mea (encoders of each class and of all, aligned by multiblock PLS) or adversarial (gradient "
+        "reversal)",
         "ours",
     )
     c_values: list[float] = option(

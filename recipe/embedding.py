@@ -1,9 +1,9 @@
 """Embeddings of frozen features that a linear classifier is then fitted to: EDRL-MEA, and domain-adversarial training.
 
-EDRL-MEA (arXiv 2510.09072, Tiwari et al. 2025) has no code, and its losses and sizes are unknown to us. Ours: an encoder
-is one layer, tanh(W x + b). The intra-class encoder of a class learns that class against the rest; the inter-class encoder, which all
-classes share, learns to tell all of them apart; and the squared correlation between the two is a penalty, so that they
-learn different things. The block of a class holds the output of both.
+EDRL-MEA (arXiv 2510.09072, Tiwari et al. 2025) has no code, and its losses and sizes are unknown to us. Ours: an
+encoder is one layer, tanh(W x + b). The intra-class encoder of a class learns that class against the rest; the
+inter-class encoder, which all classes share, learns to tell all of them apart; and the squared correlation between the
+two is a penalty, so that they learn different things. The block of a class holds the output of both.
 
 Domain-adversarial training (Ganin et al. 2016) reverses the gradient of a classifier of domains.
 """
