@@ -195,10 +195,12 @@ def read_splits(names: dict[str, str], given: argparse.Namespace) -> dict[str, D
 
 
 def group_by_rows(splits: dict[str, DatasetDict]) -> list[tuple[DatasetDict, list[str]]]:
-    """The models that are tested on the same recordings with the same voices as babble, whose conditions they share."""
+    """The models that are tested on the same recordings with the same voices as babble and with the same labels."""
     groups: dict[str, tuple[DatasetDict, list[str]]] = {}
     for folder, split in splits.items():
-        key = json.dumps([split[part]["id"][:] for part in ("validation", "test")])
+        recordings = [read_excerpts(split[part][:]) for part in ("validation", "test")]
+        test = split["test"]
+        key = json.dumps([recordings, test["id"][:], test["label"][:], test.features["label"].names])
         groups.setdefault(key, (split, []))[1].append(folder)
     return list(groups.values())
 

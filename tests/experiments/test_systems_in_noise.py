@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import write_wav
+from making import labelled_rows
 from running import SHORT, lines_of, run_script
 from scipy.stats import permutation_test
 from sklearn.metrics import balanced_accuracy_score
@@ -11,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 from core.errors import InputError
 from core.hashing import hash_content
 from experiments.conditions import Condition, RobustnessTest, read_robustness_test
-from experiments.robustness import name_models, read_noises
+from experiments.robustness import group_by_rows, name_models, read_noises
 from experiments.robustness_report import OVERALL, build_comparison_table, compare_systems
 from recipe.degradations import cut_noise, measure_speech_level
 from tests.experiments.test_robustness import SPEECH, hiss, make_lines, write_test
@@ -75,6 +76,16 @@ def test_folds_of_a_system_are_pooled_by_name(tmp_path):
         folders[-1].mkdir(parents=True)
         (folders[-1] / "results.json").write_text("{}")
     assert list(name_models(list(map(str, folders)), pool_folds=True).values()) == ["svm", "svm", "cls", "cls"]
+
+
+def test_models_share_recordings_only_with_the_same_files_and_labels():
+    def make(names, folder):
+        rows = labelled_rows(names * 2, names=names, folder=folder)
+        return {"validation": rows, "test": rows}
+
+    splits = {"a": make(["low", "high"], "x"), "b": make(["low", "high"], "x")}
+    splits |= {"c": make(["low", "high"], "y"), "d": make(["calm", "sad"], "x")}
+    assert [folders for _, folders in group_by_rows(splits)] == [["a", "b"], ["c"], ["d"]]
 
 
 def test_differences_are_paired_over_all_degraded_conditions():
