@@ -26,6 +26,7 @@ from core.errors import InputError, warn, writing
 from core.json_files import read_json, write_json
 from core.loading import check_device
 from core.model_files import AGAIN, CONFIG
+from core.multiblock import Embedder, MultiblockPLS
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 
 REQUIREMENTS = "requirements-baseline.txt"
@@ -33,6 +34,8 @@ MODEL_TYPE = "ser_align_classical"
 FILE = "classifier.skops"
 SETTINGS = ("features", "trim_db", "labels", "calibration_temperature", "unsure_below")  # that a model needs
 CLASSIFIERS = (LogisticRegression, LinearSVC, MLPClassifier)
+EMBEDDING = (Embedder, MultiblockPLS)
+OURS = [f"{each.__module__}.{each.__qualname__}" for each in EMBEDDING]  # that skops does not know, and arrays alone
 
 
 @dataclass
@@ -40,7 +43,8 @@ class ClassicalModel:
     """A fitted pipeline and what its scores mean.
 
     Args:
-        classifier: a `StandardScaler`, and one of `CLASSIFIERS` whose classes are indices of the labels.
+        classifier: a `StandardScaler`, any of `EMBEDDING`, and one of `CLASSIFIERS` whose classes are indices of the
+            labels.
         settings: `features` (as `AcousticFeatures.settings`), `trim_db`, `labels`, `calibration_temperature`,
             `unsure_below`, and what describes the model.
     """
@@ -92,8 +96,8 @@ def load_classical(folder: str) -> ClassicalModel:
         raise InputError(f"--model {folder} contains no {FILE}: {AGAIN}")
     skops = import_skops()
     try:
-        unknown = skops.get_untrusted_types(file=path)
-        classifier = None if unknown else skops.load(path)
+        unknown = [name for name in skops.get_untrusted_types(file=path) if name not in OURS]
+        classifier = None if unknown else skops.load(path, trusted=OURS)
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError, AttributeError, ImportError) as error:
         raise InputError(f"--model {folder}: {FILE} is damaged ({' '.join(str(error).split())}): {AGAIN}") from None
     if unknown:
@@ -109,10 +113,10 @@ def load_classical(folder: str) -> ClassicalModel:
 def _is_ours(classifier: Any, num_labels: int) -> bool:
     return (
         isinstance(classifier, Pipeline)
-        and len(classifier) == 2
         and isinstance(classifier[0], StandardScaler)
-        and isinstance(classifier[1], CLASSIFIERS)
-        and classifier[1].classes_.tolist() == list(range(num_labels))
+        and all(isinstance(step, EMBEDDING) for step in classifier[1:-1])
+        and isinstance(classifier[-1], CLASSIFIERS)
+        and classifier[-1].classes_.tolist() == list(range(num_labels))
     )
 
 

@@ -42,7 +42,7 @@ from typing import Any
 
 from core.errors import InputError
 from recipe.arguments import parse_arguments, read_yaml
-from recipe.classical_arguments import build_fields
+from recipe.classical_arguments import build_fields, refuse_augmentation
 from recipe.classical_options import ACOUSTIC_CACHE, SHARED_OPTIONS, ClassicalArguments, ClassicalFields
 from recipe.conversion_options import ConversionFields
 from recipe.options import CELL_OPTIONS, WHOLE_RUN, Arguments
@@ -302,6 +302,8 @@ def _check_variant_names(where: str, names: tuple[str, ...], variants: tuple[Var
 
 def _check_classical(path: str, scored_on: str, variants: tuple[Variant, ...]) -> None:
     for variant in variants:
+        if variant.classical:
+            refuse_augmentation(variant.classical, list(variant.options), f"{path}: variant {variant.key}: ")
         for name in variant.options if variant.classical else ():
             if name not in SHARED_OPTIONS:
                 raise InputError(f"{path}: variant {variant.key}: '{name}' is for networks, not for a classical model")

@@ -5,6 +5,7 @@ of another kind, and babble is made of voices that the model has not been traine
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -26,6 +27,7 @@ STEPS = {
     "white": (-20.0, 60.0),  # dB
     "pink": (-20.0, 60.0),
     "babble": (-20.0, 60.0),
+    "noise": (-20.0, 60.0),
     "gain": (-60.0, 40.0),
     "dc": (-1.0, 1.0),  # of full scale
     "clip": (0.0, 0.5),  # of the samples
@@ -47,11 +49,17 @@ class Condition:
     name: str
     steps: dict[str, Any]
 
-    def apply(self, waveform: np.ndarray, seed: int, make_babble: MakeBabble) -> np.ndarray:
-        """(samples,) to (samples,). The same noise, voices and room geometry in every condition of an utterance."""
+    def apply(
+        self, waveform: np.ndarray, seed: int, make_babble: MakeBabble, noises: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """(samples,) to (samples,). The same noise, voices and room geometry in every condition of an utterance.
+
+        Args:
+            noises: recordings (samples,) that the degradation `noise` is cut from.
+        """
         key = zlib.crc32(waveform.tobytes())
         for kind, value in self.steps.items():
-            waveform = _apply_step(waveform, kind, value, (seed, key, TESTING), make_babble)
+            waveform = _apply_step(waveform, kind, value, (seed, key, TESTING), make_babble, noises)
         return waveform
 
 
@@ -65,9 +73,19 @@ class RobustnessTest:
     output_dir: Path
     conditions: tuple[Condition, ...]
 
+    @property
+    def has_noise(self) -> bool:
+        """Whether a condition adds noise from files."""
+        return any("noise" in condition.steps for condition in self.conditions)
+
 
 def _apply_step(
-    waveform: np.ndarray, kind: str, value: Any, seed: tuple[int, ...], make_babble: MakeBabble
+    waveform: np.ndarray,
+    kind: str,
+    value: Any,
+    seed: tuple[int, ...],
+    make_babble: MakeBabble,
+    noises: Sequence[np.ndarray],
 ) -> np.ndarray:
     rng = np.random.default_rng(seed)
     match kind:
@@ -82,6 +100,9 @@ def _apply_step(
             return degradations.add_noise(waveform, degradations.make_noise(kind, len(waveform), rng), value)
         case "babble":
             return degradations.add_noise(waveform, make_babble(len(waveform), rng), value)
+        case "noise":
+            noise = degradations.cut_noise(noises[int(rng.integers(len(noises)))], len(waveform), rng)
+            return degradations.add_noise(waveform, noise, value)
         case "gain":
             return degradations.change_level(waveform, value)
         case "dc":

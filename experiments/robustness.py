@@ -5,7 +5,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,17 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from tqdm.auto import tqdm
 
-from core.audio import Excerpt, read_audio
+from core.audio import AUDIO_SUFFIXES, Excerpt, read_audio
+from core.classical import FILE as CLASSIFIER
+from core.classical import is_classical, load_classical_pipeline
 from core.errors import InputError
 from core.hashing import hash_content
 from core.json_files import read_json, read_lines, write_json, write_lines
 from core.loading import load_pipeline
+from core.model_files import CONFIG
 from core.shipped import find_model
-from experiments.conditions import RobustnessTest, read_robustness_test
-from experiments.robustness_report import build_rows, write_report
+from experiments.conditions import Condition, RobustnessTest, read_robustness_test
+from experiments.robustness_report import build_rows, compare_systems, write_report
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.arguments import convert
 from recipe.babble import Voices
@@ -29,6 +32,7 @@ from recipe.broken import check_audio, keep_usable
 from recipe.corpora.rows import read_excerpts
 from recipe.data import read_selected_rows, split_rows
 from recipe.degradations import mix_voices
+from recipe.feature_cache import StoredFeatures
 from recipe.options import DataArguments
 from recipe.records import use_current_names
 from recipe.run import quiet_libraries
@@ -37,6 +41,8 @@ from speech_ser_align import TRIM_DB
 
 NUM_VOICES = 6  # of babble
 FILES = ("model.safetensors", "config.json", "preprocessor_config.json")  # that answers depend on
+CLASSICAL_FILES = (CLASSIFIER, CONFIG)
+NOISE_SNRS = (20, 10, 5, 0)  # dB
 
 
 def run_robustness_test(config: str, models: list[str], options: list[str]) -> Path:
@@ -44,7 +50,7 @@ def run_robustness_test(config: str, models: list[str], options: list[str]) -> P
 
     Args:
         config: a YAML file as `read_robustness_test` takes it.
-        models: folders that train.py wrote, with results.json.
+        models: folders that train.py or baseline.py wrote, with results.json.
         options: of the command line, see `parse_options`.
 
     Raises:
@@ -52,20 +58,31 @@ def run_robustness_test(config: str, models: list[str], options: list[str]) -> P
     """
     quiet_libraries()
     given, test = parse_options(options), read_robustness_test(config)
-    names = name_models(models)
-    splits = {name: read_split(folder, given) for name, folder in names.items()}  # refuse before anything is scored
-    tested, output = [], Path(given.output_dir or test.output_dir)
-    finished = output / "conditions"
-    finished.mkdir(parents=True, exist_ok=True)
-    hashes = {name: {file: hash_content(f"{folder}/{file}") for file in FILES} for name, folder in names.items()}
-    for name, folder in names.items():
-        recognize = load_pipeline(folder, device="cpu" if given.use_cpu else None)
-        lines = predict_conditions(recognize, test, splits[name], finished, list(hashes[name].values()))
-        tested += [{"model": name, **line} for line in lines]
+    noises, test = read_noises(given.noise, test)
+    names = name_models(models, given.pool_folds)
+    splits = read_splits(names, given)  # refuse before anything is scored
+    output = Path(given.output_dir or test.output_dir)
+    (output / "conditions").mkdir(parents=True, exist_ok=True)
+    hashes = {folder: hash_files(folder) for folder in names}
+    tested = []
+    for split, folders in group_by_rows(splits):
+        device = "cpu" if given.use_cpu else None
+        recognizers = {folder: load_recognizer(folder, device, output / "features") for folder in folders}
+        lines = predict_conditions(recognizers, test, split, noises, output / "conditions", hashes)
+        tested += [{"model": names[folder], **line} for folder, own in lines.items() for line in own]
+    order = {name: number for number, name in enumerate(dict.fromkeys(names.values()))}
+    tested.sort(key=lambda line: order[line["model"]])
     write_lines(output / "predictions.jsonl", tested)
-    rows = build_rows(tested, [condition.name for condition in test.conditions])
-    command = f"python experiment.py --config {test.path.as_posix()} --model {' '.join(models)} --data_dir CORPORA"
-    content = {"title": test.title, "command": command, "models": describe_models(names, splits, hashes), "rows": rows}
+    conditions = [condition.name for condition in test.conditions]
+    words = [*models, *(["--pool_folds"] if given.pool_folds else []), "--data_dir CORPORA"]
+    words += ["--noise NOISES"] if given.noise else []
+    content = {
+        "title": test.title,
+        "command": f"python experiment.py --config {test.path.as_posix()} --model {' '.join(words)}",
+        "models": describe_models(names, splits, hashes),
+        "rows": build_rows(tested, conditions),
+        "comparisons": compare_systems(tested, conditions),
+    }
     write_json(output / "robustness.json", content)
     return write_report(output, content)
 
@@ -78,32 +95,114 @@ def parse_options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data_dir", help="directory of the corpus, or the one that holds the corpora by name")
     parser.add_argument("--data_dirs", default="{}", help="directory of each corpus, as JSON")
     parser.add_argument("--output_dir", help="folder of the report; by default that of the YAML file")
+    parser.add_argument("--noise", nargs="+", default=[], help="audio files of noise, or folders of them")
+    parser.add_argument(
+        "--pool_folds", action="store_true", help="pool the test speakers of folders with the same name: folds"
+    )
     parser.add_argument("--use_cpu", action="store_true", help="test on the CPU even if there is a GPU")
     given, unknown = parser.parse_known_args(argv)
     if unknown:
         raise InputError(
-            f"{unknown[0]} is not an option of a robustness test; valid are --data_dir, --data_dirs, --output_dir and "
-            "--use_cpu"
+            f"{unknown[0]} is not an option of a robustness test; valid are --data_dir, --data_dirs, --output_dir, "
+            "--noise, --pool_folds and --use_cpu"
         )
     given.data_dirs = convert("data_dirs", given.data_dirs, "--data_dirs")
     return given
 
 
-def name_models(models: list[str]) -> dict[str, str]:
-    """The folder of each model by a short name: that of the folder, or its whole path if two are alike."""
+def read_noises(paths: list[str], test: RobustnessTest) -> tuple[dict[str, np.ndarray], RobustnessTest]:
+    """Read noise from files and folders; a test without a condition for it gets one for each of `NOISE_SNRS`.
+
+    Returns:
+        (samples,) by the hash of each file; and the test.
+
+    Raises:
+        InputError: a condition needs noise and there is none, or a path has no audio files or a silent one.
+    """
+    if not paths and test.has_noise:
+        raise InputError(f"{test.path} adds noise from files: give audio files or folders of them with --noise")
+    noises = {}
+    for path in paths:
+        files = [path] if Path(path).is_file() else sorted(map(str, find_audio(path)))
+        if not files:
+            raise InputError(f"--noise {path} contains no audio files: give audio files, or folders that contain some")
+        for file in files:
+            noises[hash_content(file)] = read_audio(file)
+            if not noises[hash_content(file)].any():
+                raise InputError(f"--noise {file} is silent: remove it")
+    if noises and not test.has_noise:
+        own = tuple(Condition(f"own noise, {snr} dB", {"noise": snr}) for snr in NOISE_SNRS)
+        test = replace(test, conditions=(*test.conditions, *own))
+    return noises, test
+
+
+def find_audio(folder: str) -> list[Path]:
+    return [path for path in Path(folder).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]
+
+
+def name_models(models: list[str], pool_folds: bool = False) -> dict[str, str]:
+    """The short name of each model's folder: that of the folder, or its whole path if two are alike.
+
+    Args:
+        pool_folds: whether models of one name are folds of one system, and keep it; a stage has the name of its run.
+    """
     models = [find_model(model) for model in models]
-    short = [Path(model).resolve().name for model in models]
-    names = [model if short.count(name) > 1 or name.startswith("stage") else name for model, name in zip(models, short)]
     for model in models:
         if not (Path(model) / "results.json").is_file():
             raise InputError(
-                f"--model {model} has no results.json, which names its test speakers: give a folder that train.py "
-                "wrote, or a complete download of one"
+                f"--model {model} has no results.json, which names its test speakers: give a folder that train.py or "
+                "baseline.py wrote, or a complete download of one"
             )
-    return dict(zip(names, models))
+    folders = [Path(model).resolve() for model in models]
+    if pool_folds:
+        return {
+            model: (folder.parent if folder.name.startswith("stage") else folder).name
+            for model, folder in zip(models, folders)
+        }
+    short = [folder.name for folder in folders]
+    names = [model if short.count(name) > 1 or name.startswith("stage") else name for model, name in zip(models, short)]
+    return dict(zip(models, names))
+
+
+def hash_files(folder: str) -> dict[str, str]:
+    """The hash of each file that the answers of a model depend on; the first one has its weights."""
+    files = CLASSICAL_FILES if is_classical(folder) else FILES
+    return {file: hash_content(f"{folder}/{file}") for file in files}
+
+
+def load_recognizer(folder: str, device: str | None, features: Path) -> SpeechEmotionRecognitionPipeline:
+    """Load the pipeline of a model; a classical one keeps the features of what it hears in a folder."""
+    if not is_classical(folder):
+        return load_pipeline(folder, device=device)
+    recognize = load_classical_pipeline(folder, device)
+    recognize.features = StoredFeatures(recognize.features, features)
+    return recognize
 
 
 # --------------------------------------------------------------------------------------------- test speakers
+
+
+def read_splits(names: dict[str, str], given: argparse.Namespace) -> dict[str, DatasetDict]:
+    """The split of each model's folder, as `read_split` returns it; models with the same data share one."""
+    known: dict[str, DatasetDict] = {}
+    splits = {}
+    for folder in names:
+        results = read_json(Path(folder) / "results.json")
+        key = json.dumps([asdict(find_corpora(results, given)), results["speakers"]["test"]])
+        known[key] = known.get(key) or read_split(folder, given)
+        splits[folder] = known[key]
+    return splits
+
+
+def group_by_rows(splits: dict[str, DatasetDict]) -> list[tuple[DatasetDict, list[str]]]:
+    """The models that are tested on the same recordings with the same voices as babble and with the same labels."""
+    groups: dict[str, tuple[DatasetDict, list[str]]] = {}
+    for folder, split in splits.items():
+        recordings = [read_excerpts(split[part][:]) for part in ("validation", "test")]
+        test = split["test"]
+        key = json.dumps([recordings, test["id"][:], test["label"][:], test.features["label"].names])
+        groups.setdefault(key, (split, []))[1].append(folder)
+    return list(groups.values())
 
 
 def read_split(folder: str, given: argparse.Namespace) -> DatasetDict:
@@ -142,13 +241,18 @@ def find_directory(corpus: str, given: argparse.Namespace) -> str | None:
 def describe_models(
     names: dict[str, str], splits: dict[str, DatasetDict], hashes: dict[str, dict[str, str]]
 ) -> list[dict[str, Any]]:
-    """Of each model: name, corpus, hash of the weights, and numbers of test speakers, utterances and labels."""
+    """Of each system: name, corpus, hash of the weights of its first fold, and numbers of test speakers, utterances,
+    labels and folds."""
     described = []
-    for name, folder in names.items():
-        results, test = read_json(Path(folder) / "results.json"), splits[name]["test"]
+    for name in dict.fromkeys(names.values()):
+        folders = [folder for folder, own in names.items() if own == name]
+        tests = [splits[folder]["test"] for folder in folders]
+        results = read_json(Path(folders[0]) / "results.json")
+        speakers = {speaker for test in tests for speaker in test["speaker"]}
         described.append(
-            {"name": name, "corpus": results["corpus"], "weights": hashes[name]["model.safetensors"]}
-            | {"speakers": len(set(test["speaker"])), "utterances": len(test), "labels": len(results["labels"])}
+            {"name": name, "corpus": results["corpus"], "weights": next(iter(hashes[folders[0]].values()))}
+            | {"speakers": len(speakers), "utterances": sum(map(len, tests)), "labels": len(results["labels"])}
+            | {"folds": len(folders)}
         )
     return described
 
@@ -157,41 +261,60 @@ def describe_models(
 
 
 def predict_conditions(
-    recognize: SpeechEmotionRecognitionPipeline,
+    recognizers: dict[str, SpeechEmotionRecognitionPipeline],
     test: RobustnessTest,
     split: DatasetDict,
+    noises: dict[str, np.ndarray],
     finished: Path,
-    model: list[str],
-) -> list[dict[str, Any]]:
-    """Predict every test utterance in every condition.
+    hashes: dict[str, dict[str, str]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Predict every test utterance in every condition; models that are tested together share the degraded recordings.
 
     Args:
+        recognizers: by folder.
+        noises: by the hash of their file.
         finished: folder of a file for each finished condition, which an interrupted test continues from.
-        model: hashes of its files.
+        hashes: of the files of each folder.
 
     Returns:
-        A line per condition and utterance: what a user of the pipeline would be told. A recording in which no speech
-        is found has no `prediction`.
+        For each folder, a line per condition and utterance: what a user of the pipeline would be told. A recording in
+        which no speech is found has no `prediction`.
     """
-    rows, lines = split["test"], []
+    rows = split["test"]
+    lines: dict[str, list[dict[str, Any]]] = {folder: [] for folder in recognizers}
     unheard = concatenate_datasets([split["validation"], rows])
     voices = Voices(read_excerpts(unheard[:]), unheard["speaker"][:])
     waveforms = {excerpt: read_audio(excerpt) for excerpt in read_excerpts(rows[:])}
     for condition in tqdm(test.conditions, desc="conditions", leave=False):
-        asked = json.dumps([model, test.seed, condition.steps, unheard["id"][:], recognize.model.device.type])
-        part = finished / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.jsonl"
-        if not part.exists():
-            recordings = (
-                condition.apply(waveform, test.seed, partial(make_babble, voices, excerpt))
-                for excerpt, waveform in waveforms.items()
-            )
-            write_lines(part, list(predict(recognize, recordings, rows)))
-        lines += [{"condition": condition.name, **line} for line in read_lines(part)]
+        recordings: list[np.ndarray] = []
+        for folder, recognize in recognizers.items():
+            part = finished / f"{hash_condition(condition, test, unheard, noises, recognize, hashes[folder])}.jsonl"
+            if not part.exists():
+                recordings = recordings or [
+                    condition.apply(waveform, test.seed, partial(make_babble, voices, excerpt), list(noises.values()))
+                    for excerpt, waveform in waveforms.items()
+                ]
+                write_lines(part, list(predict(recognize, recordings, rows)))
+            lines[folder] += [{"condition": condition.name, **line} for line in read_lines(part)]
     return lines
 
 
+def hash_condition(
+    condition: Condition,
+    test: RobustnessTest,
+    unheard: Dataset,
+    noises: dict[str, np.ndarray],
+    recognize: SpeechEmotionRecognitionPipeline,
+    model: dict[str, str],
+) -> str:
+    """The name of what a model, given by the hashes of its files, answers in a condition."""
+    used = [list(noises)] if "noise" in condition.steps else []
+    asked = [list(model.values()), test.seed, condition.steps, unheard["id"][:], recognize.model.device.type, *used]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+
 def predict(
-    recognize: SpeechEmotionRecognitionPipeline, recordings: Iterator[np.ndarray], rows: Dataset
+    recognize: SpeechEmotionRecognitionPipeline, recordings: list[np.ndarray], rows: Dataset
 ) -> Iterator[dict[str, Any]]:
     """Yield a line per recording, the waveform (samples,) of a row."""
     names = rows.features["label"].names

@@ -1,5 +1,6 @@
 """The report of a robustness test: scores by condition, as JSON, Markdown and a figure."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,21 @@ from experiments.figures import COLOURS, MARKERS, save_figure
 from experiments.tables import write_csv
 from recipe.calibration import expected_calibration_error
 from recipe.scoring import group_by_corpus
-from recipe.statistics import ENOUGH_SPEAKERS, compute_scores, speaker_confusions, speaker_interval
+from recipe.statistics import (
+    ENOUGH_SPEAKERS,
+    compute_scores,
+    difference_interval,
+    holm,
+    paired_p_value,
+    speaker_confusions,
+    speaker_interval,
+)
 
 NO_ANSWER = "no speech found"
 ALL = "all"
+OVERALL = "degraded"  # all conditions but the first
+
+Lines = list[dict[str, Any]]
 
 
 def build_rows(lines: list[dict[str, Any]], conditions: list[str]) -> list[dict[str, Any]]:
@@ -40,8 +52,7 @@ def build_rows(lines: list[dict[str, Any]], conditions: list[str]) -> list[dict[
 def score_condition(lines: list[dict[str, Any]]) -> dict[str, Any]:
     answered = [line for line in lines if line["prediction"] is not None]
     labels = [*sorted({name for line in lines for name in (line["label"], *line["probabilities"])}), NO_ANSWER]
-    filled = [{**line, "prediction": line["prediction"] or NO_ANSWER} for line in lines]
-    of_speakers = np.array(list(speaker_confusions(filled, labels).values()))
+    of_speakers = np.array(list(speaker_confusions(list(map(fill_answer, lines)), labels).values()))
     low, high = speaker_interval(of_speakers, "ua") or (None, None)
     confidences = np.array([max(line["probabilities"].values()) for line in answered])
     correct = np.array([line["prediction"] == line["label"] for line in answered])
@@ -55,12 +66,54 @@ def score_condition(lines: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def compare_systems(lines: list[dict[str, Any]], conditions: list[str]) -> list[dict[str, Any]]:
+    """The difference in UA of each pair of models that are tested on the same utterances.
+
+    A row for each condition, and one for `OVERALL`: all but the first, as recorded, together. That one has a p-value,
+    with Holm's correction over the pairs.
+    """
+    rows = []
+    models = {
+        model: [line for line in lines if line["model"] == model]
+        for model in dict.fromkeys(line["model"] for line in lines)
+    }
+    for first, second in itertools.combinations(models, 2):
+        if len({frozenset((line["speaker"], line["id"]) for line in models[name]) for name in (first, second)}) > 1:
+            continue
+        for name, among in {OVERALL: conditions[1:], **{each: [each] for each in conditions}}.items():
+            row = compare_pair(models[first], models[second], among) if among else {}
+            rows.append({"system": first, "other": second, "condition": name, **row})
+    overall = [row for row in rows if row["condition"] == OVERALL and "p" in row]
+    for row, adjusted in zip(overall, holm([row["p"] for row in overall]) if overall else ()):
+        row["p_holm"] = adjusted
+    return rows
+
+
+def compare_pair(first: Lines, second: Lines, conditions: list[str]) -> dict[str, Any]:
+    """The difference in UA of two models in these conditions, with its interval over speakers; of several, its p."""
+    sides = [[fill_answer(line) for line in lines if line["condition"] in conditions] for lines in (first, second)]
+    labels = [*sorted({line[key] for lines in sides for line in lines for key in ("label", "prediction")})]
+    counted = [speaker_confusions(lines, labels) for lines in sides]
+    ours, theirs = (np.array([confusions[speaker] for speaker in counted[0]]) for confusions in counted)
+    low, high = difference_interval(ours, theirs, "ua") or (None, None)
+    scores = [float(compute_scores(side.sum(axis=0))["ua"]) for side in (ours, theirs)]
+    row = {"difference_ua": scores[0] - scores[1], "low": low, "high": high, "speakers": len(ours)}
+    return row | ({"p": paired_p_value(ours, theirs, "ua")} if len(conditions) > 1 else {})
+
+
+def fill_answer(line: dict[str, Any]) -> dict[str, Any]:
+    return {**line, "prediction": line["prediction"] or NO_ANSWER}
+
+
 def write_report(folder: Path, content: dict[str, Any]) -> Path:
     """Write report.md, scores.csv and the figure; return the path of report.md."""
     write_csv(folder / "scores.csv", content["rows"])
+    if content.get("comparisons"):
+        write_csv(folder / "comparisons.csv", content["comparisons"])
     draw_robustness(content, folder / "robustness")
     report = folder / "report.md"
     text = [f"# {content['title']}", "", *describe_test(content), "", *build_table(content), ""]
+    text += build_comparison_table(content)
     text += ["![UA by condition](robustness.png)", "", *build_corpus_table(content)]
     report.write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
     return report
@@ -71,10 +124,11 @@ def describe_test(content: dict[str, Any]) -> list[str]:
     lines = [f"`{content['command']}`", ""]
     for model in content["models"]:
         few = ", so its intervals are too narrow" if model["speakers"] < ENOUGH_SPEAKERS else ""
+        pooled = f"{model['folds']} folds; " if model.get("folds", 1) > 1 else ""
         name, corpus, chance = markdown_text(model["name"]), markdown_text(model["corpus"]), 100 / model["labels"]
         lines.append(
             f"- **{name}**: {model['utterances']} utterances of {model['speakers']} test speakers of {corpus}{few}; "
-            f"{model['labels']} labels, chance {chance:.1f} %."
+            f"{pooled}{model['labels']} labels, chance {chance:.1f} %."
         )
     lines += [
         "",
@@ -123,6 +177,30 @@ def build_corpus_table(content: dict[str, Any]) -> list[str]:
         found = [cells[model, corpus, condition] for model, corpus in pairs]
         shown = [f"{100 * row['ua']:.1f} ({row['ratio']:.2f})" for row in found]
         lines.append(f"| {markdown_text(condition)} | {' | '.join(shown)} |")
+    return [*lines, ""]
+
+
+def build_comparison_table(content: dict[str, Any]) -> list[str]:
+    """The difference of each pair of systems over all degraded conditions, in Markdown; empty if none can be paired."""
+    rows = [row for row in content.get("comparisons", []) if row["condition"] == OVERALL and "p" in row]
+    if not rows:
+        return []
+    tests = f"{len(rows)} test{'s' if len(rows) > 1 else ''}"
+    lines = ["## Differences between systems", ""]
+    lines += [
+        "In UA over all conditions but the first, each with the same weight, on the same utterances, with a 95 % "
+        "bootstrap interval over speakers. The p-values come from a two-sided permutation test that swaps two systems "
+        f"speaker by speaker, with Holm's correction for {tests}. comparisons.csv has every condition.",
+        "",
+        "| | minus | difference in UA | 95 % | p | p (Holm) | speakers |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        interval = "-" if row["low"] is None else f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        lines.append(
+            f"| {markdown_text(row['system'])} | {markdown_text(row['other'])} | {100 * row['difference_ua']:+.1f} | "
+            f"{interval} | {row['p']:.3f} | {row['p_holm']:.3f} | {row['speakers']} |"
+        )
     return [*lines, ""]
 
 

@@ -307,19 +307,26 @@ def build_run_table(systems: list[System]) -> list[dict[str, Any]]:
 
 
 def build_classical_table(systems: list[System]) -> list[dict[str, Any]]:
-    """What each classical model is, and which C it chose in how many runs."""
+    """What each classical model is, and which C, components and weights of the reversed gradient it chose in how many
+    runs."""
     rows = []
     for system in (each for each in systems if each.is_classical):
         model = system.runs[0].results["classical"]
-        chosen = Counter(run.results["classical"]["C"] for run in system.runs)
+        history = system.runs[0].results["history"]
+        values = [name for name in history[0] if name != "validation_ua"]
+        chosen = Counter(tuple(run.results["classical"][name] for name in values) for run in system.runs)
         rows.append(
             {
                 "system": system.name,
                 "features": model["features"],
                 "number": model["num_features"],
                 "classifier": model["classifier"],
-                "tried": " ".join(f"{line['C']:g}" for line in system.runs[0].results["history"]),
-                "chosen": ", ".join(f"{c:g} ({count})" for c, count in sorted(chosen.items())),
+                "tried": "; ".join(
+                    " ".join(f"{value:g}" for value in sorted({line[name] for line in history})) for name in values
+                ),
+                "chosen": ", ".join(
+                    f"{'; '.join(f'{value:g}' for value in each)} ({count})" for each, count in sorted(chosen.items())
+                ),
             }
         )
     return rows

@@ -1,6 +1,7 @@
 """Scores the shards of a manifest on a Ray cluster: predict.py --manifest FILE --engine ray."""
 
 import argparse
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -53,7 +54,7 @@ def score_with_ray(manifest: Manifest, options: argparse.Namespace, on_scored: C
     # Refuses wrong options here, on whatever this machine has, before any actor starts.
     load_recognizer(argparse.Namespace(**{**vars(options), "device": "cpu", "dtype": "float32"}))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # sends nothing
-    ray.init(log_to_driver=False, logging_level="error", **choose_resources(options.workers))
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **choose_resources(options.workers))
     gpus = int(ray.cluster_resources().get("GPU", 0))
     workers = options.workers or max(1, gpus)
     context = ray.data.DataContext.get_current()

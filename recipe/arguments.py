@@ -40,6 +40,7 @@ MERGED = ("encoder_config", "training_arguments", "data_dirs")
 _NARGS: dict[Any, dict[str, Any]] = {
     bool: {"nargs": "?", "const": "true"},
     list[float]: {"nargs": "+"},
+    list[int]: {"nargs": "+"},
     list[str]: {"nargs": "+"},
 }
 _METAVARS = {
@@ -50,6 +51,7 @@ _METAVARS = {
     dict: "JSON",
     list[dict]: "JSON",
     list[float]: "FLOAT",
+    list[int]: "INT",
 }
 
 
@@ -204,10 +206,13 @@ def _convert_valid(hint: Any, value: Any) -> Any:
         return float(value)
     if hint is str:
         return value if isinstance(value, str) else None
-    if hint == list[float]:
+    if hint in (list[float], list[int]):
         if value == ["none"]:
             return []
-        return [float(number) for number in value] if isinstance(value, list) else None
+        numbers = [float(number) for number in value] if isinstance(value, list) else None
+        if numbers is None or hint == list[float]:
+            return numbers
+        return [int(number) for number in numbers] if all(map(float.is_integer, numbers)) else None
     if hint == list[str]:
         if value == ["none"]:
             return []
@@ -260,6 +265,7 @@ def _describe_valid(option: Field) -> str:
         float: "a number",
         str: "text",
         list[float]: "numbers",
+        list[int]: "whole numbers",
         list[str]: "names",
         list[dict]: 'a list of entries, as JSON on the command line: \'[{"corpus": "ravdess"}]\'',
         dict: "name: value pairs, as JSON on the command line: '{\"layerdrop\": 0}'",

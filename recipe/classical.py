@@ -6,11 +6,9 @@ The utterances, their split, the predictions and the scores are those of the net
 import time
 import warnings
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from sklearn.exceptions import ConvergenceWarning
@@ -31,17 +29,18 @@ from core.acoustic import (
     choose_last_layer,
     read_encoder_config,
 )
-from core.audio import read_audio
 from core.classical import ClassicalModel, compute_logits, import_skops, load_classical
 from core.errors import InputError, warn, writing
 from core.json_files import write_lines
 from core.model_files import CARD as CARD_FILE
+from core.multiblock import Embedder
+from recipe.acoustic import compute_features, list_variants
+from recipe.augmentation import Variant, check_augmentation
 from recipe.calibration import fit_temperature, fit_unsure_threshold
-from recipe.classical_options import ACOUSTIC_CACHE, ClassicalArguments, ClassicalFields
-from recipe.corpora.rows import read_excerpts
+from recipe.classical_options import ClassicalArguments, ClassicalFields
 from recipe.data import read_rows, split_rows
+from recipe.embedding import fit_embeddings
 from recipe.entries import name_run
-from recipe.feature_cache import FeatureCache
 from recipe.model_card import list_licenses
 from recipe.results import describe_data, describe_unseen, library_versions, write_results
 from recipe.run import quiet_libraries, split_lines
@@ -54,6 +53,8 @@ CLASSIFIER_NAMES = {
     "lr": "Logistic regression",
     "mlp": "Multilayer perceptron",
     "svm": "Linear support vector machine",
+    "edrl_mea": "EDRL-MEA (encoders of each class and of all, aligned by multiblock PLS, and logistic regression)",
+    "adversarial": "Logistic regression on domain-adversarial embeddings",
 }
 FEATURE_NAMES = {
     "egemaps": "functionals of openSMILE (eGeMAPSv02)",
@@ -80,6 +81,7 @@ def check_classical(args: ClassicalArguments) -> None:
     if args.run.data.targets != "labels":
         targets = args.run.data.targets
         raise InputError(f"--targets {targets} is for networks: a classical model learns labels; remove it")
+    check_augment(args)
     encoder = args.run.model.encoder
     if args.own.features != "encoder":
         check_opensmile(args.own.features)
@@ -88,6 +90,17 @@ def check_classical(args: ClassicalArguments) -> None:
     else:
         config = read_encoder_config(encoder, args.run.model.encoder_config)
         choose_last_layer(config, encoder, args.own.first_layer, args.own.last_layer)
+
+
+def check_augment(args: ClassicalArguments) -> None:
+    """Raise InputError if --augment has nothing to add, or training utterances are to be mixed."""
+    if not args.own.augment:
+        return
+    check_augmentation(args.run.data)
+    if args.run.data.mix_probability > 0:
+        raise InputError("--mix_probability is for networks: set it to 0, or leave out --augment")
+    if list_variants(args, "train") == [Variant()]:
+        raise InputError("--augment adds nothing: give --degrade_probability 0.5, or --speed_factors 0.9 1 1.1")
 
 
 def fit_model(args: ClassicalArguments, rows: Dataset, num_broken: int) -> None:
@@ -134,80 +147,100 @@ def describe_features(args: ClassicalArguments) -> dict[str, Any]:
     }
 
 
-def compute_features(features: AcousticFeatures, split: DatasetDict, args: ClassicalArguments) -> dict[str, np.ndarray]:
-    """The features of each part of a split, (utterances, features) float32; computed once per recording and cached.
-
-    Raises:
-        InputError: an utterance is too short, or a feature is not finite; the message names the file.
-    """
-    data = args.run.data
-    cache = FeatureCache(Path(data.feature_cache_dir or args.output_dir.parent / ACOUSTIC_CACHE), features.digest)
-    excerpts = {name: read_excerpts(part[:]) for name, part in split.items()}
-    paths = {name: [cache.locate(excerpt, data.trim_db) for excerpt in part] for name, part in excerpts.items()}
-    pairs = [pair for name in split for pair in zip(excerpts[name], paths[name])]
-    missing = [(excerpt, path) for excerpt, path in pairs if not cache.is_intact(path)]
-    for excerpt, path in tqdm(missing, desc=f"{args.own.features} features", leave=False):
-        try:
-            described = features.describe(read_audio(excerpt, data.trim_db))
-        except InputError as error:
-            raise InputError(f"{excerpt}: {error}") from None
-        cache.write(path, torch.tensor(described)[None])
-    stored = {name: np.concatenate([cache.read(path).numpy() for path in part]) for name, part in paths.items()}
-    return {name: features.select(part) for name, part in stored.items()}
-
-
 def choose_classifier(
     args: ClassicalArguments, arrays: dict[str, np.ndarray], split: DatasetDict
 ) -> tuple[Pipeline, list[dict[str, float]]]:
-    """Fit a classifier with each C on the training set, and choose the one with the best UA on the validation set.
+    """Fit classifiers with each C, and with each number of components or weight of the reversed gradient, on the
+    training set; choose the one with the best UA on the validation set.
 
-    Of several, the strongest penalty wins.
+    Of several, the first one wins: with the fewest components or the smallest weight, and the strongest penalty.
 
     Returns:
-        the classifier, and the `validation_ua` of each `C`.
+        the classifier, and of each the `C`, what else it was chosen by, and the `validation_ua`.
     """
+    own, seed = args.own, args.run.trainer.seed
     fitted, history = [], []
-    labels = np.array(split["train"]["label"][:])
-    for c in tqdm(sorted(args.own.c_values), desc=f"{args.own.classifier} by C", leave=False):
-        fitted.append(fit_classifier(args.own, c, args.run.trainer.seed, arrays["train"], labels))
-        predicted = compute_logits(fitted[-1], arrays["validation"]).argmax(axis=1)
-        confusion = confusion_matrix(split["validation"]["label"][:], predicted, labels=fitted[-1].classes_)
-        history.append({"C": c, "validation_ua": float(compute_scores(confusion.astype(float))["ua"])})
+    num_variants = len(arrays["train"]) // len(split["train"])
+    labels = np.tile(split["train"]["label"][:], num_variants)
+    domains = np.tile(number_domains(split["train"], own), num_variants)
+    scaler = StandardScaler().fit(arrays["train"].astype(np.float64))
+    scaled = scaler.transform(arrays["train"].astype(np.float64))
+    for value, transformers in fit_embeddings(own, seed, scaled, labels, domains):
+        steps = [("scaler", scaler), *transformers]
+        for c in tqdm(sorted(own.c_values), desc=f"{own.classifier} by C", leave=False):
+            fitted.append(fit_classifier(own, c, seed, arrays["train"], labels, steps))
+            predicted = compute_logits(fitted[-1], arrays["validation"]).argmax(axis=1)
+            confusion = confusion_matrix(split["validation"]["label"][:], predicted, labels=fitted[-1].classes_)
+            history.append({"C": c, **value, "validation_ua": float(compute_scores(confusion.astype(float))["ua"])})
     best = int(np.argmax([line["validation_ua"] for line in history]))
-    if args.own.classifier != "mlp" and count_steps(fitted[best]) >= MOST_STEPS:
-        warn(f"{args.own.classifier} with C = {history[best]['C']:g} did not converge in {MOST_STEPS} steps")
+    if own.classifier != "mlp" and count_steps(fitted[best]) >= MOST_STEPS:
+        warn(f"{own.classifier} with C = {history[best]['C']:g} did not converge in {MOST_STEPS} steps")
     return fitted[best], history
 
 
-def fit_classifier(own: ClassicalFields, c: float, seed: int, features: np.ndarray, labels: np.ndarray) -> Pipeline:
+def number_domains(rows: Dataset, own: ClassicalFields) -> np.ndarray:
+    """The domain of each row that --classifier adversarial is not to tell apart, from 0.
+
+    Raises:
+        InputError: all are of one domain.
+    """
+    if own.classifier == "adversarial" and own.reversal_domain not in rows.column_names:
+        raise InputError("--reversal_domain corpus needs several training corpora: give speaker, or --corpora")
+    names = rows[own.reversal_domain if own.classifier == "adversarial" else "speaker"][:]
+    if own.classifier == "adversarial" and len(set(names)) < 2:
+        raise InputError(f"--classifier adversarial needs several domains, but all are of one {own.reversal_domain}")
+    return np.unique(names, return_inverse=True)[1]
+
+
+def fit_classifier(
+    own: ClassicalFields,
+    c: float,
+    seed: int,
+    features: np.ndarray,
+    labels: np.ndarray,
+    steps: list[tuple[str, Any]] | None = None,
+) -> Pipeline:
     """Standardise features, (utterances, features), and fit a classifier to labels, (utterances,).
 
     Utterances are weighted so that every class weighs the same in total.
 
     C weighs the sum of the losses against half the squared weights, for each classifier: scikit-learn's perceptron
     takes 1 / C.
+
+    Args:
+        steps: fitted transformers to use in place of standardisation.
     """
     classifier: Any
-    if own.classifier == "lr":
-        classifier = LogisticRegression(C=c, max_iter=MOST_STEPS)
-    elif own.classifier == "svm":
+    if own.classifier == "svm":
         classifier = LinearSVC(C=c, max_iter=MOST_STEPS, random_state=seed)
-    else:
+    elif own.classifier == "mlp":
         classifier = MLPClassifier((own.hidden_size,), alpha=1 / c, max_iter=NUM_EPOCHS, random_state=seed)
+    else:
+        classifier = LogisticRegression(C=c, max_iter=MOST_STEPS)
     # In place of class_weight, by which an SVM of one class against all would weigh the one and none of the others.
     weights = compute_sample_weight("balanced", labels)
-    pipeline = Pipeline([("scaler", StandardScaler()), ("classifier", classifier)])
+    features = features.astype(np.float64)
+    front = Pipeline(steps or [("scaler", StandardScaler().fit(features))])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # `choose_classifier` says so of the chosen one
-        pipeline.fit(features.astype(np.float64), labels, classifier__sample_weight=weights)
+        classifier.fit(front.transform(features), labels, sample_weight=weights)
     if own.classifier == "mlp":
         del classifier._optimizer  # training alone needs it, and it is more than data
-    return pipeline
+    return Pipeline([*front.steps, ("classifier", classifier)])
 
 
 def count_steps(classifier: Pipeline) -> int:
     """The steps of the optimiser; of the perceptron, its epochs."""
     return int(np.max(classifier[-1].n_iter_))
+
+
+def count_parameters(classifier: Pipeline) -> int:
+    """The number of weights and biases that scores follow from, without the standardisation of features."""
+    last = classifier[-1]
+    learned = [*last.coefs_, *last.intercepts_] if isinstance(last, MLPClassifier) else [last.coef_, last.intercept_]
+    for step in classifier[1:-1]:
+        learned += [step.weight, step.bias] if isinstance(step, Embedder) else [step.rotation_]
+    return int(sum(each.size for each in learned))
 
 
 def describe_classical(args: ClassicalArguments, classifier: Pipeline, history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -216,8 +249,6 @@ def describe_classical(args: ClassicalArguments, classifier: Pipeline, history: 
     A classical model has no epochs, and its last weights are its best ones.
     """
     best = max(history, key=lambda line: line["validation_ua"])
-    weights = classifier[-1].coefs_ if args.own.classifier == "mlp" else [classifier[-1].coef_]
-    biases = classifier[-1].intercepts_ if args.own.classifier == "mlp" else [classifier[-1].intercept_]
     names = ("scikit-learn", "skops", *(["opensmile"] if args.own.features != "encoder" else []))
     return {
         "arguments": args.without_paths(),
@@ -225,12 +256,12 @@ def describe_classical(args: ClassicalArguments, classifier: Pipeline, history: 
         "classical": {
             "features": args.own.features,
             "classifier": args.own.classifier,
-            "C": best["C"],
+            **{name: value for name, value in best.items() if name != "validation_ua"},
             "num_features": int(classifier[0].n_features_in_),
             "steps": count_steps(classifier),
         },
         "class_weights": None,
-        "num_parameters": int(sum(each.size for each in (*weights, *biases))),
+        "num_parameters": count_parameters(classifier),
         "versions": {**library_versions(), **{name: version(name) for name in names}},
         "epochs": {"best": None, "last": None},
         "history": history,

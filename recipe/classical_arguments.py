@@ -6,7 +6,7 @@ from typing import Any
 
 from core.errors import InputError
 from recipe.arguments import add_options, build_arguments, convert_option, make_parser
-from recipe.classical_options import SHARED_OPTIONS, ClassicalArguments, ClassicalFields
+from recipe.classical_options import AUGMENTATIONS, SHARED_OPTIONS, ClassicalArguments, ClassicalFields
 from recipe.options import OPTIONS
 
 OUTPUT_DIR = "outputs/baseline"
@@ -35,6 +35,7 @@ def parse_classical(argv: list[str], description: str) -> ClassicalArguments:
     given = vars(namespace)
     own = build_fields({name: value for name, value in given.items() if name in FIELDS}, "--")
     shared = {name: value for name, value in given.items() if name not in FIELDS}
+    refuse_augmentation(own, list(shared), "--")
     return ClassicalArguments(own, build_arguments({"output_dir": OUTPUT_DIR, **shared})[1])
 
 
@@ -54,6 +55,13 @@ def build_fields(given: dict[str, Any], source: str) -> ClassicalFields:
     return ClassicalFields(
         **{name: convert_option(FIELDS[name], value, f"{source}{name}") for name, value in given.items()}
     )
+
+
+def refuse_augmentation(own: ClassicalFields, given: list[str], source: str) -> None:
+    """Raise InputError for an option that augments training utterances of a model that is not fitted to any."""
+    for name in given if not own.augment else ():
+        if name in AUGMENTATIONS:
+            raise InputError(f"{source}{name} requires augment: add it, or remove {name}")
 
 
 def refuse_option(word: str) -> None:

@@ -22,10 +22,12 @@ class ClassicalFields:
         "product without a commercial licence of audEERING",
         "ours",
     )
-    classifier: Literal["lr", "mlp", "svm"] = option(
+    classifier: Literal["lr", "mlp", "svm", "edrl_mea", "adversarial"] = option(
         "lr",
         "logistic regression, multilayer perceptron, or linear support vector machine (one class against all), on "
-        "features standardised on training speakers, with balanced classes",
+        "features standardised on training speakers, with balanced classes; or logistic regression on embeddings "
+        "of them: edrl_mea (encoders of each class and of all, aligned by multiblock PLS) or adversarial (gradient "
+        "reversal)",
         "ours",
     )
     c_values: list[float] = option(
@@ -34,7 +36,43 @@ class ClassicalFields:
         "ours",
         above=0,
     )
-    hidden_size: int = option(256, "width of the hidden layer of --classifier mlp", "ours", minimum=1)
+    augment: bool = option(
+        False,
+        "fit to augmented training utterances, too: as many as --degrade_probability, --degraded_variants, "
+        "--speed_factors, --pitch_steps and --noise_snrs ask for",
+        "ours",
+    )
+    hidden_size: int = option(256, "width of the hidden layer of --classifier mlp and adversarial", "ours", minimum=1)
+    embedding_size: int = option(32, "width of each encoder of --classifier edrl_mea", "ours", minimum=1)
+    num_embedding_epochs: int = option(
+        30, "epochs of the encoders of --classifier edrl_mea and adversarial", "ours", minimum=1
+    )
+    disentangle_weight: float = option(
+        1.0,
+        "weight of the squared correlation between an encoder of one class and that of all, of --classifier edrl_mea",
+        "ours",
+        minimum=0,
+    )
+    num_components: list[int] = option(
+        [8, 16, 32, 64],
+        "numbers of components of --classifier edrl_mea to choose from on validation speakers",
+        "ours",
+        minimum=1,
+    )
+    response: Literal["features", "labels"] = option(
+        "features",
+        "what the components of --classifier edrl_mea covary with: the features themselves, or the labels",
+        "paper",
+    )
+    reversal_weights: list[float] = option(
+        [0.1, 0.3, 1.0],
+        "weights of the reversed gradient of --classifier adversarial to choose from on validation speakers",
+        "ours",
+        minimum=0,
+    )
+    reversal_domain: Literal["speaker", "corpus"] = option(
+        "speaker", "what --classifier adversarial is not to tell apart", "ours"
+    )
     first_layer: int = option(
         1, "first layer of --features encoder, counted from 1; 0 is the input of layer 1", "ours", minimum=0
     )
@@ -47,9 +85,14 @@ ACOUSTIC_CACHE = "acoustic_features"  # folder beside the outputs; it stays, sin
 # The options of train.py that also have a meaning here. The others say how a network is trained, and on what audio.
 DISTRIBUTIONS = ("targets", "distribution_columns")
 ENCODER_OPTIONS = ("encoder", "encoder_config")
+AUGMENTATIONS = (
+    *("speed_factors", "pitch_steps", "noise_snrs"),
+    *("degrade_probability", "degradations", "max_degradations", "degraded_variants"),
+)  # with --augment
 SHARED_OPTIONS = (
     *ENCODER_OPTIONS,
     *(each.name for each in fields(DataArguments) if each.metadata["both_stages"] and each.name not in DISTRIBUTIONS),
+    *AUGMENTATIONS,
     *("trim_db", "feature_cache_dir", "output_dir", "seed", "sure_accuracy", "use_cpu", "overwrite"),
 )
 
@@ -71,7 +114,8 @@ class ClassicalArguments:
 
     def _select(self, values: dict[str, Any]) -> dict[str, Any]:
         has_encoder = self.own.features == "encoder"
-        used = [name for name in SHARED_OPTIONS if has_encoder or name not in ENCODER_OPTIONS]
+        unused = (*(() if has_encoder else ENCODER_OPTIONS), *(() if self.own.augment else AUGMENTATIONS))
+        used = [name for name in SHARED_OPTIONS if name not in unused]
         return {name: values[name] for name in used if name in values} | asdict(self.own)
 
     @property

@@ -130,6 +130,12 @@ def mix_voices(voices: list[np.ndarray], length: int, rng: np.random.Generator) 
     return babble
 
 
+def cut_noise(recording: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut noise out of a recording (samples,) from anywhere; a shorter one is repeated: (length,)."""
+    start = int(rng.integers(len(recording)))
+    return recording[(start + np.arange(length)) % len(recording)]
+
+
 def add_noise(waveform: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
     """Add noise (samples,) of any level at a signal-to-noise ratio in dB, relative to the level of the speech."""
     level = measure_speech_level(waveform) * 10 ** (-snr / 20)

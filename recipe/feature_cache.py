@@ -22,6 +22,7 @@ from accelerate import PartialState
 from datasets import DatasetDict
 from tqdm.auto import tqdm
 
+from core.acoustic import AcousticFeatures
 from core.audio import Excerpt, as_excerpt
 from core.errors import writing
 from core.hashing import hash_content, hash_frozen_part
@@ -54,6 +55,11 @@ class FeatureCache:
         key = repr((self._hashes[name], how, self.frozen_part))
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.features.npy"
 
+    def locate_waveform(self, waveform: np.ndarray) -> Path:
+        """The file for a waveform (samples,), whatever it was made of; it need not exist."""
+        key = repr((hashlib.sha256(waveform.tobytes()).hexdigest(), self.frozen_part))
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.features.npy"
+
     def is_intact(self, path: Path) -> bool:
         """Whether there is an entry, as long as it says, with a beginning and an end.
 
@@ -73,6 +79,26 @@ class FeatureCache:
         with writing(path), unfinished.open("wb") as file:
             np.save(file, features.cpu().numpy())
         unfinished.replace(path)
+
+
+class StoredFeatures:
+    """Acoustic features that are computed once for each waveform, and kept in a folder."""
+
+    def __init__(self, features: AcousticFeatures, folder: Path):
+        self.features = features
+        self.settings, self.digest = features.settings, features.digest
+        self.cache = FeatureCache(folder, features.digest)
+
+    def describe(self, waveform: np.ndarray) -> np.ndarray:
+        """As in `AcousticFeatures`."""
+        path = self.cache.locate_waveform(waveform)
+        if not self.cache.is_intact(path):
+            self.cache.write(path, torch.tensor(self.features.describe(waveform))[None])
+        return self.cache.read(path).numpy()[0]
+
+    def select(self, described: np.ndarray) -> np.ndarray:
+        """As in `AcousticFeatures`."""
+        return self.features.select(described)
 
 
 def plan_cache(model: SERAlignForAudioClassification, args: Arguments, split: DatasetDict) -> FeatureCache | None:

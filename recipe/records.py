@@ -1,7 +1,9 @@
 """The record of a run, which says what its results depend on, and how two of them differ."""
 
+from dataclasses import asdict
 from typing import Any
 
+from recipe.classical_options import ClassicalFields
 from recipe.options import FORMER_NAMES, FREE_TO_CHANGE, Arguments
 
 
@@ -27,7 +29,8 @@ def first_difference(earlier: dict[str, Any], now: dict[str, Any]) -> str | None
     compared with its default, which has no effect; a renamed option is compared under its new name.
     """
     unrecorded = {"audio": now["audio"]} if "audio" in now else {}  # in earlier releases
-    earlier = {**Arguments().flat(), **unrecorded, **use_current_names(earlier)}
+    defaults = {**Arguments().flat(), **asdict(ClassicalFields())}
+    earlier = {**defaults, **unrecorded, **use_current_names(earlier)}
     changed = [name for name in now if name not in FREE_TO_CHANGE and earlier.get(name) != now[name]]
     if not changed:
         return None

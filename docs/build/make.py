@@ -5,8 +5,8 @@
     python -m docs.build.make --robustness outputs/robustness
 
 Without arguments, this writes the documents that depend only on docs/results and the source code. With the output
-folder of the quickstart and the YAML files of experiments, it also writes docs/RESULTS.md, the scores of the quickstart
-and of the timeline, and docs/quickstart.png. The experiments need a report
+folder of the quickstart and the YAML files of experiments and robustness tests, it also writes docs/RESULTS.md, the
+scores of the quickstart and of the timeline, and docs/quickstart.png. They need a report
 (`python experiment.py --config ... --report`), which is copied to docs/results.
 """
 
@@ -71,11 +71,14 @@ def write_trained_documents(quickstart: Path, paths: list[str]) -> None:
     from docs.build.quickstart import build_quickstart_block, describe_quickstart, draw_quickstart, read_stages
     from docs.build.results import build_results_page, build_timeline_block
     from experiments.cells import read_experiment
+    from experiments.conditions import read_robustness_test
+    from recipe.arguments import read_yaml
 
     command = f"python -m docs.build.make {quickstart.as_posix()} {' '.join(paths)}"
     stages = read_stages(quickstart)
-    experiments = [read_experiment(path, []) for path in paths]
-    write_page("RESULTS.md", build_results_page(command, experiments, describe_quickstart(stages)))
+    tests = [read_robustness_test(path) for path in paths if "conditions" in read_yaml(path)]
+    experiments = [read_experiment(path, []) for path in paths if "conditions" not in read_yaml(path)]
+    write_page("RESULTS.md", build_results_page(command, experiments, tests, describe_quickstart(stages)))
     for experiment in experiments:
         if experiment.timeline:
             write_block("timeline", build_timeline_block(experiment))

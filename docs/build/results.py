@@ -8,6 +8,7 @@ from core.errors import InputError
 from docs.build.answer import build_answer
 from docs.build.blocks import ROOT
 from experiments.cells import Experiment
+from experiments.conditions import RobustnessTest
 from experiments.tables import read_csv
 
 # Sections of report.md that the page includes. The scores in a report on the timeline are already in another report.
@@ -15,9 +16,11 @@ SCORE_SECTIONS = ("Scores", "Comparison with the baseline", "Step by step")
 TIMELINE_SECTIONS = ("Emotion diarization", "Deletion test")
 
 
-def build_results_page(command: str, experiments: list[Experiment], quickstart_section: str) -> str:
+def build_results_page(
+    command: str, experiments: list[Experiment], tests: list[RobustnessTest], quickstart_section: str
+) -> str:
     answers = [line for experiment in experiments for line in build_answer(experiment, update_report(experiment))]
-    sections = map(describe_experiment, experiments)
+    sections = [*map(describe_experiment, experiments), *map(describe_robustness_test, tests)]
     return "\n".join([INTRODUCTION.format(command=command), *answers, *sections, quickstart_section])
 
 
@@ -60,22 +63,36 @@ def describe_experiment(experiment: Experiment) -> str:
     return "\n".join(lines)
 
 
+def describe_robustness_test(test: RobustnessTest) -> str:
+    """The table of a robustness test and the differences between its systems, with a link to its report."""
+    source = copy_report(test.output_dir, test.path)
+    report = (source / "report.md").read_text(encoding="utf-8").replace("](", f"](results/{source.name}/")
+    head, *rest = report.split("\n![", 1)[0].split("\n## ")
+    text = head.split("\n", 1)[1].strip()  # without its title
+    lines = [f"## {test.title}", "", f"[Full report](results/{source.name}/report.md).", "", text, ""]
+    return "\n".join([*lines, *(f"### {section.strip()}\n" for section in rest)])
+
+
 def update_report(experiment: Experiment) -> Path:
-    """Copy the report of an experiment to docs/results; keep the copy there if it was run elsewhere or deleted.
+    """Copy the report of an experiment to docs/results, as `copy_report` does."""
+    return copy_report(experiment.report_dir, experiment.path)
+
+
+def copy_report(source: Path, path: Path) -> Path:
+    """Copy the report of a YAML file to docs/results; keep the copy there if it was run elsewhere or deleted.
 
     Raises:
         InputError: there is neither a report nor a copy.
     """
-    source = experiment.report_dir
-    target = ROOT / "docs" / "results" / f"{experiment.path.parent.name}-{experiment.path.stem}"
+    target = ROOT / "docs" / "results" / f"{path.parent.name}-{path.stem}"
     if (source / "report.md").is_file():
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
-        for path in source.iterdir():
-            if path.suffix in (".md", ".png", ".csv"):
-                shutil.copyfile(path, target / path.name)
+        for file in source.iterdir():
+            if file.suffix in (".md", ".png", ".csv"):
+                shutil.copyfile(file, target / file.name)
     elif not (target / "report.md").is_file():
-        raise InputError(f"{source} has no report: run python experiment.py --config {experiment.path} --report")
+        raise InputError(f"{source} has no report: run python experiment.py --config {path} --report")
     return target
 
 

@@ -177,7 +177,7 @@ def test_models_have_short_names_unless_they_are_alike(tmp_path):
         folders[-1].mkdir(parents=True)
         (folders[-1] / "results.json").write_text("{}")
     paths = list(map(str, folders))
-    assert name_models(paths) == dict(zip([paths[0], paths[1], "mini", paths[3]], paths))
+    assert name_models(paths) == dict(zip(paths, [paths[0], paths[1], "mini", paths[3]]))
     with pytest.raises(InputError, match=r"has no results\.json, which names its test speakers"):
         name_models([str(tmp_path)])
 

@@ -12,7 +12,8 @@ from sklearn.svm import LinearSVC
 from core.acoustic import OpenSmileFeatures
 from core.audio import read_audio
 from core.errors import InputError
-from recipe.classical import choose_classifier, compute_features, fit_classifier
+from recipe.acoustic import compute_features
+from recipe.classical import choose_classifier, fit_classifier
 from recipe.classical_arguments import parse_classical
 from recipe.classical_options import ClassicalFields
 from recipe.data import split_rows
