@@ -116,7 +116,7 @@ class MaxPooling(nn.Module):
 
 
 class SelfAttention(GradientCheckpointingLayer):
-    """Multi-head self-attention over the frames, added to them."""
+    """Multi-head self-attention over the frames, added to them; with a context, attention to it, masked by its mask."""
 
     def __init__(self, config: SERAlignConfig, scale: float | None = None):
         super().__init__()
@@ -129,10 +129,11 @@ class SelfAttention(GradientCheckpointingLayer):
         self.value = nn.Linear(hidden_size, hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
 
-    def attend(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+    def attend(self, tokens: Tensor, token_mask: Tensor, context: Tensor | None = None) -> Tensor:
+        context = tokens if context is None else context
         query, key, value = (
-            projection(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
+            projection(source).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for projection, source in ((self.query, tokens), (self.key, context), (self.value, context))
         )
         attended = F.scaled_dot_product_attention(
             query,
@@ -144,8 +145,8 @@ class SelfAttention(GradientCheckpointingLayer):
         )
         return self.output(attended.transpose(1, 2).flatten(-2))
 
-    def forward(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        return tokens + self._drop(self.attend(tokens, token_mask))
+    def forward(self, tokens: Tensor, token_mask: Tensor, context: Tensor | None = None) -> Tensor:
+        return tokens + self._drop(self.attend(tokens, token_mask, context))
 
     def _drop(self, hidden: Tensor) -> Tensor:
         return F.dropout(hidden, self.dropout, self.training)
