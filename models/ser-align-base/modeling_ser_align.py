@@ -263,8 +263,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
             words = read_words(self.text_encoder, len(frames), text_ids, text_mask, text_states)
             fused = self.fusion(pooled, frame_mask, self.classifier(pooled.embedding), *words)
             pooled = pooled._replace(embedding=fused.embedding)
-        elif text_ids is not None:
-            raise ValueError("text_ids is for a model with a text encoder, and this one reads no words: leave it out")
+        elif text_ids is not None or text_states is not None:
+            raise ValueError("this model has no text encoder and reads no words: leave text_ids and text_states out")
         values = None if self.dimension_head is None else self.dimension_head(pooled.embedding)
         logits = self._classify(pooled.embedding, values=values) if fused is None else fused.logits
         if self.statistics_classifier is not None:

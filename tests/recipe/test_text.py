@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from conftest import tiny_model, write_wav
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from making import rows
 from running import lines_of, train
 
@@ -62,12 +62,11 @@ def test_csv_files_and_several_corpora_keep_their_words(spoken, tmp_path):
 
 
 def test_a_column_of_a_dataset_on_the_hub_is_read(tmp_path):
-    lines = ["audio,label,words"]
-    for index in range(6):
-        write_wav(tmp_path / f"{index}.wav", 0.3, seed=index)
-        lines.append(f"{index}.wav,{'ab'[index % 2]},{'' if index == 5 else 'sad news'}")
-    (tmp_path / "data.csv").write_text("\n".join(lines))
-    found = load_corpus("hub", str(tmp_path), hub_options={"text_column": "words"})
+    paths = [str(write_wav(tmp_path / f"{index}.wav", 0.3, seed=index)) for index in range(6)]
+    columns = {"audio": paths, "label": ["a", "b"] * 3, "words": ["sad news"] * 5 + [None]}
+    Dataset.from_dict(columns).save_to_disk(tmp_path / "dataset")
+    options = {"hub_options": {"text_column": "words"}, "allow_outside": True}
+    found = load_corpus("hub", str(tmp_path / "dataset"), **options)
     assert found["text"][:] == ["sad news"] * 5 + [""]
 
 
@@ -84,9 +83,9 @@ def test_a_corpus_without_words_is_refused_and_missing_ones_are_counted(capsys):
 def test_what_cannot_be_trained_with_words_is_refused(spoken, tiny_bert, tmp_path):
     run = ("--corpus", "folder", "--csv", spoken, "--output_dir", tmp_path / "run", "--use_cpu", "true")
     tiny = ("--encoder", "none", "--text_encoder", tiny_bert)
-    said = train(*run, *tiny, "--mix_probability", "0.5", expect=1)
+    said = train(*run, *tiny, "--mix_probability", "0.5", expect=1).stderr
     assert "but not what they say" in said
-    said = train(*run, "--encoder", "none", "--text_encoder", tmp_path / "nowhere", expect=1)
+    said = train(*run, "--encoder", "none", "--text_encoder", tmp_path / "nowhere", expect=1).stderr
     assert "--text_encoder" in said and "nowhere" in said
 
 
@@ -109,5 +108,5 @@ def test_a_run_learns_from_the_words_and_its_folder_answers_with_them(spoken, ti
         assert found == pytest.approx(line["probabilities"], abs=1e-4)
     config = json.loads((output / "stage2" / "config.json").read_text())
     assert tiny_bert not in json.dumps(config)
-    again = train(*options)
+    again = train(*options).stdout
     assert "already finished" in again
