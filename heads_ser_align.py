@@ -116,7 +116,7 @@ class MaxPooling(nn.Module):
 
 
 class SelfAttention(GradientCheckpointingLayer):
-    """Multi-head self-attention over the frames, added to them; with a context, attention to it, masked by its mask."""
+    """Multi-head self-attention over the frames, added to them."""
 
     def __init__(self, config: SERAlignConfig, scale: float | None = None):
         super().__init__()
@@ -145,8 +145,12 @@ class SelfAttention(GradientCheckpointingLayer):
         )
         return self.output(attended.transpose(1, 2).flatten(-2))
 
-    def forward(self, tokens: Tensor, token_mask: Tensor, context: Tensor | None = None) -> Tensor:
-        return tokens + self._drop(self.attend(tokens, token_mask, context))
+    def forward(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        return tokens + self._drop(self.attend(tokens, token_mask))
+
+    def read(self, tokens: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
+        """Attention to a context, (batch, others, hidden), added to the tokens."""
+        return tokens + self._drop(self.attend(tokens, context_mask, context))
 
     def _drop(self, hidden: Tensor) -> Tensor:
         return F.dropout(hidden, self.dropout, self.training)

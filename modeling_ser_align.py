@@ -261,7 +261,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         pooled, fused = self.pooling(frames, frame_mask), None
         if self.fusion is not None:
             words = read_words(self.text_encoder, len(frames), text_ids, text_mask, text_states)
-            fused = self.fusion(pooled, frame_mask, self.classifier(pooled.embedding), *words)
+            fused = self.fusion(pooled, frame_mask, self._classify(pooled.embedding), *words)
             pooled = pooled._replace(embedding=fused.embedding)
         elif text_ids is not None or text_states is not None:
             raise ValueError("this model has no text encoder and reads no words: leave text_ids and text_states out")

@@ -67,8 +67,8 @@ class CrossAttention(nn.Module):
         self.frame_norm, self.word_norm = nn.LayerNorm(size), nn.LayerNorm(size)
 
     def forward(self, pooled: Pooled, frame_mask: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
-        frames = self.frame_norm(self.frames_to_words(pooled.frames, word_mask, words))
-        words = self.word_norm(self.words_to_frames(words, frame_mask, pooled.frames))
+        frames = self.frame_norm(self.frames_to_words.read(pooled.frames, words, word_mask))
+        words = self.word_norm(self.words_to_frames.read(words, pooled.frames, frame_mask))
         return torch.cat([weighted_sum(pooled.log_frame_weights, frames), average_words(words, word_mask)], dim=-1)
 
 

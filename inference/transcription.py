@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import pipeline
 
 from core.errors import InputError
@@ -55,7 +56,7 @@ class Transcriber:
 
     def __init__(self, name_or_path: str, device: Any = None):
         try:
-            self.recognize = pipeline("automatic-speech-recognition", name_or_path, device=device)
+            self.recognize = pipeline("automatic-speech-recognition", name_or_path, device=device, dtype=torch.float32)
         except LOAD_ERRORS as error:
             reason = explain_failure(name_or_path, error) or f"cannot be loaded: {' '.join(str(error).split())}"
             raise InputError(f"--transcribe {name_or_path} {reason}") from error
@@ -72,7 +73,7 @@ class Transcriber:
         if len(waveform) == 0:
             return []
         heard = {"raw": waveform, "sampling_rate": SAMPLING_RATE}
-        found = self.recognize(heard, return_timestamps="word", chunk_length_s=CHUNK_SECONDS, ignore_warning=True)
+        found: Any = self.recognize(heard, return_timestamps="word", chunk_length_s=CHUNK_SECONDS, ignore_warning=True)
         return [_place_word(chunk, len(waveform) / SAMPLING_RATE) for chunk in found["chunks"]]
 
 

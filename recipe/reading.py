@@ -1,5 +1,7 @@
 """Words: the column `text` -> what the text encoder takes or, of a frozen one, what it gives."""
 
+from typing import Any
+
 import torch
 from datasets import DatasetDict
 from torch import Tensor
@@ -38,7 +40,7 @@ def make_reader(model: SERAlignForAudioClassification, args: Arguments, split: D
         return Reader(tokenizer)
     texts = {text or "" for part in split.values() for text in part["text"][:]}
     tokens = {text: tokenize(tokenizer, text) for text in sorted(texts)}
-    size = model.text_encoder.config.hidden_size
+    size = model.config.text_encoder_config.hidden_size
     if 4 * size * sum(map(len, tokens.values())) > MOST_BYTES:
         return Reader(tokenizer)
     return Reader(tokenizer, {text: read_states(model, ids) for text, ids in tokens.items()})
@@ -47,6 +49,7 @@ def make_reader(model: SERAlignForAudioClassification, args: Arguments, split: D
 @torch.no_grad()
 def read_states(model: SERAlignForAudioClassification, ids: Tensor) -> Tensor:
     """The states of one text, (tokens, size), on the CPU."""
+    encoder: Any = model.text_encoder
     if len(ids) == 0:
-        return torch.zeros(0, model.text_encoder.config.hidden_size)
-    return model.text_encoder(input_ids=ids[None].to(model.device)).last_hidden_state[0].float().cpu()
+        return torch.zeros(0, encoder.config.hidden_size)
+    return encoder(input_ids=ids[None].to(model.device)).last_hidden_state[0].float().cpu()

@@ -16,13 +16,16 @@ import random
 from pathlib import Path
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
+from core.hashing import hash_frozen_part
 from core.json_files import write_json
 from core.loading import load_model, load_tokenizer
-from recipe.batching import Collator
+from recipe.batching import WORDS, Collator
 from recipe.corpora import load_corpus
-from recipe.preparing import AudioCache, UtterancePreparer
+from recipe.corpora.rows import read_excerpts
+from recipe.feature_cache import FeatureCache, fill_cache
+from recipe.preparing import UtterancePreparer
 from recipe.reading import Reader
 from recipe.scoring import load_metric
 from recipe.splits import RAVDESS_TEST_ACTORS
@@ -32,6 +35,7 @@ VALIDATION_ACTORS = ("02", "05", "06", "07")  # two women and two men
 PLAIN = "neutral"
 KINDS = {"agree": 0.5, "neutral": 0.25, "contradict": 0.25}  # shares of the set
 PARTS = {"train": slice(0, 10), "validation": slice(10, 12), "test": slice(12, 16)}  # of the sentences of a label
+BATCH = 16
 ANSWERS = {"voice": "voice_logits", "words": "text_logits", "both": "logits"}
 
 
@@ -69,29 +73,33 @@ def make_set(data_dir: str, output: Path) -> None:
 
 
 @torch.inference_mode()
-def score_run(folder: str, rows: Dataset, cache: AudioCache) -> dict[str, dict[str, float]]:
-    """UA of the answers of a model on the test actors with each kind of words, or with none."""
+def score_run(folder: str, rows: Dataset, cache_folder: Path) -> dict[str, dict[str, float]]:
+    """UA of each answer of a model on the test actors, with each kind of words, and with none."""
     model, extractor = load_model(folder)
-    names = list(model.config.id2label.values())
-    reader = Reader(load_tokenizer(folder)) if model.config.reads_text else None
-    preparer = UtterancePreparer(extractor, model.config.shortest_samples, reader=reader, cache=cache)
-    labels = [names.index(rows.features["label"].names[label]) for label in rows["label"][:]]
-    features: list[torch.Tensor] = cache.get(
-        ("features",), lambda: [model.extract_features(preparer.prepare(each)[None])[0] for each in rows["file"][:]]
-    )
+    config, names = model.config, rows.features["label"].names
+    labels = [list(config.id2label.values()).index(names[label]) for label in rows["label"][:]]
+    cache = FeatureCache(cache_folder, hash_frozen_part(model))
+    preparer = UtterancePreparer(extractor, config.shortest_samples, config.longest_seconds, feature_cache=cache)
+    fill_cache(model, {"test": preparer}, DatasetDict({"test": rows}))
+    voices = [preparer.prepare(excerpt) for excerpt in read_excerpts(rows[:])]
+    reader = Reader(load_tokenizer(folder)) if config.reads_text else None
     scores = {}
     for kind in (*KINDS, "missing"):
         rng = random.Random(1)
-        texts = [None if kind == "missing" else choose_sentence(names[each], kind, "test", rng) for each in labels]
+        texts = [
+            None if kind == "missing" else choose_sentence(names[label], kind, "test", rng)
+            for label in rows["label"][:]
+        ]
         found: dict[str, list[int]] = {name: [] for name in ANSWERS}
-        for start in range(0, len(labels), 16):
-            part = slice(start, start + 16)
-            utterances = [{"extracted_features": each} for each in features[part]]
-            if reader is not None:
-                utterances = [{**each, "words": reader(text)} for each, text in zip(utterances, texts[part])]
-            output = model(**Collator("extracted_features")(utterances))
+        for start in range(0, len(labels), BATCH):
+            part = slice(start, start + BATCH)
+            utterances = [
+                {preparer.input_name: voice, **({WORDS: reader(text)} if reader else {})}
+                for voice, text in zip(voices[part], texts[part])
+            ]
+            output = model(**Collator(preparer.input_name)(utterances))
             for name, field in ANSWERS.items():
-                logits = output.logits if output[field] is None else output[field]
+                logits = output.get(field, output.logits)
                 found[name] += logits.argmax(-1).tolist()
         scores[kind] = {
             name: load_metric().compute(predictions=each, references=labels, num_classes=len(names))["ua"]
@@ -106,17 +114,19 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--runs", nargs="+", default=[])
+    parser.add_argument(
+        "--features", type=Path, default=Path("outputs/text/features"), help="cache of the frozen layers"
+    )
     args = parser.parse_args()
     if args.action == "make":
         make_set(args.data_dir, args.output)
         return
     rows = load_corpus("ravdess", args.data_dir)
     rows = rows.filter(lambda speaker: find_part(speaker) == "test", input_columns="speaker")
-    rows = rows.add_column("file", [audio["path"] for audio in rows["audio"][:]])
-    cache, results = AudioCache(), {}
+    results = {}
     for folder in args.runs:
         name = Path(folder).parent.name
-        results[name] = scores = score_run(folder, rows, cache)
+        results[name] = scores = score_run(folder, rows, args.features)
         print(f"{name:18}" + "".join(f"{kind:>26}" for kind in scores))
         for answer in ANSWERS:
             print(f"  {answer:16}" + "".join(f"{100 * each[answer]:26.1f}" for each in scores.values()))

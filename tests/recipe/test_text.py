@@ -12,12 +12,13 @@ from running import lines_of, train
 from core.errors import InputError
 from core.loading import load_pipeline
 from recipe.batching import Collator
-from recipe.checks import check_text
+from recipe.checks import check_targets, check_text
 from recipe.corpora import load_corpus
 from recipe.joining import join_rows
 from recipe.options import Arguments
 from recipe.reading import make_reader
-from text_ser_align import read_text_config
+from recipe.stages import read_text_encoder_config
+from text_ser_align import load_text_encoder, read_text_config
 
 TEXTS = {"angry": "sad news", "happy": "great dogs", "calm": ""}
 
@@ -80,13 +81,15 @@ def test_a_corpus_without_words_is_refused_and_missing_ones_are_counted(capsys):
     assert "6 of 12 train utterances of emodb have no words" in capsys.readouterr().err
 
 
-def test_what_cannot_be_trained_with_words_is_refused(spoken, tiny_bert, tmp_path):
-    run = ("--corpus", "folder", "--csv", spoken, "--output_dir", tmp_path / "run", "--use_cpu", "true")
-    tiny = ("--encoder", "none", "--text_encoder", tiny_bert)
-    said = train(*run, *tiny, "--mix_probability", "0.5", expect=1).stderr
-    assert "but not what they say" in said
-    said = train(*run, "--encoder", "none", "--text_encoder", tmp_path / "nowhere", expect=1).stderr
-    assert "--text_encoder" in said and "nowhere" in said
+def test_what_cannot_be_trained_with_words_is_refused(tiny_bert, tiny_whisper, tmp_path):
+    arguments = Arguments()
+    arguments.model.text_encoder, arguments.data.mix_probability = tiny_bert, 0.5
+    with pytest.raises(InputError, match="mixes voices, but not what they say"):
+        check_targets(arguments)
+    for name, words in ((str(tmp_path / "nowhere"), "is not a folder"), (tiny_whisper, "vocab|no text encoder|cannot")):
+        arguments.model.text_encoder = name
+        with pytest.raises(InputError, match=words):
+            load_text_encoder(arguments.model.text_encoder, read_text_encoder_config(arguments.model))
 
 
 @pytest.mark.slow
