@@ -12,6 +12,7 @@ try:
     from .dimensions_ser_align import find_regions
     from .heads_ser_align import Pooled, make_dimension_head
     from .losses_ser_align import (
+        branch_loss,
         center_loss,
         concordance_loss,
         cosine_distance,
@@ -23,6 +24,7 @@ try:
         supervised_contrastive_loss,
         weighted_cross_entropy,
     )
+    from .text_ser_align import Fused
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
@@ -31,6 +33,7 @@ except ImportError:
     from dimensions_ser_align import find_regions
     from heads_ser_align import Pooled, make_dimension_head
     from losses_ser_align import (
+        branch_loss,
         center_loss,
         concordance_loss,
         cosine_distance,
@@ -42,6 +45,7 @@ except ImportError:
         supervised_contrastive_loss,
         weighted_cross_entropy,
     )
+    from text_ser_align import Fused
 
 
 class Objective(nn.Module):
@@ -88,6 +92,7 @@ class Objective(nn.Module):
         labels: Tensor,
         values: Tensor | None = None,
         targets: Tensor | None = None,
+        fused: Fused | None = None,
         frames: Tensor | None = None,
         teacher_frames: Tensor | None = None,
     ) -> dict[str, Tensor]:
@@ -95,6 +100,7 @@ class Objective(nn.Module):
 
         Args:
             values, targets: predicted and true dimensions, (batch, dimensions); None for a model without.
+            fused: answers of voice and words, of a model that reads words; its logits are `logits`.
             frames, teacher_frames: of the encoder and of a teacher, (batch, frames, features); None without a teacher.
         """
         config, labels = self.config, check_labels(labels, *logits.shape)
@@ -115,10 +121,15 @@ class Objective(nn.Module):
             eal = emotional_attention_loss(pooled.cls_output, pooled.frames, frame_mask, config.eal_margin)
             weighted["eal_loss"] = (config.eal_weight, eal)
         if pooled.cls_output is not None and config.fual_weight > 0:
+            utterance = fused.voice_logits if fused and config.fual_utterance == "voice" else logits
             fual = frame_to_utterance_alignment_loss(
-                logits, frame_logits, pooled.log_frame_weights, config.fual_direction, config.fual_gradient
+                utterance, frame_logits, pooled.log_frame_weights, config.fual_direction, config.fual_gradient
             )
             weighted["fual_loss"] = (config.fual_weight, fual)
+        if fused is not None and config.branch_weight > 0:
+            alone = (fused.voice_logits, fused.text_logits, fused.has_text)
+            branches = branch_loss(*alone, labels, config.class_weights, config.label_smoothing)
+            weighted["branch_loss"] = (config.branch_weight, branches)
         if config.kl_weight > 0:
             weighted["kl_loss"] = (config.kl_weight, soft_label_divergence(logits, labels, config.class_weights))
         if config.cosine_weight > 0:

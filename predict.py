@@ -4,6 +4,7 @@
     python predict.py interviews/ more/*.mp3 --output emotions.jsonl
     python predict.py call.wav --output call.TextGrid --plot call.png --explain
     python predict.py interviews/ --output timelines/ --format webvtt
+    python predict.py call.wav --model outputs/x/stage2 --transcribe openai/whisper-base
     ffmpeg -v error -i call.mp4 -f wav - | python predict.py -        (one JSON line per second)
     accelerate launch --num_processes 4 predict.py interviews/ --output emotions.jsonl
     python predict.py --manifest calls.txt --output answers/          (100,000 recordings in constant memory)
@@ -52,6 +53,13 @@ def main(argv: list[str]) -> int:
     if is_shared and not (files and options.output):
         raise InputError("several processes need audio files and --output: add both, or start a single process")
     recognize = load_recognizer(options, state.device if is_shared else None)
+    listen = None
+    if options.text is not None or options.texts or options.transcribe:
+        from inference.transcription import make_listener
+
+        if options.text is not None and len(files) > 1:
+            raise InputError(f"--text is of one recording, and there are {len(files)}: use --texts or --transcribe")
+        listen = make_listener(options, recognize.tokenizer is not None, recognize.device)
     recordings: dict[str, str | bytes] = {file: file for file in files}
     if not files:
         quality = RecordingQuality()
@@ -75,7 +83,7 @@ def main(argv: list[str]) -> int:
     own = [job for job in jobs if job not in records][state.process_index :: state.num_processes]
     table = Table(own, is_quiet=options.quiet or is_shared, in_full=len(jobs) == 1)
     is_hidden = not (state.is_main_process and len(own) > 1)
-    answers = answer_jobs(recognize, own, recordings.__getitem__, options.explain, bool(options.plot))
+    answers = answer_jobs(recognize, own, recordings.__getitem__, options.explain, bool(options.plot), listen)
     for job, answer in zip(tqdm(own, unit="file", disable=is_hidden or None), answers):
         records[job] = record = build_record(job, answer, recognize if options.explain else None)
         if "error" in record:

@@ -273,3 +273,17 @@ def cut_recording(
 
 def _describe_piece(start: int, waveform: np.ndarray, phrase: int) -> dict[str, Any]:
     return {"waveform": waveform, "start": start, "end": start + len(waveform), "phrase": phrase}
+
+
+def choose_deciding(best: dict[str, Any], piece: dict[str, Any]) -> dict[str, Any]:
+    """Return the more influential piece; the other one drops its frames, so that memory use stays constant."""
+    chosen, other = (piece, best) if not best or _measure_weight(piece) > _measure_weight(best) else (best, piece)
+    for name in ("waveform", "frame_weights"):
+        other.pop(name, None)
+    return chosen
+
+
+def _measure_weight(piece: dict[str, Any]) -> float:
+    """The top score times the duration in samples; the whole recording outweighs its phrases."""
+    is_whole = piece["phrase"] < 0
+    return float("inf") if is_whole else float(piece["probabilities"].max()) * len(piece["waveform"])

@@ -4,7 +4,13 @@ import os
 from pathlib import Path
 
 import torch
-from transformers import AutoFeatureExtractor, PreTrainedConfig, SequenceFeatureExtractor
+from transformers import (
+    AutoFeatureExtractor,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    SequenceFeatureExtractor,
+)
 from transformers.utils import logging
 
 from configuration_ser_align import SERAlignConfig
@@ -116,6 +122,15 @@ def load_extractor(source: str, name: str, revision: str | None = None) -> Seque
         raise InputError(f"{name} {reason}") from error
 
 
+def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model, or of a text encoder. Raises InputError."""
+    try:
+        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except LOAD_ERRORS as error:
+        reason = explain_failure(source, error) or f"has no tokenizer that can be read: {' '.join(str(error).split())}"
+        raise InputError(f"{source} {reason}") from error
+
+
 def make_feature_extractor(
     config: SERAlignConfig, source: str | None, trim_db: float | None
 ) -> SequenceFeatureExtractor:
@@ -170,6 +185,7 @@ def load_pipeline(
         recognize = SpeechEmotionRecognitionPipeline(
             model=network,
             feature_extractor=extractor,
+            tokenizer=load_tokenizer(model, revision) if network.config.reads_text else None,
             device=device,  # type: ignore[arg-type]
             batch_size=batch_size,
         )

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from core.loading import load_pipeline
 from inference.evidence import explain_frames
 from inference.options import TIMELINE_OPTIONS
 from inference.outputs import Record
+from inference.spoken import join_words
 from inference.values import round_dimensions
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recording_ser_align import count_channels
@@ -77,6 +79,7 @@ def answer_jobs(
     open_recording: Callable[[str], Any],
     with_frames: bool,
     with_outline: bool,
+    listen: Callable[[Any, int | None], Any] | None = None,
 ) -> Iterator[Any]:
     """Yield the pipeline's result for each job, or the exception if the recording cannot be read.
 
@@ -84,16 +87,35 @@ def answer_jobs(
 
     Args:
         open_recording: gives the pipeline what it reads for the name of a file; called when it comes to that file.
+        listen: says the words of a recording and a channel, which are in the result as `said`; None for none.
     """
     for channel, group in groupby(jobs, key=lambda job: job.channel):
-        yield from recognize(  # type: ignore[misc]
-            (open_recording(job.file) for job in list(group)),
+        members = list(group)
+        said: dict[Job, Any] = {}
+        answers = recognize(  # type: ignore[misc]
+            _add_words(members, open_recording, listen, recognize.tokenizer is not None, said),
             return_timeline=True,
             return_frames=with_frames,
             return_outline=with_outline,
             channel=channel,
             on_error="return",
         )
+        for job, answer in zip(members, answers):
+            if said.get(job) and not isinstance(answer, Exception):
+                answer["said"] = said[job]
+            yield answer
+
+
+def _add_words(
+    jobs: list[Job], open_recording: Callable[[str], Any], listen: Any, can_read: bool, said: dict[Job, Any]
+) -> Iterator[Any]:
+    """Yield each recording, with its words if the model can read them; `said` receives them."""
+    for job in jobs:
+        recording = open_recording(job.file)
+        if listen is not None:
+            with suppress(ValueError, OSError):  # of a recording that cannot be read, as the pipeline will say
+                said[job] = listen(recording, job.channel)
+        yield {"audio": recording, "text": said[job]} if can_read and said.get(job) else recording
 
 
 def build_record(job: Job, answer: Any, explainer: SpeechEmotionRecognitionPipeline | None = None) -> Record:
@@ -110,9 +132,18 @@ def build_record(job: Job, answer: Any, explainer: SpeechEmotionRecognitionPipel
     label = answer["scores"][0]["label"]
     record |= {"duration": round(answer["duration"], 3), "label": label, "score": scores[label], "scores": scores}
     record["unsure"] = answer["unsure"]
+    if "said" in answer:
+        record["text"] = join_words(answer["said"])
+    if "alone" in answer:
+        record["alone"] = {
+            name: {entry["label"]: round(entry["score"], 6) for entry in scores}
+            for name, scores in answer["alone"].items()
+        }
     record |= _round_mixed(answer) | round_dimensions(answer)
     record["warnings"] = answer["warnings"]
     record["timeline"] = [_round_segment(segment) for segment in answer["timeline"]]
+    if isinstance(answer.get("said"), list):
+        record["words"] = answer["said"]
     if "trace" in answer:
         record["trace"] = [
             {name: [round(x, 3) for x in part] for name, part in each.items()} for each in answer["trace"]

@@ -66,6 +66,10 @@ def export(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtr
         InputError: the feature extractor is not supported, the weights exceed 2 GB, or the difference exceeds
             `TOLERANCE`. No file is written then.
     """
+    if model.config.reads_text:
+        raise InputError(
+            "the model reads words, and an ONNX file takes waveforms alone: export one without text encoder"
+        )
     num_bytes = 4 * model.num_parameters()
     if num_bytes > LARGEST_BYTES:
         raise InputError(

@@ -5,6 +5,7 @@ import argparse
 from core.shipped import DEFAULT_MODEL, MODEL_HELP, find_model
 from inference.outputs import FORMATS
 
+WORD_OPTIONS = ("text", "texts", "transcribe")
 TIMELINE_OPTIONS = ("pause", "window", "smoothing", "min_duration")
 
 
@@ -70,6 +71,19 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
         choices=("mix", "each"),
         default="mix",
         help="mix averages the channels of a file; each scores every channel separately (default: mix)",
+    )
+    words = parser.add_argument_group("words").add_mutually_exclusive_group()
+    words.add_argument("--text", metavar="TEXT", help="what is said in the one recording, for a model that reads words")
+    words.add_argument(
+        "--texts",
+        action="store_true",
+        help="read what is said from the text file beside each recording: call.txt for call.wav",
+    )
+    words.add_argument(
+        "--transcribe",
+        metavar="WHISPER",
+        help="transcribe each recording with a Whisper model (Hub name or folder), and put the words on the timeline; "
+        "a model that reads words reads them",
     )
     timeline = parser.add_argument_group("timeline")
     timeline.add_argument(

@@ -5,7 +5,9 @@ A record is the result for one recording: `file`, `channel` (None is the mean of
 why the scores may be unreliable) and `timeline` (dicts of start, end, label, score), or `error`. Of a model trained on
 label distributions, record and segments also have `mixed` (label: score, best first): the labels of a mixed answer. Of
 a model with dimensions, a record has `dimensions` (name: value, error and scale), `dimension_source` and `trace` (their
-values every 0.1 s of each phrase), and a segment has `dimensions` (name: value).
+values every 0.1 s of each phrase), and a segment has `dimensions` (name: value). With words, a record has `text`, and
+if their times are known `words` (dicts of word, start and end in seconds); an utterance whose words the model read has
+`alone`, the scores of the `voice` and of the `words` (label: probability).
 """
 
 import csv
@@ -18,8 +20,10 @@ from typing import Any
 
 from core.errors import InputError, writing
 from core.escaping import csv_cell, printable
+from inference.spoken import place_words
 
 Record = dict[str, Any]
+Interval = tuple[float, float, str]  # start and end in seconds, and text
 # Formats with one file for all recordings, formats with one file per recording, and formats of figures.
 TABLES = {".jsonl": "jsonl", ".csv": "csv"}
 TRACKS = {"textgrid": ".TextGrid", "audacity": ".txt", "webvtt": ".vtt"}
@@ -138,42 +142,60 @@ def name_segment(segment: dict[str, Any]) -> str:
 
 
 def format_textgrid(record: Record) -> str:
-    """Praat's text format, one interval tier; pauses are empty intervals (Praat manual, TextGrid file formats)."""
-    duration = record["duration"]
-    intervals: list[tuple[float, float, str]] = []
-    position = 0.0
-    for segment in record["timeline"]:
-        if segment["start"] > position:
-            intervals.append((position, segment["start"], ""))
-        intervals.append((segment["start"], segment["end"], name_segment(segment)))
-        position = segment["end"]
-    if position < duration or not intervals:
-        intervals.append((position, duration, ""))
+    """Praat's text format, an interval tier of emotions and, with word times, one of words; pauses are empty intervals
+    (Praat manual, TextGrid file formats)."""
+    tiers = {"emotion": [(part["start"], part["end"], name_segment(part)) for part in record["timeline"]]}
+    if "words" in record:
+        tiers["words"] = [(word["start"], word["end"], word["word"]) for word in record["words"]]
     lines = [
         'File type = "ooTextFile"',
         'Object class = "TextGrid"',
         "",
         "xmin = 0",
-        f"xmax = {duration:.6f}",
+        f"xmax = {record['duration']:.6f}",
         "tiers? <exists>",
-        "size = 1",
+        f"size = {len(tiers)}",
         "item []:",
-        "    item [1]:",
+    ]
+    for number, (name, intervals) in enumerate(tiers.items(), start=1):
+        lines += [f"    item [{number}]:", *_format_tier(name, _fill_pauses(intervals, record["duration"]))]
+    return "\n".join(lines) + "\n"
+
+
+def _fill_pauses(intervals: list[Interval], duration: float) -> list[Interval]:
+    """Intervals without gaps or overlaps: Praat reads no others. A word without duration is left out."""
+    filled: list[Interval] = []
+    position = 0.0
+    for start, end, text in intervals:
+        start = max(start, position)
+        if end <= start:
+            continue
+        if start > position:
+            filled.append((position, start, ""))
+        filled.append((start, end, text))
+        position = end
+    if position < duration or not filled:
+        filled.append((position, duration, ""))
+    return filled
+
+
+def _format_tier(name: str, intervals: list[Interval]) -> list[str]:
+    lines = [
         '        class = "IntervalTier"',
-        '        name = "emotion"',
+        f'        name = "{name}"',
         "        xmin = 0",
-        f"        xmax = {duration:.6f}",
+        f"        xmax = {intervals[-1][1]:.6f}",
         f"        intervals: size = {len(intervals)}",
     ]
-    for number, (start, end, label) in enumerate(intervals, start=1):
-        quoted = printable(label).replace('"', '""')
+    for number, (start, end, text) in enumerate(intervals, start=1):
+        quoted = printable(text).replace('"', '""')
         lines += [
             f"        intervals [{number}]:",
             f"            xmin = {start:.6f}",
             f"            xmax = {end:.6f}",
             f'            text = "{quoted}"',
         ]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def format_audacity(record: Record) -> str:
@@ -182,11 +204,12 @@ def format_audacity(record: Record) -> str:
 
 
 def format_webvtt(record: Record) -> str:
-    """Subtitles for a web player (W3C, WebVTT)."""
-    cues = [
-        f"{_format_clock(segment['start'])} --> {_format_clock(segment['end'])}\n{_escape(name_segment(segment))}\n"
-        for segment in record["timeline"]
-    ]
+    """Subtitles for a web player (W3C, WebVTT): the emotion and, with word times, what is said."""
+    cues = []
+    for segment, spoken in zip(record["timeline"], place_words(record)):
+        lines = [_escape(name_segment(segment)), *([_escape(spoken)] if spoken else [])]
+        times = f"{_format_clock(segment['start'])} --> {_format_clock(segment['end'])}"
+        cues.append("\n".join([times, *lines, ""]))
     return "\n".join(["WEBVTT\n", *cues])
 
 

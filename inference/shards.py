@@ -29,7 +29,7 @@ from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 
 SHARD_SIZE = 1000  # ours: 1.5 MB of JSON Lines
 FAILURES = "failures.jsonl"
-REFUSED = ("plot", "format", "overwrite")  # options that have no meaning with a manifest
+REFUSED = ("plot", "format", "overwrite", "text", "texts", "transcribe")  # options that a manifest does not take
 
 
 class Counts(NamedTuple):

@@ -17,8 +17,9 @@ from core.model_files import read_licence
 from core.shipped import SHIPPED_MODELS
 from inference.answers import Job
 from inference.live import answer_live
-from inference.options import TIMELINE_OPTIONS
+from inference.options import TIMELINE_OPTIONS, WORD_OPTIONS
 from inference.outputs import Record, name_segment
+from inference.spoken import describe_alone, place_words
 from inference.values import format_dimensions
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from quality_ser_align import RecordingQuality
@@ -78,12 +79,13 @@ class Table:
         wide = max(_find_label_width(record), *map(len, names), 0)
         unsure = "unsure: " if record["unsure"] else ""
         lines = [f"{self._name(job)}  {record['duration']:.1f} s  {unsure}{', '.join(_format_scores(record))}"]
+        lines += [f"  {printable(describe_alone(record))}"] if "alone" in record else []
         lines += [*format_dimensions(record), ""]
-        lines.append(f"{'start':>9} {'end':>9}   {'emotion':{wide}}  score")
-        lines += [
-            f"{part['start']:9.2f} {part['end']:9.2f}   {name:{wide}} {part['score']:6.2f}"
-            for name, part in zip(names, record["timeline"])
-        ]
+        has_words = "words" in record
+        lines.append(f"{'start':>9} {'end':>9}   {'emotion':{wide}}  score{'   words' if has_words else ''}")
+        for name, part, spoken in zip(names, record["timeline"], place_words(record)):
+            line = f"{part['start']:9.2f} {part['end']:9.2f}   {name:{wide}} {part['score']:6.2f}"
+            lines.append(f"{line}   {printable(spoken)}".rstrip())
         return lines + (["", *_format_evidence(record)] if "evidence" in record else [])
 
 
@@ -109,7 +111,7 @@ def print_stream(
     options: argparse.Namespace,
 ) -> int:
     """Print a JSON line for each second of a stream until it ends. Returns the exit status."""
-    given = [f"--{name}" for name in ("output", "plot", "explain", "quiet") if getattr(options, name)]
+    given = [f"--{name}" for name in ("output", "plot", "explain", "quiet", *WORD_OPTIONS) if getattr(options, name)]
     given += ["--channels each"] if options.channels == "each" else []
     given += [f"--{name}" for name in TIMELINE_OPTIONS if getattr(options, name) is not None]
     if given:

@@ -48,6 +48,8 @@ def check_run(arguments: dict[int, Arguments], first: Arguments | None = None) -
 def check_targets(args: Arguments) -> None:
     """Raise InputError for what counts the labels of utterances, if these have other targets instead."""
     check_dimensions(args.data)
+    if args.model.text_encoder is not None and args.data.mix_probability > 0:
+        raise InputError("--mix_probability mixes voices, but not what they say: set it to 0, or remove --text_encoder")
     if not learns_labels(args.data) and args.model.class_weights is not None:
         raise InputError("--class_weights weighs labels, and --targets dimensions has none: remove it")
     if learns_dimensions(args.data) and args.trainer.batch_size < 2:
@@ -60,6 +62,19 @@ def check_targets(args: Arguments) -> None:
         )
     if args.model.statistics_layers > 0:
         raise InputError("--statistics_layers fits labels, and --targets distribution has none: set it to 0")
+
+
+def check_text(split: DatasetDict, corpus: str) -> None:
+    """Raise InputError if the training utterances have no words for a text encoder; warn if many have none."""
+    advice = "remove --text_encoder, or add the words: a column text in a CSV file, text_column in --hub_options"
+    if "text" not in split["train"].column_names:
+        raise InputError(f"{corpus} has no column text, and --text_encoder needs the words: {advice}")
+    for name, part in split.items():
+        missing = sum(not (text or "").strip() for text in part["text"][:])
+        if missing == len(part) and name == "train":
+            raise InputError(f"the column text of {corpus} is empty in all training utterances: {advice}")
+        if missing and PartialState().is_main_process:
+            warn(f"{missing} of {len(part)} {name} utterances of {corpus} have no words")
 
 
 def list_stages(args: Arguments) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from recipe.relabelling import keep_labels, refuse_similar
 from recipe.splits import choose_parts, hold_out_validation
 
 KEPT = ("id", "audio", "label", "speaker", "gender", "session", "duration")
-OPTIONAL = {"start": Value("float64"), "end": Value("float64"), "split": Value("string")}
+OPTIONAL = {"start": Value("float64"), "end": Value("float64"), "split": Value("string"), "text": Value("string")}
 
 TRAINED, TESTED = ("all", "train", "train_validation"), ("all", "test")
 

@@ -44,6 +44,12 @@ class ModelArguments(SERAlignFields):
         "encoder settings to override, as JSON; with --encoder none, the full encoder configuration with model_type",
         "ours",
     )
+    text_encoder: str | None = option(
+        None,
+        "pretrained text encoder for what is said, frozen or tuned: a Hub name or a folder, such as "
+        "sentence-transformers/all-MiniLM-L6-v2; none hears the voice alone",
+        "ours",
+    )
     lora_rank: int = option(
         0,
         "rank of LoRA adapters (Hu et al. 2022), which are trained in place of the encoder's own weights; they are "
@@ -153,7 +159,7 @@ class DataArguments(AugmentationFields, ConversionFields):
     hub_options: dict = option(
         {},
         "settings of --corpus hub, as JSON: audio_column [audio], label_column [label], speaker_column, "
-        "start_column, end_column, config, split, streaming, limit",
+        "start_column, end_column, text_column, config, split, streaming, limit",
         both_stages=True,
     )
     targets: Literal["labels", "distribution", "dimensions", "labels_and_dimensions"] = option(

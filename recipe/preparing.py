@@ -19,13 +19,14 @@ from core.errors import InputError
 from quality_ser_align import RecordingQuality
 from recipe.augmentation import NUM_VOICES, UNCHANGED, Augmentation, Variant, degrade
 from recipe.babble import Voices
-from recipe.batching import TEACHER_FRAMES, Draw
+from recipe.batching import TEACHER_FRAMES, WORDS, Draw
 from recipe.corpora.rows import read_excerpts
 from recipe.degradations import mix_voices
 from recipe.dimensions import COLUMN as DIMENSIONS
 from recipe.distributions import COLUMN, Target, encode_target
 from recipe.feature_cache import FeatureCache
 from recipe.mixing import mix
+from recipe.reading import Reader
 from recipe.teacher import Teacher
 from speech_ser_align import trim
 
@@ -73,6 +74,7 @@ class UtterancePreparer:
             or log-mel frames as model input.
         voices: utterances that the degradation `babble` is made of.
         teacher: softens the labels, which then are distributions, and may give frames, but not of mixtures.
+        reader: of the column `text`; None prepares no words.
 
     Raises:
         InputError: an utterance is shorter than one frame or its input is not finite; the message names the file.
@@ -89,6 +91,7 @@ class UtterancePreparer:
         feature_cache: FeatureCache | None = None,
         voices: Voices | None = None,
         teacher: Teacher | None = None,
+        reader: Reader | None = None,
     ):
         self.feature_extractor = feature_extractor
         self.input_name = "extracted_features" if feature_cache is not None else feature_extractor.model_input_names[0]
@@ -101,6 +104,7 @@ class UtterancePreparer:
         self.feature_cache = feature_cache
         self.voices = voices
         self.teacher = teacher
+        self.reader = reader
         plain = copy.copy(feature_extractor)
         vars(plain).pop("bandwidth", None)  # known only once features are extracted, and no part of them
         self._extraction = plain.to_json_string()
@@ -127,7 +131,8 @@ class UtterancePreparer:
             if not values.isfinite().all():
                 raise InputError(f"{excerpt}: its model input is not finite; export the file again or remove it")
         prepared = {self.input_name: inputs, "labels": labels, "id": columns["id"]}
-        optional = {DIMENSIONS: dimensions, TEACHER_FRAMES: frames}
+        words = None if self.reader is None else [self.reader(text) for text in columns["text"]]
+        optional = {DIMENSIONS: dimensions, TEACHER_FRAMES: frames, WORDS: words}
         return prepared | {name: values for name, values in optional.items() if values is not None}
 
     def prepare(self, recording: str | Path | Excerpt, seed: int = 0) -> Tensor:

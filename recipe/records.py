@@ -17,6 +17,7 @@ RECORDED = {
     "rows": "different utterances or a different split",
     "audio": "other recordings under the same names",
     "copies": "other converted copies",
+    "text": "other words",
     "stage1": "a different stage 1",
     "teacher_weights": "another teacher",
 }

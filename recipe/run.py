@@ -26,7 +26,7 @@ from recipe.babble import read_voices
 from recipe.batching import Collator
 from recipe.calibration import fit_temperature, fit_unsure_threshold
 from recipe.checkpoints import CHECKPOINTS, best_until, checkpoints_in, flush, last_complete
-from recipe.checks import check_durations, check_run, check_stage1_speakers, list_stages
+from recipe.checks import check_durations, check_run, check_stage1_speakers, check_text, list_stages
 from recipe.class_weights import compute_class_weights
 from recipe.converted import add_copies
 from recipe.corpora.rows import count_speakers
@@ -42,6 +42,7 @@ from recipe.model_card import write_model_card
 from recipe.options import Arguments
 from recipe.preparing import AudioCache, TrainingSet, UtterancePreparer, measure_bandwidth, prepare_rows
 from recipe.publishing import push, round_weights
+from recipe.reading import make_reader
 from recipe.results import class_lines, describe_data, describe_model, describe_unseen, score_lines, write_results
 from recipe.scoring import never_predicted, predict, score_file
 from recipe.stage_folder import describe_run, open_stage_folder, read_finished, remove_checkpoints
@@ -93,6 +94,8 @@ def train_stages(
 
     for stage in stages:
         compute_class_weights(arguments[stage].model.class_weights, split["train"])  # refuses unknown labels at once
+        if arguments[stage].model.text_encoder is not None:
+            check_text(split, name_run(data))
     if data.convert != "none":
         probabilities = predict_early(arguments[1], split, num_broken, cache) if data.convert == "guiding" else None
         split = add_copies(arguments[1], split, probabilities, cache.get)
@@ -196,24 +199,27 @@ def make_preparers(
     check_durations(split, shortest, longest)
     PartialState().print(
         f"\nStage {stage}: {model.config.encoder_config.model_type} encoder, {model.config.pooling} pooling, "
-        f"{model.num_parameters():,} parameters"
+        + (f"{model.config.text_encoder_config.model_type} text encoder, " if model.config.reads_text else "")
+        + f"{model.num_parameters():,} parameters"
     )
     augmentation = build_augmentation(args.data)
     for line in describe_degradation(args.data):
         PartialState().print(line)
     feature_cache = plan_cache(model, args, split)
     audio_cache = cache if args.data.cache_audio else None
-    evaluation = UtterancePreparer(feature_extractor, shortest, longest, cache=audio_cache, feature_cache=feature_cache)
+    reader = make_reader(model, args, split)
+    caches: dict[str, Any] = {"cache": audio_cache, "feature_cache": feature_cache}
+    evaluation = UtterancePreparer(feature_extractor, shortest, longest, **caches, reader=reader)
     training = UtterancePreparer(
         feature_extractor,
         shortest,
         min(filter(None, (args.data.max_duration, longest)), default=None),
         augmentation,
         num_labels=model.config.num_labels,
-        cache=audio_cache,
-        feature_cache=feature_cache,
+        **caches,
         voices=read_voices(split["train"]) if augmentation.has_babble else None,
         teacher=find_teacher(args, split),
+        reader=reader,
     )
     return Preparers(evaluation, training)
 
@@ -321,7 +327,9 @@ def save_and_score(
     state = PartialState()
     if args.trainer.float16_weights:
         round_weights(model)
-    pipeline = SpeechEmotionRecognitionPipeline(model=model, feature_extractor=feature_extractor)
+    pipeline = SpeechEmotionRecognitionPipeline(
+        model=model, feature_extractor=feature_extractor, tokenizer=preparer.reader and preparer.reader.tokenizer
+    )
     if state.is_main_process:
         with writing(directory):
             pipeline.save_pretrained(directory)
@@ -334,7 +342,8 @@ def save_and_score(
     if saved.config.classes_are_regions:  # whose scores follow from the calibrated values
         validation = predict(saved, split["validation"], *how)
     saved.config.calibration_temperature = fit_temperature(validation)
-    saved.config.encoder_config.name_or_path = ""  # it may be a local path
+    for part in filter(None, (saved.config.encoder_config, saved.config.text_encoder_config)):
+        part.name_or_path = ""  # it may be a local path
     names = ("validation", "test", *(("train",) if args.trainer.predict_training else ()))
     parts = {name: predict(saved, split[name], *how) for name in names}
     if not state.is_main_process:

@@ -29,6 +29,8 @@ def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, A
     recordings = DatasetDict({**split, "train": select_recordings(split["train"])})
     record = {**args.flat(), **describe_rows(recordings), "copies": hash_values(copies) if copies else None}
     teacher = args.trainer.teacher
+    if args.model.text_encoder is not None:
+        record["text"] = hash_values([part["text"][:] for part in recordings.values()])
     record["teacher_weights"] = None if teacher is None else hash_weights(Path(find_model(teacher)))
     if stage == 2:
         record["stage1"] = hash_weights(find_stage1_folder(args))

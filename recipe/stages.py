@@ -15,7 +15,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from configuration_ser_align import SERAlignConfig
 from core.errors import InputError, warn
@@ -29,6 +29,7 @@ from recipe.dimensions import describe_targets
 from recipe.lora import add_lora
 from recipe.options import Arguments, ModelArguments
 from recipe.teacher import read_teacher_size
+from text_ser_align import load_text_encoder, read_text_config
 
 
 def find_stage_folder(stage: int, args: Arguments) -> Path:
@@ -63,7 +64,10 @@ def build_config(stage: int, args: Arguments, first: Arguments | None = None) ->
     """The configuration of a stage, without its labels."""
     if stage == 1:
         return SERAlignConfig(
-            encoder_config=read_encoder_config(args.model), **select_fields(stage, args), **describe_targets(args.data)
+            encoder_config=read_encoder_config(args.model),
+            text_encoder_config=read_text_encoder_config(args.model),
+            **select_fields(stage, args),
+            **describe_targets(args.data),
         )
     if first is not None:
         source, config = "stage 1", build_config(1, first)
@@ -71,7 +75,8 @@ def build_config(stage: int, args: Arguments, first: Arguments | None = None) ->
         source, config = str(find_stage1_folder(args)), SERAlignConfig.from_pretrained(check_stage1_folder(args))
     check_same_encoder(config, args.model.encoder_config, source)
     chosen = select_fields(stage, args) | describe_targets(args.data)
-    second = SERAlignConfig(encoder_config=config.encoder_config, **chosen)
+    text_config = read_text_encoder_config(args.model)
+    second = SERAlignConfig(encoder_config=config.encoder_config, text_encoder_config=text_config, **chosen)
     check_same_averaging(config, second, source)
     return second
 
@@ -162,6 +167,17 @@ def read_encoder_config(model: ModelArguments) -> PreTrainedConfig | dict[str, A
     return copy.deepcopy(_read_pretrained_config(model.encoder, json.dumps(given)))
 
 
+def read_text_encoder_config(model: ModelArguments) -> PreTrainedConfig | None:
+    """The configuration of --text_encoder. Raises InputError if it is no text encoder."""
+    if model.text_encoder is None:
+        return None
+    try:
+        return read_text_config(model.text_encoder)
+    except LOAD_ERRORS as error:
+        reason = explain_failure(model.text_encoder, error) or f"cannot be used: {' '.join(str(error).split())}"
+        raise InputError(f"--text_encoder {model.text_encoder} {reason}") from error
+
+
 @cache
 def _read_pretrained_config(encoder: str, overrides: str) -> PreTrainedConfig:
     """Cached per process, since an experiment needs it before each of its runs."""
@@ -178,9 +194,18 @@ def _first_model(args: Arguments, model_fields: dict[str, Any]) -> SERAlignForAu
     encoder_config = read_encoder_config(args.model)
     if args.model.encoder is not None:
         return SERAlignForAudioClassification.from_pretrained_encoder(
-            args.model.encoder, encoder_config=args.model.encoder_config, **model_fields
+            args.model.encoder, args.model.encoder_config, args.model.text_encoder, **model_fields
         )
-    return SERAlignForAudioClassification(SERAlignConfig(encoder_config=encoder_config, **model_fields))
+    config = SERAlignConfig(
+        encoder_config=encoder_config, text_encoder_config=read_text_encoder_config(args.model), **model_fields
+    )
+    return SERAlignForAudioClassification(config, text_encoder=_load_text_encoder(args.model))
+
+
+def _load_text_encoder(model: ModelArguments) -> PreTrainedModel | None:
+    if model.text_encoder is None:
+        return None
+    return load_text_encoder(model.text_encoder, read_text_config(model.text_encoder))
 
 
 def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str]) -> SERAlignForAudioClassification:
@@ -195,9 +220,16 @@ def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str
     if info["missing_keys"]:
         raise InputError(f"{folder} lacks {len(info['missing_keys'])} weights of its model: copy it or train it again")
     check_same_encoder(first.config, args.model.encoder_config, str(folder))
-    config = SERAlignConfig(encoder_config=first.config.encoder_config, **model_fields)
+    text_config = read_text_encoder_config(args.model)
+    config = SERAlignConfig(encoder_config=first.config.encoder_config, text_encoder_config=text_config, **model_fields)
     check_same_averaging(SERAlignConfig.from_pretrained(folder), config, str(folder))
-    model = SERAlignForAudioClassification(config, encoder=first.encoder)
+    text_encoder = _load_text_encoder(args.model)
+    if text_encoder is not None and first.text_encoder is not None:  # which stage 1 may have tuned
+        try:
+            text_encoder.load_state_dict(first.text_encoder.state_dict())
+        except RuntimeError:
+            raise InputError(f"{folder} has another text encoder: give the same --text_encoder") from None
+    model = SERAlignForAudioClassification(config, encoder=first.encoder, text_encoder=text_encoder)
     if model.layer_mix is not None and first.layer_mix is not None:
         model.layer_mix.load_state_dict(first.layer_mix.state_dict())
     known = list(first.config.id2label.values())
@@ -206,7 +238,7 @@ def _second_model(args: Arguments, model_fields: dict[str, Any], names: list[str
         if known != names:
             raise InputError(f"--init_classifier stage1: {differ}: use --init_classifier new, or train stage 1 again")
         try:
-            for name in ("classifier", "dimension_head"):
+            for name in ("classifier", "dimension_head", "fusion"):
                 module, trained = getattr(model, name), getattr(first, name)
                 if module is not None and trained is not None:
                     module.load_state_dict(trained.state_dict())

@@ -34,7 +34,7 @@ AVERAGED = "averaged"  # subfolder of a checkpoint
 CENTERS = "objective.centers"
 # Scores of an epoch that select it in place of UA, and their names.
 SELECTING = {"kl": "KL", "cosine": "cosine", "ccc": "CCC"}
-NOT_DECAYED = {"pooling.cls_token", "layer_mix.weights", CENTERS}
+NOT_DECAYED = {"pooling.cls_token", "layer_mix.weights", "fusion.missing", "fusion.shares", CENTERS}
 
 
 class SERAlignTrainer(Trainer):
@@ -118,6 +118,8 @@ class SERAlignTrainer(Trainer):
             "classifier": self.classifier_learning_rate,
             "frame_classifier": self.classifier_learning_rate,
             "dimension_head": self.classifier_learning_rate,
+            "text_encoder": self.args.learning_rate,
+            "fusion": self.classifier_learning_rate,
             "objective": self.classifier_learning_rate,
             "centers": self.center_learning_rate,
         }

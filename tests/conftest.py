@@ -101,6 +101,22 @@ def tiny_whisper(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory):
+    """The folder of an untrained BERT with two layers of width 32, and a tokenizer of a few words and all letters."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("bert")
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "kids", "dogs", "door", "sad", "great", "news", *letters]
+    (folder / "vocab.txt").write_text("\n".join([*words, *(f"##{letter}" for letter in letters)]))
+    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=16).save_pretrained(folder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=100, max_position_embeddings=16, **sizes)).save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture
 def hub():
     """An empty Hub on the loopback interface."""

@@ -70,9 +70,11 @@ def layer_norm(x, weights, name, eps=1e-5):
     return normed * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 
-def attend(x, weights, name, num_heads):
-    """Multi-head self-attention; x (tokens, D), all of them valid."""
-    query, key, value = (linear(x, weights, f"{name}.{part}") for part in ("query", "key", "value"))
+def attend(x, weights, name, num_heads, context=None):
+    """Multi-head attention of x (tokens, D) to itself or to a context (others, D), all of them valid."""
+    context = x if context is None else context
+    query = linear(x, weights, f"{name}.query")
+    key, value = (linear(context, weights, f"{name}.{part}") for part in ("key", "value"))
     size = x.shape[1] // num_heads
     heads = []
     for head in range(num_heads):
@@ -193,3 +195,25 @@ def style_pooling(x, weights, num_heads):
     query["attention.query.bias"] = weights["attention.query.bias"] / np.sqrt(num_heads)
     x = x + attend(x, query, "attention", num_heads)
     return linear(x, weights, "output").mean(axis=0)
+
+
+def fuse(kind, voice, frames, frame_weights, voice_logits, words, weights, num_heads):
+    """Vector and logits of an utterance: voice (D,), frames (n, D), words (m, D) as projected, of `text_fusion`."""
+    average = words.mean(0)
+    both = np.concatenate([voice, average])
+    if kind == "late":
+        shares = weights["fusion.shares"]
+        return both, shares[0] * voice_logits + shares[1] * linear(average, weights, "fusion.text_classifier")
+    if kind == "gated":
+        gate = 1 / (1 + np.exp(-linear(both, weights, "fusion.gated.gate")))
+        heard, read = (
+            np.tanh(linear(x, weights, f"fusion.gated.{name}")) for x, name in ((voice, "voice"), (average, "words"))
+        )
+        both = gate * heard + (1 - gate) * read
+    elif kind == "cross_attention":
+        name = "fusion.crossed"
+        seen = frames + attend(frames, weights, f"{name}.frames_to_words", num_heads, words)
+        read = words + attend(words, weights, f"{name}.words_to_frames", num_heads, frames)
+        seen, read = layer_norm(seen, weights, f"{name}.frame_norm"), layer_norm(read, weights, f"{name}.word_norm")
+        both = np.concatenate([frame_weights @ seen, read.mean(0)])
+    return both, linear(both, weights, "fusion.classifier")

@@ -1,4 +1,4 @@
-"""What the model refuses, and why: inputs, masks and labels of a call, files of weights, and code from the Hub.
+"""What the model refuses, and why: settings, what a call is given, files of weights, and code from the Hub.
 
 Part of the model code on the Hugging Face Hub; requires only torch and safetensors, which transformers brings.
 """
@@ -10,6 +10,22 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+
+
+def check_distillation(config: Any) -> None:
+    """Raise ValueError if frames are to be compared with those of a teacher and cannot be."""
+    if config.frame_distillation_weight == 0:
+        return
+    if config.teacher_size is None:
+        raise ValueError(
+            f"frame_distillation_weight={config.frame_distillation_weight:g} compares the frames with those of a "
+            "teacher: name it with --teacher, or set teacher_size to the number of features of its frames"
+        )
+    if config.patchout_frames > 0:
+        raise ValueError(
+            "patchout_frames drops frames, which frame_distillation_weight compares with those of the teacher: set one "
+            "of them to 0"
+        )
 
 
 def check_inputs(name: str, inputs: Any, width: int | None) -> None:

@@ -12,7 +12,7 @@ import transformers
 from transformers import AutoConfig, PreTrainedConfig, SequenceFeatureExtractor
 
 try:
-    from .checks_ser_align import refuse_attention_code
+    from .checks_ser_align import check_distillation, refuse_attention_code
     from .dimensions_ser_align import check_dimensions
     from .encoders_ser_align import Family, find_family
     from .feature_extraction_ser_align import add_trimming
@@ -21,7 +21,7 @@ try:
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
-    from checks_ser_align import refuse_attention_code
+    from checks_ser_align import check_distillation, refuse_attention_code
     from dimensions_ser_align import check_dimensions
     from encoders_ser_align import Family, find_family
     from feature_extraction_ser_align import add_trimming
@@ -63,6 +63,8 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             waveforms: wav2vec2 (used in the paper; the default has the architecture of facebook/wav2vec2-base),
             hubert, wavlm, data2vec-audio, unispeech, unispeech-sat, wav2vec2-conformer. Encoders that take log-mel
             frames: wav2vec2-bert, whisper, audio-spectrogram-transformer.
+        text_encoder_config: configuration of the text encoder, of a model that also reads words; None for one that does
+            not.
         calibration_temperature: divides the utterance and frame logits, so that their softmax is calibrated (Guo et
             al. 2017); train.py fits it on validation data. Ours; 1 leaves the logits unchanged. Earlier releases
             called it `temperature`; their configurations still load.
@@ -91,17 +93,18 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     """
 
     model_type = "ser_align"
-    sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="wav2vec2")}
+    sub_configs_defaults = {
+        "encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="wav2vec2"),
+        "text_encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="bert", optional=True),
+    }
     # Keeps frame outputs and losses out of the Trainer's evaluation loop, which would pad and copy them.
     keys_to_ignore_at_inference = [
-        "frame_logits",
-        "frame_weights",
-        "frame_mask",
-        "embedding",
+        *("frame_logits", "frame_weights", "frame_mask", "embedding", "voice_logits", "text_logits"),
         *LOSS_NAMES,
     ]
 
     encoder_config: dict | PreTrainedConfig | None = None
+    text_encoder_config: dict | PreTrainedConfig | None = None
     calibration_temperature: float = option(
         1.0, "temperature that divides all logits; fitted on validation data", "ours", above=0
     )
@@ -165,7 +168,7 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "SERAlignConfig":
         """As in transformers, but labels given here replace those of the file and all that was fitted on them, and a
         file cannot select code to download and run."""
-        for part in (config_dict, config_dict.get("encoder_config")):
+        for part in (config_dict, config_dict.get("encoder_config"), config_dict.get("text_encoder_config")):
             refuse_attention_code(part if isinstance(part, dict) else {})
         given = {name: kwargs.pop(name) for name in LABEL_NAMES if name in kwargs}
         return super().from_dict(_replace_labels(config_dict, **given), **kwargs)
@@ -186,8 +189,11 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
 
     def _validate_combinations(self) -> None:
         check_dimensions(self)
+        check_distillation(self)
         hidden_size = self.encoder_config.hidden_size
-        has_heads = self.pooling in ("self_attention", "cls", "flam", "style")
+        has_heads = self.pooling in ("self_attention", "cls", "flam", "style") or (
+            self.reads_text and self.text_fusion == "cross_attention"
+        )
         if has_heads and hidden_size % self.pooling_num_heads:
             raise ValueError(
                 f"pooling_num_heads={self.pooling_num_heads} does not divide the encoder's hidden size {hidden_size}"
@@ -197,6 +203,9 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
                 "cls_in_embedding='concat' doubles the input size of the classifier, so frames cannot share it: "
                 "set frame_classifier='separate'"
             )
+        if self.reads_text and (self.statistics_layers > 0 or self.classes_are_regions):
+            name = "statistics_layers" if self.statistics_layers > 0 else "classes_are_regions"
+            raise ValueError(f"{name} is for the voice alone: turn it off, or leave out the text encoder")
         if self.class_weights is not None and len(self.class_weights) != self.num_labels:
             raise ValueError(
                 f"class_weights has {len(self.class_weights)} weights for {self.num_labels} classes: give one for each"
@@ -212,16 +221,6 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
             raise ValueError(
                 f"label_smoothing={self.label_smoothing:g} smooths the labels of the cross-entropy, which ce_weight=0 "
                 "disables: set label_smoothing=0"
-            )
-        if self.frame_distillation_weight > 0 and self.teacher_size is None:
-            raise ValueError(
-                f"frame_distillation_weight={self.frame_distillation_weight:g} compares the frames with those of a "
-                "teacher: name it with --teacher, or set teacher_size to the number of features of its frames"
-            )
-        if self.frame_distillation_weight > 0 and self.patchout_frames > 0:
-            raise ValueError(
-                "patchout_frames drops frames, which frame_distillation_weight compares with those of the teacher: "
-                "set one of them to 0"
             )
         num_layers = self.encoder_config.num_hidden_layers
         if self.freeze_encoder_layers > num_layers:
@@ -250,6 +249,11 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     def family(self) -> Family:
         """The adapter for the encoder's family."""
         return find_family(self.encoder_config.model_type)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the model has a text encoder."""
+        return self.text_encoder_config is not None
 
     @property
     def takes_log_mel(self) -> bool:

@@ -8,6 +8,8 @@ A loss is a plain function of tensors. Its weight is a field of SERAlignConfig.
 Part of the model code on the Hugging Face Hub; requires only torch.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +27,7 @@ LOSS_NAMES = {
     "ccc_loss": "CCC loss",
     "region_loss": "regions",
     "frame_distillation_loss": "frames",
+    "branch_loss": "branches",
 }
 
 
@@ -54,6 +57,31 @@ def weighted_cross_entropy(
     """
     weights = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
     return F.cross_entropy(logits.float(), labels, weights, reduction="none", label_smoothing=label_smoothing).mean()
+
+
+def branch_loss(
+    voice_logits: Tensor,
+    text_logits: Tensor,
+    has_text: Tensor,
+    labels: Tensor,
+    class_weights: list[float] | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of the voice alone plus that of the words alone, as [`weighted_cross_entropy`].
+
+    An utterance without words has only the former, and counts in the mean of the latter as 0.
+
+    Args:
+        voice_logits, text_logits: (batch, classes).
+        has_text: (batch,), bool.
+
+    Returns:
+        A scalar, at least 0.
+    """
+    weights = None if class_weights is None else torch.tensor(class_weights, device=labels.device)
+    how: dict[str, Any] = {"weight": weights, "reduction": "none", "label_smoothing": label_smoothing}
+    voice, words = (F.cross_entropy(logits.float(), labels, **how) for logits in (voice_logits, text_logits))
+    return (voice + words * has_text).mean()
 
 
 def emotional_attention_loss(cls_output: Tensor, frames: Tensor, frame_mask: Tensor, margin: float = 0.8) -> Tensor:

@@ -20,12 +20,16 @@ class SERAlignOutput(ModelOutput):
         frame_weights: (B, T), pooling weights, which sum to 1 over the frames of an utterance; 0 at padding.
         frame_mask: (B, T), True for frames of the utterance, which are `config.frame_seconds` apart.
         dimensions: (B, K), the K dimensions on their own scales, calibrated; None without `config.dimensions`.
-        embedding: (B, D), or (B, 2D) with `cls_in_embedding="concat"`: the input of the classifier.
+        embedding: (B, D), or (B, 2D) with `cls_in_embedding="concat"`: the input of the classifier; with a text encoder
+            the vector of voice and words.
+        voice_logits, text_logits: (B, C), of the voice alone and of the words alone, which for missing words is their
+            learned state; None without a text encoder.
         ce_loss, eal_loss, fual_loss, kl_loss, cosine_loss, focal_loss, center_loss, contrastive_loss, ccc_loss,
-            region_loss, frame_distillation_loss: scalars before weighting: cross-entropy, emotional attention,
-            frame-to-utterance alignment, KL to the label, cosine distance to it, focal, center and supervised
-            contrastive loss, concordance loss of the dimensions, cross-entropy of their regions, distance of the frames
-            from those of a teacher; None if disabled, and without labels.
+            region_loss, frame_distillation_loss, branch_loss: scalars before weighting: cross-entropy, emotional
+            attention, frame-to-utterance alignment, KL to the label, cosine distance to it, focal, center and
+            supervised contrastive loss, concordance loss of the dimensions, cross-entropy of their regions, distance of
+            the frames from those of a teacher, cross-entropy of voice and words alone; None if disabled, and without
+            labels.
     """
 
     loss: Tensor | None = None
@@ -35,6 +39,8 @@ class SERAlignOutput(ModelOutput):
     frame_mask: Tensor | None = None
     embedding: Tensor | None = None
     dimensions: Tensor | None = None
+    voice_logits: Tensor | None = None
+    text_logits: Tensor | None = None
     ce_loss: Tensor | None = None
     eal_loss: Tensor | None = None
     fual_loss: Tensor | None = None
@@ -46,3 +52,4 @@ class SERAlignOutput(ModelOutput):
     ccc_loss: Tensor | None = None
     region_loss: Tensor | None = None
     frame_distillation_loss: Tensor | None = None
+    branch_loss: Tensor | None = None

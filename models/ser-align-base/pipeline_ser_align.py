@@ -26,16 +26,18 @@ from transformers.pipelines.base import ChunkPipeline
 try:
     from .dimensions_ser_align import describe_values, name_values
     from .quality_ser_align import RecordingQuality, warn_of
-    from .recording_ser_align import SAMPLING_RATE, collect_peaks, describe_recording, read_blocks
-    from .speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
+    from .recording_ser_align import SAMPLING_RATE, collect_peaks, describe_recording, name_recording, read_blocks
+    from .speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, choose_deciding, cut_recording
+    from .text_ser_align import check_words, choose_words, collate_words, take_words, tokenize
     from .timeline_ser_align import build_timeline, choose_mixed, name_classes, trace_values, weigh_windows
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from dimensions_ser_align import describe_values, name_values
     from quality_ser_align import RecordingQuality, warn_of
-    from recording_ser_align import SAMPLING_RATE, collect_peaks, describe_recording, read_blocks
-    from speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, cut_recording
+    from recording_ser_align import SAMPLING_RATE, collect_peaks, describe_recording, name_recording, read_blocks
+    from speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, choose_deciding, cut_recording
+    from text_ser_align import check_words, choose_words, collate_words, take_words, tokenize
     from timeline_ser_align import build_timeline, choose_mixed, name_classes, trace_values, weigh_windows
 
 TASK = "speech-emotion-recognition"
@@ -48,6 +50,7 @@ PREPROCESS_PARAMETERS = (*RETURNS, "channel", "pause", "window", "on_error", "al
 POSTPROCESS_PARAMETERS = (*RETURNS, "top_k", "smoothing", "min_duration")
 PARAMETERS = tuple(dict.fromkeys(PREPROCESS_PARAMETERS + POSTPROCESS_PARAMETERS))
 SECONDS = ("pause", "window", "smoothing", "min_duration")
+BRANCHES = ("voice", "words")  # what a model that reads words also scores alone
 COUNTS = {"channel": 0, "top_k": 1}  # with the smallest value of each
 
 
@@ -61,7 +64,9 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
 
     Call arguments:
         inputs: a recording as [`read_blocks`] takes it (path, bytes, file, waveform, pair, dict), or a list, generator
-            or `KeyDataset` of them.
+            or `KeyDataset` of them. For a model that reads words, also a dict of `audio`, one of these, and `text`:
+            what was said, or a list of dicts of `word`, `start` and `end` (seconds). Words with times also reach the
+            phrases of the timeline, which otherwise hears the voice alone, and recordings of more than 15 seconds.
         return_timeline: also return the emotion timeline; see [`build_timeline`].
         return_frames: also return the most influential piece with the weight of each frame: the whole recording if it
             was scored as one utterance, otherwise the window with the largest product of top score and duration.
@@ -86,19 +91,21 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         [`describe_values`] returns, in segments the `dimensions` as numbers, and `trace`, their values every 0.1 s of
         speech, as [`trace_values`] returns them; and what was requested: `timeline`;
         `frames`, a dict with `label`, `start` and `end` (seconds), `waveform` (samples,), `weights` (frames,) and
-        `frame_seconds`; `outline` (points,).
+        `frame_seconds`; `outline` (points,). An utterance with words has `alone`, the scores of `voice` and `words`.
 
     Raises:
         ValueError: a recording cannot be read or contains no speech, or an argument is out of range.
     """
 
     _load_feature_extractor = True  # type: ignore[assignment]
-    _load_tokenizer = False  # type: ignore[assignment]
+    _load_tokenizer = None  # loaded where there is one: of a model that reads words
     _load_processor = False  # type: ignore[assignment]
     _load_image_processor = False  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        if self.tokenizer is None and getattr(self.model.config, "reads_text", False):
+            raise ValueError("this model reads words and needs its tokenizer: load it from the folder of the model")
         if self._batch_size is None:
             # On a CPU, the convolutions over the waveform of one phrase keep all cores busy.
             is_busy = self.device.type == "cpu" and not self.model.config.takes_log_mel
@@ -183,7 +190,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                 for output in self._score_pieces(pool, batch_size):
                     outputs.append(output)
                     if "waveform" in output:
-                        deciding = _choose_deciding(deciding, output)
+                        deciding = choose_deciding(deciding, output)
                     if output["is_last"]:
                         yield output["error"] if "error" in output else self.postprocess(outputs, **postprocess_params)
                         outputs, deciding = [], {}
@@ -193,9 +200,10 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
     ) -> Iterator[dict[str, Any]]:
         """Yield the pieces of each recording in turn; with `on_error="return"`, the last one may be an `error`."""
         for number, recording in enumerate(recordings):
+            recording, words = take_words(recording)
             name = name_recording(recording, number if are_several else None, options.get("channel"))
             try:
-                for piece in self.preprocess(recording, **options):
+                for piece in self.preprocess(recording, words, **options):
                     yield {**piece, "name": name}
             except (ValueError, OSError) as error:
                 if on_error == "raise":
@@ -213,7 +221,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
             batch = by_duration[start : start + batch_size]
             output = self.forward(pad_batch([piece.pop("inputs") for piece in batch]))
             for index, piece in enumerate(batch):
-                for name in ("probabilities", "dimensions"):
+                for name in ("probabilities", "dimensions", *(BRANCHES if piece["has_words"] else ())):
                     if name in output:
                         piece[name] = output[name][index].numpy().astype(float)
                 if "waveform" in piece:
@@ -224,6 +232,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
     def preprocess(  # type: ignore[override]
         self,
         recording: Any,
+        words: Any = None,
         return_timeline: bool = False,
         return_frames: bool = False,
         return_outline: bool = False,
@@ -249,12 +258,17 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         if piece is None:
             reason = quality.find_cancellation(describe_recording(recording))
             raise ValueError(reason or f"{describe_recording(recording)} contains no speech: it is empty or silent")
+        check_words(words, can_read=self.tokenizer is not None, is_utterance=piece["phrase"] < 0)
         while piece is not None:
             following = next(pieces, None)
             waveform = piece["waveform"] if return_frames else piece.pop("waveform")
+            inputs = self.extract_features(waveform)
+            if self.tokenizer is not None:
+                inputs["text_ids"] = tokenize(self.tokenizer, choose_words(words, piece))
             yield {
                 **piece,
-                "inputs": self.extract_features(waveform),
+                "inputs": inputs,
+                "has_words": len(inputs.get("text_ids", ())) > 0,
                 "duration": len(waveform) / SAMPLING_RATE,
                 "peaks": peaks,
                 "quality": quality,
@@ -270,6 +284,11 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
             "frame_weights": output.frame_weights,
             "frame_mask": output.frame_mask,
             **({} if output.dimensions is None else {"dimensions": output.dimensions}),
+            **{
+                name: logits.float().softmax(dim=-1)
+                for name, logits in zip(BRANCHES, (output.voice_logits, output.text_logits))
+                if logits is not None
+            },
         }
 
     def postprocess(  # type: ignore[override]
@@ -295,8 +314,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         else:
             means = np.average(tracks, axis=0, weights=weigh_windows(starts, ends, phrase))
         whole = means[: len(labels)]
-        order = np.argsort(-whole, kind="stable")[:top_k]
-        scores = [{"label": labels[index], "score": float(whole[index])} for index in order]
+        scores = _rank_scores(whole, labels)[:top_k]
         last = outputs[-1]
         longest = float(np.max(ends - starts)) / SAMPLING_RATE
         problems = last["quality"].find_problems(last["name"], self.model.config.bandwidth, longest)
@@ -304,6 +322,8 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         mixed_above = self.model.config.mixed_above
         if mixed_above is not None:
             answer["mixed"] = name_classes(choose_mixed(whole, mixed_above), labels)
+        if is_whole.any() and outputs[0]["has_words"]:
+            answer["alone"] = {name: _rank_scores(outputs[0][name], labels) for name in BRANCHES}
         names = self.model.config.dimension_names or []
         if names:
             answer |= describe_values(self.model.config, means[len(labels) :])
@@ -339,14 +359,6 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         return {**answer, "duration": last["quality"].heard / SAMPLING_RATE, "warnings": [*problems.values()]}
 
 
-def name_recording(recording: Any, number: int | None, channel: int | None) -> str:
-    """The name of a recording in warnings: its path, or its place among several; and the channel that was chosen."""
-    name = describe_recording(recording)
-    if name == "the recording" and number is not None:
-        name = f"recordings[{number}]"
-    return name if channel is None else f"{name} (channel {channel})"
-
-
 def check_count(name: str, value: Any, smallest: int) -> None:
     """Raise ValueError if the value of a call argument is not a whole number of at least `smallest`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < smallest:
@@ -358,28 +370,25 @@ def pad_batch(inputs: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
     A batch without padding has no attention mask, because the model is faster without one.
     """
-    batch = {name: pad_sequence([each[name] for each in inputs], batch_first=True) for name in inputs[0]}
+    words = [each["text_ids"] for each in inputs if "text_ids" in each]
+    batch = {
+        name: pad_sequence([each[name] for each in inputs], batch_first=True)
+        for name in inputs[0]
+        if name != "text_ids"
+    }
     if bool(batch["attention_mask"].all()):
         del batch["attention_mask"]
-    return batch
+    return batch | (collate_words(words) if any(map(len, words)) else {})
+
+
+def _rank_scores(probabilities: np.ndarray, labels: list[str]) -> list[dict[str, Any]]:
+    """Labels with their scores, best first."""
+    order = np.argsort(-probabilities, kind="stable")
+    return [{"label": labels[index], "score": float(probabilities[index])} for index in order]
 
 
 def _take(pieces: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return list(islice(pieces, count))
-
-
-def _choose_deciding(best: dict[str, Any], piece: dict[str, Any]) -> dict[str, Any]:
-    """Return the more influential piece; the other one drops its frames, so that memory use stays constant."""
-    chosen, other = (piece, best) if not best or _measure_weight(piece) > _measure_weight(best) else (best, piece)
-    for name in ("waveform", "frame_weights"):
-        other.pop(name, None)
-    return chosen
-
-
-def _measure_weight(piece: dict[str, Any]) -> float:
-    """The top score times the duration in samples; the whole recording outweighs its phrases."""
-    is_whole = piece["phrase"] < 0
-    return float("inf") if is_whole else float(piece["probabilities"].max()) * len(piece["waveform"])
 
 
 PIPELINE_REGISTRY.register_pipeline(

@@ -43,6 +43,14 @@ ACCEPTED = (
 PEAK_SAMPLES = SAMPLING_RATE // 100  # one point of the outline
 
 
+def name_recording(recording: Any, number: int | None, channel: int | None) -> str:
+    """The name of a recording in warnings: its path, or its place among several; and the channel that was chosen."""
+    name = describe_recording(recording)
+    if name == "the recording" and number is not None:
+        name = f"recordings[{number}]"
+    return name if channel is None else f"{name} (channel {channel})"
+
+
 def read_blocks(
     recording: Any, channel: int | None = None, quality: RecordingQuality | None = None, allow_urls: bool = False
 ) -> Iterator[np.ndarray]:

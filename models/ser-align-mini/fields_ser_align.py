@@ -354,3 +354,30 @@ class SERAlignFields:
         "layer norm on each log-mel frame of wav2vec2-bert, as in its pretrained checkpoints; false keeps frame levels",
         "ours",
     )
+    text_fusion: Literal["concat", "gated", "cross_attention", "late"] = option(
+        "concat",
+        "how a model with a text encoder joins voice and words: concat, a classifier of both vectors; gated (Arevalo "
+        "et al. 2017); cross_attention, words attend to frames and frames to words (Tsai et al. 2019); or late, a "
+        "learned weighted sum of the logits of each",
+        "ours",
+    )
+    freeze_text_encoder: bool = option(True, "freeze the text encoder, which then has no dropout", "ours")
+    text_dropout: float = option(
+        0.2,
+        "share of the utterances whose words are hidden in training, so that the model also serves recordings without",
+        "ours",
+        minimum=0,
+        below=1,
+    )
+    branch_weight: float = option(
+        0.5,
+        "weight of the cross-entropy of the voice alone and of the words alone, in a model with a text encoder; 0 "
+        "disables it",
+        "ours",
+        minimum=0,
+    )
+    fual_utterance: Literal["voice", "fused"] = option(
+        "voice",
+        "answer that FUAL aligns the frames with in a model with a text encoder: that of the voice alone, or of both",
+        "ours",
+    )

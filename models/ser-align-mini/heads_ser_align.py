@@ -129,10 +129,11 @@ class SelfAttention(GradientCheckpointingLayer):
         self.value = nn.Linear(hidden_size, hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
 
-    def attend(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+    def attend(self, tokens: Tensor, token_mask: Tensor, context: Tensor | None = None) -> Tensor:
+        context = tokens if context is None else context
         query, key, value = (
-            projection(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
+            projection(source).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for projection, source in ((self.query, tokens), (self.key, context), (self.value, context))
         )
         attended = F.scaled_dot_product_attention(
             query,
@@ -146,6 +147,10 @@ class SelfAttention(GradientCheckpointingLayer):
 
     def forward(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         return tokens + self._drop(self.attend(tokens, token_mask))
+
+    def read(self, tokens: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
+        """Attention to a context, (batch, others, hidden), added to the tokens."""
+        return tokens + self._drop(self.attend(tokens, context_mask, context))
 
     def _drop(self, hidden: Tensor) -> Tensor:
         return F.dropout(hidden, self.dropout, self.training)

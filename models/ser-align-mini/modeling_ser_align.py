@@ -21,37 +21,27 @@ from transformers.utils import can_return_tuple
 try:
     from .checks_ser_align import name_damaged_weights, refuse_hidden_outputs, refuse_other_shapes
     from .configuration_ser_align import SERAlignConfig
+    from .copying_ser_align import rebuild
     from .encoders_ser_align import load_encoder, read_pretrained_config
     from .exact_ser_align import average_neighbours, draw_frames, make_length_mask, take_frames, zero_padding
-    from .heads_ser_align import (
-        POOLINGS,
-        CLSPooling,
-        DimensionHead,
-        LayerMix,
-        StatisticsClassifier,
-        make_classifier,
-    )
+    from .heads_ser_align import POOLINGS, CLSPooling, DimensionHead, LayerMix, StatisticsClassifier, make_classifier
     from .inputs_ser_align import count_lengths, select_input
     from .objective_ser_align import Objective
     from .output_ser_align import SERAlignOutput
+    from .text_ser_align import TextFusion, build_text_encoder, load_text_encoder, read_text_config, read_words
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from checks_ser_align import name_damaged_weights, refuse_hidden_outputs, refuse_other_shapes
     from configuration_ser_align import SERAlignConfig
+    from copying_ser_align import rebuild
     from encoders_ser_align import load_encoder, read_pretrained_config
     from exact_ser_align import average_neighbours, draw_frames, make_length_mask, take_frames, zero_padding
-    from heads_ser_align import (
-        POOLINGS,
-        CLSPooling,
-        DimensionHead,
-        LayerMix,
-        StatisticsClassifier,
-        make_classifier,
-    )
+    from heads_ser_align import POOLINGS, CLSPooling, DimensionHead, LayerMix, StatisticsClassifier, make_classifier
     from inputs_ser_align import count_lengths, select_input
     from objective_ser_align import Objective
     from output_ser_align import SERAlignOutput
+    from text_ser_align import TextFusion, build_text_encoder, load_text_encoder, read_text_config, read_words
 
 
 class SERAlignForAudioClassification(PreTrainedModel):
@@ -60,6 +50,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
     Args:
         config: the configuration.
         encoder: a speech encoder with its weights loaded; None builds a new one from `config.encoder_config`.
+        text_encoder: likewise, of a model that reads words.
     """
 
     config: SERAlignConfig
@@ -72,16 +63,21 @@ class SERAlignForAudioClassification(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
 
-    def __init__(self, config: SERAlignConfig, encoder: PreTrainedModel | None = None):
+    def __init__(
+        self,
+        config: SERAlignConfig,
+        encoder: PreTrainedModel | None = None,
+        text_encoder: PreTrainedModel | None = None,
+    ):
         super().__init__(config)
         config.validate()
-        if encoder is None:
-            encoder = config.family.build(config.encoder_config)
-        elif encoder.config._attn_implementation is None:
-            # SERAlignConfig resets the attention implementation of an encoder's configuration. Without one,
-            # transformers silently ignores the padding mask.
-            encoder.set_attn_implementation("sdpa" if encoder._supports_sdpa else "eager")
-        self.encoder = encoder
+        for given in filter(None, (encoder, text_encoder)):
+            if given.config._attn_implementation is None:
+                # SERAlignConfig resets the attention implementation of an encoder's configuration. Without one,
+                # transformers silently ignores the padding mask.
+                given.set_attn_implementation("sdpa" if given._supports_sdpa else "eager")
+        self.encoder = encoder or config.family.build(config.encoder_config)
+        encoder = self.encoder
         self.main_input_name = config.family.input_name
         config.family.prepare(encoder)
         if config.encoder_config.model_type == "wav2vec2-bert" and not config.log_mel_layer_norm:
@@ -90,13 +86,18 @@ class SERAlignForAudioClassification(PreTrainedModel):
         hidden_size = config.encoder_config.hidden_size
         embedding_size = hidden_size * (2 if config.pooling == "cls" and config.cls_in_embedding == "concat" else 1)
         self.pooling = POOLINGS[config.pooling](config)
-        self.dimension_head = None if config.dimensions is None else DimensionHead(config, embedding_size)
+        self.text_encoder, self.fusion, vector_size = None, None, embedding_size
+        if config.reads_text:
+            self.text_encoder = text_encoder or build_text_encoder(config.text_encoder_config)
+            self.fusion = TextFusion(config, embedding_size)
+            vector_size = self.fusion.size
+        self.dimension_head = None if config.dimensions is None else DimensionHead(config, vector_size)
         self.classifier = None if config.classes_are_regions else make_classifier(config, embedding_size)
         # Only FUAL trains a separate frame classifier, and FUAL needs the CLS output.
         separate = config.pooling == "cls" and config.frame_classifier == "separate"
         self.frame_classifier = make_classifier(config, hidden_size) if separate else None
         self.statistics_classifier = StatisticsClassifier(config) if config.statistics_layers > 0 else None
-        self.objective = Objective(config, embedding_size)
+        self.objective = Objective(config, vector_size)
         # One class serves AutoModel and AutoModelForAudioClassification; registration can set only one of them.
         auto_map = getattr(config, "auto_map", None) or {}
         config.auto_map = {**auto_map, "AutoModel": "modeling_ser_align.SERAlignForAudioClassification"}
@@ -124,7 +125,11 @@ class SERAlignForAudioClassification(PreTrainedModel):
 
     @classmethod
     def from_pretrained_encoder(
-        cls, name_or_path: str, encoder_config: dict[str, Any] | None = None, **config_overrides: Any
+        cls,
+        name_or_path: str,
+        encoder_config: dict[str, Any] | None = None,
+        text_encoder: str | None = None,
+        **config_overrides: Any,
     ) -> "SERAlignForAudioClassification":
         """Add a new pooling layer and classifier to a pretrained speech encoder.
 
@@ -135,6 +140,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
             name_or_path: name on the Hub, such as `"facebook/wav2vec2-base"` or `"openai/whisper-base"`, or folder.
             encoder_config: values that override the encoder's own configuration, such as `{"layerdrop": 0.0}`;
                 `{"num_hidden_layers": 4}` keeps the first four layers.
+            text_encoder: name or folder of a text encoder, such as `"sentence-transformers/all-MiniLM-L6-v2"`, for a
+                model that also reads words.
             config_overrides: fields of [`SERAlignConfig`], such as `num_labels` or `id2label`.
 
         Raises:
@@ -147,8 +154,10 @@ class SERAlignForAudioClassification(PreTrainedModel):
                 raise TypeError(f"{name} is not a field of SERAlignConfig, such as num_labels, id2label or pooling")
         settings, _ = PreTrainedConfig.get_config_dict(name_or_path)
         pretrained_config = read_pretrained_config(name_or_path, settings, encoder_config or {})
-        config = SERAlignConfig(encoder_config=pretrained_config, **config_overrides)
-        return cls(config, encoder=load_encoder(name_or_path, pretrained_config))
+        text_config = None if text_encoder is None else read_text_config(text_encoder)
+        config = SERAlignConfig(encoder_config=pretrained_config, text_encoder_config=text_config, **config_overrides)
+        words = None if text_encoder is None else load_text_encoder(text_encoder, config.text_encoder_config)
+        return cls(config, encoder=load_encoder(name_or_path, pretrained_config), text_encoder=words)
 
     def __reduce__(self) -> tuple:
         """Pickle the configuration and the weights: torch cannot pickle the weight norm of the encoders."""
@@ -164,7 +173,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
 
     def freeze(self) -> None:
         """Freeze the parts that the configuration keeps fixed: `freeze_feature_encoder`, `freeze_encoder_layers`."""
-        trained = {id(p) for module in self._list_trained_parts() for p in module.parameters()}
+        trained = {id(p) for module in self.list_trained_parts() for p in module.parameters()}
         if self.config.freeze_encoder_layers > 0:
             for parameter in self.encoder.parameters():
                 parameter.requires_grad_(parameter.requires_grad and id(parameter) in trained)
@@ -172,6 +181,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
             self.freeze_feature_encoder()
         if self.statistics_classifier is not None:  # fitted, not trained
             self.statistics_classifier.requires_grad_(False)
+        if self.text_encoder is not None and self.config.freeze_text_encoder:
+            self.text_encoder.requires_grad_(False)
         self.train(self.training)
 
     def freeze_feature_encoder(self) -> None:
@@ -182,32 +193,21 @@ class SERAlignForAudioClassification(PreTrainedModel):
         for module in self.config.family.list_convolutions(self.encoder):
             module.requires_grad_(False)
 
-    def _list_trained_parts(self) -> list[nn.Module]:
+    def list_trained_parts(self) -> list[nn.Module]:
         """List the parts of the encoder after its fixed layers."""
         family = self.config.family
         layers = family.list_layers(self.encoder)[self.config.freeze_encoder_layers :]
         return [*layers, *family.list_after_layers(self.encoder)]
-
-    def collect_fixed_weights(self) -> dict[str, Tensor]:
-        """Collect the weights that `extract_features` uses, by names that are their own."""
-        fixed, trained = self.config.family.list_convolutions(self.encoder), []
-        if self.config.freeze_encoder_layers > 0:
-            fixed, trained = [self.encoder], self._list_trained_parts()
-        skipped = {id(weight) for module in trained for weight in (*module.parameters(), *module.buffers())}
-        return {
-            f"{index}.{name}": weight
-            for index, module in enumerate(fixed)
-            for name, weight in (*module.named_parameters(), *module.named_buffers())
-            if id(weight) not in skipped
-        }
 
     def train(self, mode: bool = True) -> "SERAlignForAudioClassification":
         """Set the training mode; fixed layers and what precedes them stay in evaluation mode, without dropout."""
         super().train(mode)
         if self.config.freeze_encoder_layers > 0:
             self.encoder.eval()
-            for module in self._list_trained_parts():
+            for module in self.list_trained_parts():
                 module.train(mode)
+        if self.text_encoder is not None and self.config.freeze_text_encoder:
+            self.text_encoder.eval()
         return self
 
     @torch.no_grad()
@@ -218,6 +218,10 @@ class SERAlignForAudioClassification(PreTrainedModel):
         elif isinstance(module, LayerMix | StatisticsClassifier):
             for weight in module.parameters():
                 init.zeros_(weight)
+        elif isinstance(module, TextFusion):
+            init.normal_(module.missing, mean=0.0, std=self.config.cls_init_std)
+            if module.shares is not None:
+                init.ones_(module.shares)
         elif isinstance(module, Objective) and module.centers is not None:
             init.normal_(module.centers, mean=0.0, std=1.0)
 
@@ -231,6 +235,9 @@ class SERAlignForAudioClassification(PreTrainedModel):
         extracted_features: Tensor | None = None,
         dimensions: Tensor | None = None,
         teacher_frames: Tensor | None = None,
+        text_ids: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        text_states: Tensor | None = None,
     ) -> SERAlignOutput:
         """Score utterances and their frames.
 
@@ -242,6 +249,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
             extracted_features: (batch, frames, features), instead of either: the output of `extract_features`.
             dimensions: (batch, dimensions), true values on their own scales; with labels, of a model that has any.
             teacher_frames: (batch, frames, features), zero-padded, that `frame_distillation_weight` compares with.
+            text_ids, text_mask, text_states: the words, as [`collate_words`] gives them; None without any.
 
         Raises:
             ValueError: the input is missing or of the wrong kind, an utterance is too short for one frame or too long
@@ -250,16 +258,22 @@ class SERAlignForAudioClassification(PreTrainedModel):
         """
         refuse_hidden_outputs(self.config)
         states, frames, frame_mask = self._encode(input_values, attention_mask, input_features, extracted_features)
-        pooled = self.pooling(frames, frame_mask)
+        pooled, fused = self.pooling(frames, frame_mask), None
+        if self.fusion is not None:
+            words = read_words(self.text_encoder, len(frames), text_ids, text_mask, text_states)
+            fused = self.fusion(pooled, frame_mask, self._classify(pooled.embedding), *words)
+            pooled = pooled._replace(embedding=fused.embedding)
+        elif text_ids is not None or text_states is not None:
+            raise ValueError("this model has no text encoder and reads no words: leave text_ids and text_states out")
         values = None if self.dimension_head is None else self.dimension_head(pooled.embedding)
-        logits = self._classify(pooled.embedding, values=values)
+        logits = self._classify(pooled.embedding, values=values) if fused is None else fused.logits
         if self.statistics_classifier is not None:
             logits = logits + self.statistics_classifier(states, frame_mask)
         logits = logits / self.config.calibration_temperature
         frame_logits = self._classify(pooled.frames, self.frame_classifier) / self.config.calibration_temperature
         losses = {}
         if labels is not None:
-            targets = labels, values, dimensions, frames, teacher_frames
+            targets = labels, values, dimensions, fused, frames, teacher_frames
             losses = self.objective(pooled, logits, frame_logits, frame_mask, *targets)
         return SERAlignOutput(
             logits=logits,
@@ -268,6 +282,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
             frame_mask=frame_mask,
             embedding=pooled.embedding,
             dimensions=values,
+            voice_logits=fused and fused.voice_logits / self.config.calibration_temperature,
+            text_logits=fused and fused.text_logits / self.config.calibration_temperature,
             **losses,
         )
 
@@ -379,22 +395,6 @@ class SERAlignForAudioClassification(PreTrainedModel):
         mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
         states, _ = self._run_fixed_layers(features, mask, is_padded=False)
         return torch.cat(states if self.config.extracts_all_layers else states[-1:], dim=-1)
-
-
-def rebuild(
-    cls: type[SERAlignForAudioClassification],
-    config: SERAlignConfig,
-    weights: dict[str, Tensor],
-    trained: list[str],
-    training: bool,
-) -> SERAlignForAudioClassification:
-    """Rebuild a pickled model."""
-    with torch.random.fork_rng():  # its initial weights are replaced, so they must not advance the random state
-        model = cls(config)
-    model.load_state_dict(weights, assign=True)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in trained)
-    return model.train(training)
 
 
 SERAlignForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")

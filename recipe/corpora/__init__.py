@@ -58,6 +58,7 @@ HUB_OPTIONS = (
     "speaker_column",
     "start_column",
     "end_column",
+    "text_column",
     "config",
     "split",
     "streaming",

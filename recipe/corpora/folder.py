@@ -51,7 +51,7 @@ LICENSE = "other"
 DESCRIPTION = "The recordings are the user's own; their licence decides how the model may be used."
 MISSING = ("nan", "none", "null", "na", "n/a")  # what pandas and spreadsheets write for no value, in lower case
 UNLABELLED = "unlabelled"
-COLUMNS = ("path", "label", "speaker", "split", "gender", "id")
+COLUMNS = ("path", "label", "speaker", "split", "gender", "id", "text")
 LAYOUTS = (
     "DIR/angry/a.wav and, with the parts of a split, DIR/train/angry/a.wav; for anything else, list the files in a CSV "
     "with the columns path, label and speaker"
@@ -266,7 +266,7 @@ def _warn_of_unread(names: set[str], where: str) -> None:
 
 
 def _check_cells(cells: dict[str, str], splits: dict[str, str], where: str) -> None:
-    empty = [name for name, value in cells.items() if not value and name != "gender"]
+    empty = [name for name, value in cells.items() if not value and name not in ("gender", "text")]
     if empty:
         raise InputError(f"{where}: {empty[0]} is empty; fill it in")
     if cells["label"].lower().endswith(AUDIO_SUFFIXES) and not cells["path"].lower().endswith(AUDIO_SUFFIXES):

@@ -77,13 +77,14 @@ class _Part:
     speaker_column: str | None
     start_column: str | None
     end_column: str | None
+    text_column: str | None
     cache_dir: Path
     allow_outside: bool
 
     @property
     def columns(self) -> list[str]:
         labels = self.distribution_columns or (self.label_column,)
-        others = (self.speaker_column, self.start_column, self.end_column, *self.number_columns)
+        others = (self.speaker_column, self.start_column, self.end_column, self.text_column, *self.number_columns)
         names = (self.audio_column, *labels, *others)
         return [name for name in names if name]
 
@@ -99,6 +100,7 @@ def load(
     speaker_column: str | None = None,
     start_column: str | None = None,
     end_column: str | None = None,
+    text_column: str | None = None,
     config: str | None = None,
     split: str | None = None,
     streaming: bool = False,
@@ -115,6 +117,7 @@ def load(
         audio_column, label_column, speaker_column: names of the columns; None for no speakers.
         start_column, end_column: names of the columns that say, in seconds, which part of its recording a row is; None
             starts at the beginning or ends at the end.
+        text_column: name of the column of what is said; None reads no words.
         config: the configuration, for a dataset with several.
         split: the only part to read; None reads all.
         streaming: read the rows one by one and store only the audio, instead of downloading the whole dataset first.
@@ -135,7 +138,7 @@ def load(
     for part_name, data in _open(name, config, split, streaming).items():
         classes = tuple(distribution_columns or ())
         columns = (audio_column, label_column, classes, tuple(number_columns), speaker_column, start_column, end_column)
-        part = _Part(data, name, part_name, *columns, Path(cache_dir), allow_outside)
+        part = _Part(data, name, part_name, *columns, text_column, Path(cache_dir), allow_outside)
         part = _select_columns(part)
         if isinstance(part.data, IterableDataset):
             found = _read_stream(part, _journal(part, config), limit)
@@ -283,6 +286,7 @@ def _row(part: _Part, index: int, line: dict[str, Any]) -> dict[str, Any]:
         "speaker": _word(speaker, _feature(part, part.speaker_column), f"{where}, {part.speaker_column}"),
         **(read_times(times, where) if times else {}),
         **read_numbers(line, part.number_columns, where),
+        **({"text": str(line[part.text_column] or "")} if part.text_column else {}),
     }
     if part.distribution_columns:
         row["label_distribution"] = read_shares({name: line[name] for name in part.distribution_columns}, where)

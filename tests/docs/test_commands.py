@@ -42,14 +42,15 @@ BY_HAND = {
     "studies/encoders.py": "docs/results/encoders.json",
     "studies/hostile_input.py": "docs/results/reliability/security.json",
     "studies/oldest_versions.py": "docs/results/reliability/versions.json",
+    "studies/words.py": "docs/results/words.json",
 }
-PREDICTIONS = [  # that run here; the others need a trained model, several processes or ffmpeg
+PREDICTIONS = [  # that run here; the others need a trained model, Whisper, several processes or ffmpeg
     command
     for path in DOCUMENTS
     for command in read_commands(path)
     if command[:2] == ["python", "predict.py"]
     and "examples/speech.flac" not in command
-    and not {"-", "outputs/quickstart/stage2"} & set(command)
+    and not {"-", "outputs/quickstart/stage2", "--transcribe"} & set(command)
     if not any(word.startswith("outputs/") for word in command)
 ]
 SNIPPETS = [
