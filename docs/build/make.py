@@ -22,6 +22,7 @@ BLOCKS = {
     "shipped": ROOT / "README.md",  # by python -m docs.build.first_screen
     "performance": ROOT / "README.md",
     "quickstart": ROOT / "docs" / "TRAINING.md",
+    "words": ROOT / "docs" / "TRAINING.md",
     "timeline": ROOT / "docs" / "INFERENCE.md",
     "onnx": ROOT / "docs" / "ONNX.md",
 }
@@ -54,6 +55,7 @@ def write_measured_documents() -> None:
     from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
     from docs.build.reliability import build_reliability_page
     from docs.build.robustness import build_robustness_page, write_card_sections
+    from docs.build.words import build_words_block
 
     write_page("CORPORA.md", build_corpora_page())
     write_page("ENCODERS.md", build_encoders_page())
@@ -64,6 +66,7 @@ def write_measured_documents() -> None:
     write_card_sections()
     write_block("performance", build_performance_block())
     write_block("onnx", build_onnx_block())
+    write_block("words", build_words_block())
 
 
 def write_trained_documents(quickstart: Path, paths: list[str]) -> None:
