@@ -12,7 +12,7 @@ def build_words_block() -> list[str]:
     results = read_json(ROOT / "docs" / "results" / "words.json")
     kinds = list(results[ALONE])
     lines = [f"| UA | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
-    for run, scores in results.items():
+    for run, scores in sorted(results.items(), key=lambda item: item[0] != ALONE):
         answers = {"both": "trained on the voice alone"} if run == ALONE else ANSWERS
         for answer, shown in answers.items():
             name = shown if run == ALONE else f"{run.replace('_', '-')}, {shown}"

@@ -355,7 +355,7 @@ class SERAlignFields:
         "ours",
     )
     text_fusion: Literal["concat", "gated", "cross_attention", "late"] = option(
-        "concat",
+        "gated",
         "how a model with a text encoder joins voice and words: concat, a classifier of both vectors; gated (Arevalo "
         "et al. 2017); cross_attention, words attend to frames and frames to words (Tsai et al. 2019); or late, a "
         "learned weighted sum of the logits of each",
