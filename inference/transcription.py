@@ -1,6 +1,7 @@
 """What is said in a recording: given, from a file beside it, or transcribed by Whisper, with the times of the words."""
 
 import argparse
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import numpy as np
 import torch
 from transformers import pipeline
 
-from core.errors import InputError
+from core.errors import InputError, warn
 from core.model_files import LOAD_ERRORS, explain_failure
+from decoding_ser_align import describe_recording
 from recording_ser_align import SAMPLING_RATE, read_blocks
 
 CHUNK_SECONDS = 30.0  # what Whisper hears at once
+MOST_COMPRESSED = 2.4  # of a text that does not repeat itself (Radford et al. 2023, section 4.5)
 Word = dict[str, Any]  # word, start and end in seconds
 Listener = Callable[[Any, int | None], str | list[Word] | None]
 
@@ -66,6 +69,9 @@ class Transcriber:
                 f"--transcribe {name_or_path} is no Whisper model with alignment heads, which give the times of words: "
                 "choose one such as openai/whisper-base"
             )
+        # Without its task, a model that detects the language gets no token for it, and repeats itself.
+        is_multilingual = getattr(self.recognize.model.generation_config, "is_multilingual", False)
+        self.task = {"task": "transcribe"} if is_multilingual else {}
 
     def __call__(self, recording: Any, channel: int | None = None) -> list[Word]:
         """The words of a recording, in order, with their times in seconds."""
@@ -73,8 +79,22 @@ class Transcriber:
         if len(waveform) == 0:
             return []
         heard = {"raw": waveform, "sampling_rate": SAMPLING_RATE}
-        found: Any = self.recognize(heard, return_timestamps="word", chunk_length_s=CHUNK_SECONDS, ignore_warning=True)
+        found: Any = self.recognize(
+            heard,
+            return_timestamps="word",
+            chunk_length_s=CHUNK_SECONDS,
+            ignore_warning=True,
+            generate_kwargs=self.task,
+        )
+        if measure_compression(found["text"]) > MOST_COMPRESSED:
+            warn(f"{describe_recording(recording)}: the transcript repeats itself, so it is probably not what was said")
         return [_place_word(chunk, len(waveform) / SAMPLING_RATE) for chunk in found["chunks"]]
+
+
+def measure_compression(text: str) -> float:
+    """How many times shorter a text is when it is compressed; more for one that repeats itself."""
+    content = text.encode()
+    return len(content) / len(zlib.compress(content))
 
 
 def _place_word(chunk: dict[str, Any], duration: float) -> Word:

@@ -22,7 +22,7 @@ from transformers import (
 from core.loading import load_pipeline
 from inference.outputs import format_textgrid, format_webvtt
 from inference.spoken import place_words
-from inference.transcription import Transcriber
+from inference.transcription import MOST_COMPRESSED, Transcriber, measure_compression
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from text_ser_align import read_text_config
 
@@ -138,3 +138,8 @@ def test_a_transcript_reaches_the_model_and_every_output(reader, whisper, tmp_pa
     assert record["scores"] == pytest.approx({e["label"]: e["score"] for e in answer["scores"]}, abs=1e-5)
     assert [part["label"] for part in record["timeline"]] == [part["label"] for part in answer["timeline"]]
     assert words[0]["word"] in shown.split("words\n")[1]
+
+
+def test_a_transcript_that_repeats_itself_is_told_from_speech():
+    said = "Dogs are sitting by the door. Dogs are sitting by the door. Kids are talking by the door."
+    assert measure_compression(said) < MOST_COMPRESSED < measure_compression("Dogs are sitting by the" + " door" * 40)
