@@ -16,7 +16,8 @@ accelerate launch --multi_gpu --num_processes 4 experiment.py ...
 bash submit.sh --partition gpu --gres gpu:1 --time 4:00:00
 
 With --model, no cell is trained: finished models are tested on their own test speakers in telephones, noise and rooms.
-This takes --data_dir, --data_dirs, --output_dir and --use_cpu:
+This takes --data_dir, --data_dirs, --output_dir, --use_cpu, --noise (files or folders of your own noises) and
+--pool_folds (folders of one name are folds of one system):
 
     python experiment.py --config run_configs/robustness.yaml --model mini base --data_dir CORPORA
 

@@ -330,5 +330,6 @@ def test_rows_of_datasets_are_answered_as_their_files(recognize):
     for answer in (*recognize(KeyDataset(rows, "audio")), *recognize(given), *one_by_one):
         assert [entry["label"] for entry in answer] == [entry["label"] for entry in expected]
         np.testing.assert_allclose([entry["score"] for entry in answer], scores, atol=1e-5)
-    with pytest.raises(ValueError, match="a dict with audio is not a recording: it needs array"):
-        recognize(rows[0])
+    assert recognize(rows[0]) == recognize(path)
+    with pytest.raises(ValueError, match="a dict with file is not a recording: it needs array"):
+        recognize({"file": path})
