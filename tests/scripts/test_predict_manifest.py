@@ -126,22 +126,27 @@ def test_memory_does_not_grow_with_the_number_of_recordings(folder, recognize, t
 
     A record has 300 bytes as text and more in Python: to hold them would take more than 2 MB.
     """
-    peaks = []
-    for number in (200, 500, 5_000):  # the first one fills the caches of libraries
+
+    def measure_peak(number, repetition):
         manifest = tmp_path / f"{number}.txt"
         lines = [str(folder / ("a.wav" if line % 100 == 0 else f"{line}.wav")) for line in range(number)]
         manifest.write_text("\n".join(lines))
-        options = read_options(["--manifest", str(manifest), "--output", str(tmp_path / str(number))], "")
+        options = read_options(["--manifest", str(manifest), "--output", str(tmp_path / f"{number}-{repetition}")], "")
         options.shard_size = 100
         tracemalloc.start()
         opened = open_shards(options)
         for shard in range(len(opened.shards)):
             score_shard(recognize, opened, shard, options)
         counts = write_summary(opened, options)
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert counts.recordings == number and counts.recordings - counts.failed == number // 100
-    assert peaks[2] < peaks[1] + 300_000
+        return peak
+
+    measure_peak(200, 0)  # fills the caches of libraries
+    # The smaller of two: threads of earlier tests may allocate, too.
+    few, many = (min(measure_peak(number, repetition) for repetition in range(2)) for number in (500, 5_000))
+    assert many < few + 300_000
 
 
 @pytest.mark.parametrize(
@@ -150,6 +155,7 @@ def test_memory_does_not_grow_with_the_number_of_recordings(folder, recognize, t
         (["a.wav", "--manifest", "m.txt", "--output", "out"], "recordings cannot be combined with --manifest"),
         (["--manifest", "m.txt"], "--manifest needs --output: name a folder"),
         (["--manifest", "m.txt", "--output", "out", "--plot", "x"], "--plot cannot be combined with --manifest"),
+        (["--manifest", "m.txt", "--output", "out", "--texts"], "--texts cannot be combined with --manifest"),
         (["--manifest", "m.txt", "--output", "out", "--shard_size", "0"], "--shard_size 0 is not a whole number"),
         (["--manifest", "m.txt", "--output", "full"], "--output full contains other files: name an empty"),
     ],
