@@ -8,6 +8,7 @@ used, and training can start from the cached output of a fixed part.
 Part of the model code on the Hugging Face Hub; requires only torch and transformers.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
@@ -93,11 +94,29 @@ def load_encoder(name_or_path: str, config: PreTrainedConfig) -> Any:
         ValueError: weights of the encoder are missing or do not have the shapes that the configuration says.
         OSError: there is no such encoder, or a file of weights is damaged.
     """
+    encoder, info = load_weights(find_family(config.model_type).load, name_or_path, config)
+    # Some published checkpoints lack SpecAugment's mask vector, which is then newly initialised.
+    missing = sorted(set(info["missing_keys"]) - {"masked_spec_embed"})
+    if missing:
+        raise ValueError(f"{name_or_path} is missing {len(missing)} encoder weights, for example {missing[0]}")
+    return encoder
+
+
+def load_weights(load: Callable[..., Any], name_or_path: str, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
+    """Load a pretrained model in float32, without code from elsewhere; the caller checks which weights are missing.
+
+    Args:
+        load: takes the arguments of the library's `from_pretrained`, and returns the model and its loading info.
+
+    Raises:
+        ValueError: weights do not have the shapes that the configuration says.
+        OSError: there is no such model, or a file of weights is damaged.
+    """
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # ignore the unused heads of the checkpoint; missing keys are checked below
+    logging.set_verbosity_error()  # ignore the unused heads of the checkpoint
     try:
         with name_damaged_weights():
-            encoder, info = find_family(config.model_type).load(
+            model, info = load(
                 name_or_path,
                 config=config,
                 dtype=torch.float32,
@@ -108,8 +127,4 @@ def load_encoder(name_or_path: str, config: PreTrainedConfig) -> Any:
     finally:
         logging.set_verbosity(verbosity)
     refuse_other_shapes(info)
-    # Some published checkpoints lack SpecAugment's mask vector, which is then newly initialised.
-    missing = sorted(set(info["missing_keys"]) - {"masked_spec_embed"})
-    if missing:
-        raise ValueError(f"{name_or_path} is missing {len(missing)} encoder weights, for example {missing[0]}")
-    return encoder
+    return model, info

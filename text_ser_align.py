@@ -6,24 +6,26 @@ Part of the model code on the Hugging Face Hub; requires only torch and transfor
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.utils import logging
 
 try:
-    from .checks_ser_align import name_damaged_weights, refuse_attention_code, refuse_other_shapes
+    from .checks_ser_align import refuse_attention_code
     from .configuration_ser_align import SERAlignConfig
+    from .encoders_ser_align import load_weights
     from .fields_ser_align import SAMPLING_RATE
     from .heads_ser_align import Pooled, SelfAttention, make_classifier, weighted_sum
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
-    from checks_ser_align import name_damaged_weights, refuse_attention_code, refuse_other_shapes
+    from checks_ser_align import refuse_attention_code
     from configuration_ser_align import SERAlignConfig
+    from encoders_ser_align import load_weights
     from fields_ser_align import SAMPLING_RATE
     from heads_ser_align import Pooled, SelfAttention, make_classifier, weighted_sum
 
@@ -268,22 +270,8 @@ def load_text_encoder(name_or_path: str, config: PreTrainedConfig) -> PreTrained
         ValueError: weights are missing or do not have the shapes that the configuration says.
         OSError: there is no such encoder, or a file of weights is damaged.
     """
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # ignore the unused heads of the checkpoint; missing keys are checked below
-    try:
-        with name_damaged_weights():
-            model, info = AutoModel.from_pretrained(
-                name_or_path,
-                config=config,
-                dtype=torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                trust_remote_code=False,
-                weights_only=True,  # published encoders may be pickles
-            )
-    finally:
-        logging.set_verbosity(verbosity)
-    refuse_other_shapes(info)
+    load = partial(AutoModel.from_pretrained, output_loading_info=True)
+    model, info = load_weights(load, name_or_path, config)
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise ValueError(f"{name_or_path} is missing {len(missing)} weights of its text encoder, such as {missing[0]}")

@@ -127,9 +127,10 @@ def read_noises(paths: list[str], test: RobustnessTest) -> tuple[dict[str, np.nd
         if not files:
             raise InputError(f"--noise {path} contains no audio files: give audio files, or folders that contain some")
         for file in files:
-            noises[hash_content(file)] = read_audio(file)
-            if not noises[hash_content(file)].any():
+            noise = read_audio(file)
+            if not noise.any():
                 raise InputError(f"--noise {file} is silent: remove it")
+            noises[hash_content(file)] = noise
     if noises and not test.has_noise:
         own = tuple(Condition(f"own noise, {snr} dB", {"noise": snr}) for snr in NOISE_SNRS)
         test = replace(test, conditions=(*test.conditions, *own))

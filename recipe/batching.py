@@ -29,10 +29,9 @@ class Collator:
         self.input_name = input_name
 
     def __call__(self, utterances: list[dict[str, Any]]) -> dict[str, Tensor]:
-        inputs = [utterance[self.input_name] for utterance in utterances]
-        lengths = torch.tensor([len(values) for values in inputs])
+        lengths = torch.tensor([len(utterance[self.input_name]) for utterance in utterances])
         return {
-            self.input_name: pad_sequence(inputs, batch_first=True),
+            self.input_name: self._pad(utterances, self.input_name),
             "attention_mask": (torch.arange(int(lengths.max())) < lengths.unsqueeze(1)).long(),
             **(collate_words([utterance[WORDS] for utterance in utterances]) if WORDS in utterances[0] else {}),
             **{
@@ -40,12 +39,11 @@ class Collator:
                 for name in TARGETS
                 if name in utterances[0]
             },
-            **{
-                name: pad_sequence([utterance[name] for utterance in utterances], batch_first=True)
-                for name in (TEACHER_FRAMES,)
-                if name in utterances[0]
-            },
+            **({TEACHER_FRAMES: self._pad(utterances, TEACHER_FRAMES)} if TEACHER_FRAMES in utterances[0] else {}),
         }
+
+    def _pad(self, utterances: list[dict[str, Any]], name: str) -> Tensor:
+        return pad_sequence([utterance[name] for utterance in utterances], batch_first=True)
 
 
 class BucketSampler(Sampler[int]):

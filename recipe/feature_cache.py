@@ -52,13 +52,14 @@ class FeatureCache:
         how = how if as_excerpt(recording).is_whole else (*times, *how)
         if name not in self._hashes:
             self._hashes[name] = hash_content(name)
-        key = repr((self._hashes[name], how, self.frozen_part))
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.features.npy"
+        return self._name((self._hashes[name], how, self.frozen_part))
 
     def locate_waveform(self, waveform: np.ndarray) -> Path:
         """The file for a waveform (samples,), whatever it was made of; it need not exist."""
-        key = repr((hashlib.sha256(waveform.tobytes()).hexdigest(), self.frozen_part))
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.features.npy"
+        return self._name((hashlib.sha256(waveform.tobytes()).hexdigest(), self.frozen_part))
+
+    def _name(self, key: tuple) -> Path:
+        return self.folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.features.npy"
 
     def is_intact(self, path: Path) -> bool:
         """Whether there is an entry, as long as it says, with a beginning and an end.
