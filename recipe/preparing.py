@@ -1,9 +1,9 @@
 """Preparation: rows -> model inputs, one utterance at a time."""
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,9 @@ class UtterancePreparer:
             variants = [self.augmentation.draw(seed) for seed in seeds]
             inputs = [self.prepare_variant(excerpt, variant) for excerpt, variant in zip(excerpts, variants)]
             if self.teacher is not None:
-                labels = [self._soften(*each) for each in zip(excerpts, variants, labels)]
-                if self.teacher.gives_frames:
-                    frames = [self._encode(*each) for each in zip(excerpts, variants)]
+                heard = [self._ask_teacher(*each) for each in zip(excerpts, variants, labels)]
+                labels = [label for label, _ in heard]
+                frames = [frames for _, frames in heard] if self.teacher.gives_frames else None
         else:
             inputs, labels, dimensions = self._prepare_mixed(excerpts, labels, dimensions, seeds)
         for excerpt, values in zip(excerpts, inputs):
@@ -152,7 +152,7 @@ class UtterancePreparer:
             waveform = variant.apply(self._read_speech(recording, self.trim_db))
         else:
             waveform = variant.apply(self._read_speech(recording, trim_db=None))
-            make_babble = partial(self._make_babble, as_excerpt(recording))
+            make_babble = functools.partial(self._make_babble, as_excerpt(recording))
             waveform = degrade(waveform, self.augmentation, variant.degradation, make_babble)
             _, waveform = trim(waveform, self.trim_db)
         if self.max_samples is not None and len(waveform) > self.max_samples:
@@ -195,7 +195,7 @@ class UtterancePreparer:
         if self.teacher is None:
             distributions = [encode_target(label, self.num_labels) for label in labels]
         else:
-            distributions = [self._soften(*each) for each in zip(excerpts, variants, labels)]
+            distributions = [self._ask_teacher(*each)[0] for each in zip(excerpts, variants, labels)]
         inputs, pairs = [], []
         for index, waveform in enumerate(waveforms):
             other, share = int(torch.randint(len(waveforms), ())), 0.0
@@ -209,21 +209,17 @@ class UtterancePreparer:
         values = [torch.tensor(each) for each in dimensions]
         return inputs, mixed_labels, [torch.lerp(values[one], values[other], share) for one, other, share in pairs]
 
-    def _soften(self, excerpt: Excerpt, variant: Variant, label: Target) -> Tensor:
-        """The label of a variant of an utterance, softened by the teacher."""
+    def _ask_teacher(self, excerpt: Excerpt, variant: Variant, label: Target) -> tuple[Tensor, Tensor | None]:
+        """The softened label of a variant of an utterance and, if the teacher gives them, its frames."""
         assert self.teacher is not None
-        teacher = self.teacher
-        key = (teacher.folder, *teacher.labels, teacher.weight, excerpt, variant, self.trim_db, self.max_samples)
-        return self._recall_variant(
-            variant, key, lambda: teacher.soften(self._recall_waveform(excerpt, variant), label)
-        )
-
-    def _encode(self, excerpt: Excerpt, variant: Variant) -> Tensor:
-        """The frames of a variant of an utterance, as the teacher hears them."""
-        assert self.teacher is not None
-        teacher = self.teacher
-        key = (TEACHER_FRAMES, teacher.folder, excerpt, variant, self.trim_db, self.max_samples)
-        return self._recall_variant(variant, key, lambda: teacher.encode(self._recall_waveform(excerpt, variant)))
+        teacher, heard = self.teacher, (excerpt, variant, self.trim_db, self.max_samples)
+        extract = functools.cache(lambda: teacher.extract(self._recall_waveform(excerpt, variant)))  # once, for both
+        key = (teacher.folder, *teacher.labels, teacher.weight, *heard)
+        softened = self._recall_variant(variant, key, lambda: teacher.soften(extract(), label))
+        if not teacher.gives_frames:
+            return softened, None
+        key = (TEACHER_FRAMES, teacher.folder, *heard)
+        return softened, self._recall_variant(variant, key, lambda: teacher.encode(extract()))
 
     def _recall_waveform(self, excerpt: Excerpt, variant: Variant) -> np.ndarray:
         key = (excerpt, variant, self.trim_db, self.max_samples)

@@ -44,27 +44,30 @@ class Teacher:
         return self._loaded
 
     @torch.no_grad()
-    def soften(self, waveform: np.ndarray, label: Target) -> Tensor:
+    def extract(self, waveform: np.ndarray) -> Tensor:
+        """Run the fixed part of the teacher's encoder: (samples,) at 16 kHz to (1, frames, features)."""
+        model, extractor = self.load()
+        inputs = extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True)
+        return model.extract_features(inputs[model.main_input_name])
+
+    @torch.no_grad()
+    def soften(self, features: Tensor, label: Target) -> Tensor:
         """The label of an utterance, (classes,).
 
         Args:
-            waveform: (samples,) at 16 kHz, trimmed and augmented, as the student hears it.
+            features: `extract` of the utterance, trimmed and augmented, as the student hears it.
             label: index of the true class, or the distribution of the votes.
         """
         model, _ = self.load()
         order = [model.config.label2id[name] for name in self.labels]
-        probabilities = model(**self._extract(waveform)).logits[0, order].softmax(dim=-1)
+        probabilities = model(extracted_features=features).logits[0, order].softmax(dim=-1)
         return torch.lerp(encode_target(label, len(self.labels)), probabilities, self.weight)
 
     @torch.no_grad()
-    def encode(self, waveform: np.ndarray) -> Tensor:
+    def encode(self, features: Tensor) -> Tensor:
         """The frames of an utterance, (frames, features), float16, which is exact enough for a target."""
-        frames, _ = self.load()[0].encode(**self._extract(waveform))
+        frames, _ = self.load()[0].encode(extracted_features=features)
         return frames[0].half()
-
-    def _extract(self, waveform: np.ndarray) -> dict[str, Tensor]:
-        _, extractor = self.load()
-        return extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", is_trimmed=True)
 
     def __reduce__(self) -> tuple:
         return Teacher, (self.folder, self.labels, self.weight, self.gives_frames)
