@@ -54,7 +54,7 @@ def run_benchmark(count: int, repetitions: int) -> None:
         stage_dir = Path(folder) / "model"
         library = write_model(stage_dir)
         seconds_of_audio = sum(soundfile.info(file).duration for file in files)
-        recordings = files if shutil.which("ffmpeg") else [read_audio(file) for file in files]
+        recordings = read_for_reference(files)
         ours = {dtype: load_pipeline(str(stage_dir), dtype=dtype) for dtype in ("float32", *list_fast_dtypes())}
         systems = {"reference": partial(predict_all, library, recordings)}
         systems |= {dtype: partial(predict_all, recognize, files) for dtype, recognize in ours.items()}
@@ -87,6 +87,11 @@ def list_fast_dtypes() -> list[str]:
         print(error)
         return []
     return ["bfloat16"]
+
+
+def read_for_reference(files: list[str]) -> list[Any]:
+    """What the library's pipeline is given: it needs ffmpeg to read files."""
+    return files if shutil.which("ffmpeg") else [read_audio(file) for file in files]
 
 
 def predict_all(recognize: Any, recordings: list[Any]) -> list[Any]:
