@@ -12,10 +12,12 @@ from core.audio import Excerpt, as_excerpt, scan_audio
 from core.errors import InputError, warn
 from decoding_ser_align import describe_recording, measure_lost_share
 from recipe.corpora.rows import read_excerpts
+from recipe.known_audio import Known, identify, keep, recall
 from recipe.repeats import DIGEST, warn_of_two_labels
 from speech_ser_align import SILENCE_DB
 
 MOST_NAMED = 10
+KEPT_AT_ONCE = 1000  # files: a run that is interrupted while it reads loses no more
 
 
 class Check(NamedTuple):
@@ -29,18 +31,32 @@ class Check(NamedTuple):
 def check_audio(rows: Dataset, first: int = 0, step: int = 1) -> dict[int, Check]:
     """Read the audio of rows: which is unreadable, damaged, not finite, empty or silent, and which is cut short.
 
+    Usable audio that an earlier run has read, and that has not changed, is not read again.
+
     Args:
         first, step: rows to read, as in a slice, so that several processes can share the work.
 
     Returns:
         what was found, by the index of the row.
     """
-    indices = range(first, len(rows), step)
-    excerpts = read_excerpts(rows[first::step])
+    excerpts = dict(zip(range(first, len(rows), step), read_excerpts(rows[first::step])))
+    keys = {index: identify(excerpt) for index, excerpt in excerpts.items()}
+    known = recall(keys.values())
+    checks = {index: Check(None, *known[key]) for index, key in keys.items() if key in known}
+    unread = [index for index in excerpts if index not in checks]
     hidden = None if first == 0 else True  # one bar for all processes, and none without a terminal
-    progress = tqdm(zip(indices, excerpts), "reading audio", len(excerpts), leave=False, disable=hidden)
     measure_lost = cache(measure_lost_share)  # of a file with many excerpts
-    return {index: check_recording(excerpt, measure_lost) for index, excerpt in progress}
+    with tqdm(total=len(unread), desc="reading audio", leave=False, disable=hidden) as progress:
+        for first in range(0, len(unread), KEPT_AT_ONCE):
+            new = {}
+            for index in unread[first : first + KEPT_AT_ONCE]:
+                check = checks[index] = check_recording(excerpts[index], measure_lost)
+                key = keys[index]
+                if check.broken is None and key is not None:
+                    new[key] = Known(check.is_cut, check.digest)
+                progress.update()
+            keep(new)
+    return checks
 
 
 def check_recording(recording: str | Excerpt, measure_lost: Callable[[str], float] = measure_lost_share) -> Check:
