@@ -250,7 +250,9 @@ def read_text_config(name_or_path: str) -> PreTrainedConfig:
     """
     config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
     refuse_attention_code({"attn_implementation": config._attn_implementation})
-    if not hasattr(config, "vocab_size") or not hasattr(config, "hidden_size"):
+    with torch.device("meta"):  # speech encoders may have a vocabulary, too, so only their input tells them apart
+        input_name = AutoModel.from_config(config).main_input_name
+    if input_name != "input_ids" or not hasattr(config, "vocab_size") or not hasattr(config, "hidden_size"):
         raise ValueError(
             f"{name_or_path} has model_type {config.model_type!r}, which is no text encoder: choose one such as "
             "sentence-transformers/all-MiniLM-L6-v2"

@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY_ENCODERS, batch, tiny_model, utterances
 from running import fresh
-from transformers import AutoModel, AutoTokenizer, T5Config, T5Model, Wav2Vec2FeatureExtractor
+from transformers import (
+    ASTConfig,
+    AutoModel,
+    AutoTokenizer,
+    T5Config,
+    T5Model,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    WhisperConfig,
+)
 
 from configuration_ser_align import SERAlignConfig
 from modeling_ser_align import SERAlignForAudioClassification
@@ -271,6 +280,15 @@ print("RESULT" + json.dumps([recognize({"audio": speech, "text": text}) for text
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "config", [WhisperConfig(), Wav2Vec2Config(), ASTConfig()], ids=lambda config: config.model_type
+)
+def test_a_speech_encoder_is_refused_though_it_may_have_a_vocabulary(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"model_type '{config.model_type}', which is no text encoder"):
+        read_text_config(tmp_path)
+
+
 def test_the_saved_folder_brings_tokenizer_and_text_encoder_to_a_fresh_process(recognize, tmp_path):
     recognize.save_pretrained(tmp_path / "folder")
     np.save(tmp_path / "speech.npy", noise(1.2))
