@@ -21,6 +21,7 @@ def build_performance_page() -> str:
         describe_gpu(results.get("gpu")),
         describe_linear(results["linear_cost"]),
         describe_first_answer(results["first_answer"]),
+        describe_live(results["live_latency"]),
         describe_projection(results["training_speed"], results["inference_speed"]),
     ]
     return "\n".join([PERFORMANCE, *parts])
@@ -279,5 +280,27 @@ torch and transformers and runs one forward pass of the library's encoder of the
 
 | | seconds |
 |---|---|
+{rows}
+"""
+
+
+def describe_live(found: dict[str, Any]) -> str:
+    rows = [
+        f"| {run['streams']} | {1000 * run['median_seconds']:.0f} | {1000 * run['percentile_95_seconds']:.0f} | "
+        f"{1000 * run['longest_seconds']:.0f} | {run['cpu_seconds_per_second']:.3f} |"
+        for run in found["runs"]
+    ]
+    return LIVE.format(**found, rows="\n".join(rows))
+
+
+LIVE = """
+## Live streams
+
+`python -m benchmarks.live_latency --data_dir RAVDESS --seconds {seconds}` writes speech to `predict.py -` as it would be
+spoken, and measures the time from the last sample of a second to its line. Each stream is a process with the base model
+and one thread, on {cores} cores.
+
+| streams at once | median, ms | 95th percentile, ms | longest, ms | seconds of CPU per second of speech |
+|---|---|---|---|---|
 {rows}
 """
