@@ -2,15 +2,17 @@
 
     python export_onnx.py --model outputs/quickstart/stage2
     python export_onnx.py --model user/name --output model.onnx --int8
+    python export_onnx.py --model user/name --output model.onnx --int8 static --calibration RECORDINGS
 
 The file includes feature extraction. Inputs: `waveform` (batch, samples), float32 at 16 kHz, and `attention_mask`
 (batch, samples), int64, 1 for the utterance and 0 for the padding on its right. Outputs: `logits` (batch, classes),
 `frame_logits` (batch, frames, classes), `frame_weights` and `frame_mask` (batch, frames). Batch size and length are
-dynamic, and padding does not change the scores. The metadata contains labels, sampling rate, trimming threshold and
-seconds per frame as JSON; examples/onnx_inference.py shows how to read them.
+dynamic, and padding does not change the scores. The metadata contains labels, sampling rate, trimming threshold,
+seconds per frame and licence as JSON; examples/onnx_inference.py shows how to read them.
 
 The file is written only if all of its scores on generated audio agree with PyTorch within 1e-4. --int8 also writes
-model.int8.onnx, with 8-bit weights in the matrix products, and prints how much its scores differ.
+model.int8.onnx, with 8-bit weights in the matrix products, and prints how much its scores differ. With static, the
+activations of matrix products and convolutions have 8 bits, too, over ranges that the recordings in --calibration set.
 """
 
 from pathlib import Path
@@ -27,16 +29,23 @@ def main(argv: list[str]) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     from core.loading import load_model
-    from inference.onnx_export import export, measure_difference, quantize, silence_exporter
+    from core.model_files import read_licence
+    from inference.onnx_export import export, measure_difference, silence_exporter
+    from inference.onnx_int8 import quantize, quantize_statically, read_calibration, spread
 
     disable_progress_bar()
     model, extractor = load_model(options.model)
+    trim_db, shortest = getattr(extractor, "trim_db", None), model.config.shortest_samples
+    utterances = read_calibration(options.calibration, trim_db, shortest) if options.calibration else None
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with silence_exporter():
-        difference = export(model, extractor, options.output)
+        difference = export(model, extractor, options.output, read_licence(options.model))
         print(describe_file(options.output, difference))
-        if options.int8:
-            int8_path = options.output.with_suffix(".int8.onnx")
+        int8_path = options.output.with_suffix(".int8.onnx")
+        if utterances:  # whose ranges the file has: it is compared on speech, not on generated audio
+            quantize_statically(options.output, int8_path, utterances)
+            print(describe_file(int8_path, measure_difference(int8_path, model, extractor, spread(utterances, 10))))
+        elif options.int8:
             quantize(options.output, int8_path)
             print(describe_file(int8_path, measure_difference(int8_path, model, extractor)))
 

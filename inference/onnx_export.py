@@ -1,4 +1,4 @@
-"""Exports a model as one ONNX file that takes waveforms: export, 8-bit copy, comparison with PyTorch."""
+"""Exports a model as one ONNX file that takes waveforms, and compares it with PyTorch."""
 
 import ast
 import json
@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 from transformers import SequenceFeatureExtractor
 
@@ -29,9 +28,6 @@ INPUTS = ["waveform", "attention_mask"]
 OUTPUTS = ["logits", "frame_logits", "frame_weights", "frame_mask"]  # and "dimensions", of a model that has any
 TOLERANCE = 1e-4
 LARGEST_BYTES = 2 * 1000**3  # of one ONNX file, with some room for the graph
-# The first projection reads features that span 80 dB, and the query of the pooling layer weights all frames of an
-# utterance. Keeping these in 32 bits halves the largest change of a logit (1,440 RAVDESS utterances).
-KEPT_IN_FLOAT = ("front_end", "feature_projection.", ".query/")
 
 
 class WaveformModel(nn.Module):
@@ -59,8 +55,10 @@ def list_outputs(model: SERAlignForAudioClassification) -> list[str]:
 # --------------------------------------------------------------------------------------------- files
 
 
-def export(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor, path: Path) -> float:
-    """Write the ONNX file. Returns the largest difference between its scores and PyTorch's.
+def export(
+    model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor, path: Path, licence: str | None = None
+) -> float:
+    """Write the ONNX file, which names the licence. Returns the largest difference between its scores and PyTorch's.
 
     Raises:
         InputError: the feature extractor is not supported, the weights exceed 2 GB, or the difference exceeds
@@ -77,7 +75,7 @@ def export(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtr
         )
     exported = _trace(WaveformModel(model, extractor).eval())
     _tidy(exported)
-    for name, value in _describe_model(model, extractor).items():
+    for name, value in (_describe_model(model, extractor) | {"licence": licence}).items():
         exported.metadata_props.add(key=name, value=json.dumps(value))
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         unchecked = Path(directory) / path.name
@@ -90,22 +88,6 @@ def export(model: SERAlignForAudioClassification, extractor: SequenceFeatureExtr
             )
         unchecked.replace(path)
     return difference
-
-
-def quantize(path: Path, int8_path: Path) -> None:
-    """Write a copy of an exported file with 8-bit weights in the matrix products, except in `KEPT_IN_FLOAT`.
-
-    Activations are quantized to 8 bits too, over the range of the whole batch, so padding changes the scores slightly.
-    """
-    nodes = onnx.load(path).graph.node
-    quantize_dynamic(
-        path,
-        int8_path,
-        op_types_to_quantize=["MatMul", "Gemm"],  # a convolution in 8 bits is slower than in 32
-        nodes_to_exclude=[node.name for node in nodes if any(part in node.name for part in KEPT_IN_FLOAT)],
-        weight_type=QuantType.QUInt8,  # signed weights overflow on processors without VNNI: logits 0.5 off
-        per_channel=True,
-    )
 
 
 def _trace(waveform_model: WaveformModel) -> onnx.ModelProto:
@@ -200,14 +182,22 @@ def pad_utterances(utterances: list[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 @torch.no_grad()
-def measure_difference(path: Path, model: SERAlignForAudioClassification, extractor: SequenceFeatureExtractor) -> float:
+def measure_difference(
+    path: Path,
+    model: SERAlignForAudioClassification,
+    extractor: SequenceFeatureExtractor,
+    utterances: list[np.ndarray] | None = None,
+) -> float:
     """Compare a padded batch in ONNX Runtime with single utterances in PyTorch.
+
+    Args:
+        utterances: (samples,) each, 16 kHz; None generates some.
 
     Returns:
         the largest difference in logits, dimensions, frame logits and frame weights; infinite if the numbers of frames
         differ.
     """
-    utterances = generate_audio(model.config.shortest_samples, seed=1)
+    utterances = utterances or generate_audio(model.config.shortest_samples, seed=1)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     outputs = list_outputs(model)
     found = dict(zip(outputs, session.run(outputs, pad_utterances(utterances))))

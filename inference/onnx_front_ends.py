@@ -1,6 +1,6 @@
 """Feature extractors as modules of an ONNX graph: padded waveforms and their mask to the model's input and its mask.
 
-A Fourier transform is a matrix product here, which ONNX Runtime computes faster than its own.
+A Fourier transform is mostly a matrix product here, which ONNX Runtime computes faster than its own.
 """
 
 import torch
@@ -70,25 +70,58 @@ class NormalizedWaveform(nn.Module):
         return waveform, attention_mask
 
 
+class MelSpectrum(nn.Module):
+    """Mel power of windows, each transformed as if extended by zeros to `size`: (..., window) to (..., mel bins).
+
+    The even and the odd samples are transformed apart, by one matrix, and joined by one step of the fast Fourier
+    transform (Cooley and Tukey 1965): a quarter of the constants, and half of the work.
+
+    Args:
+        window, size: in samples, multiples of two and of four.
+        filters: (size // 2 + 1, mel bins).
+    """
+
+    fourier: Tensor
+    turn: Tensor
+    filters: Tensor
+
+    def __init__(self, window: int, size: int, filters: Tensor):
+        super().__init__()
+        half = size // 2
+        ascending, descending = torch.arange(half // 2 + 1), torch.arange(half, half // 2, -1)
+        times = torch.arange(window // 2, dtype=torch.float64).unsqueeze(1)
+        angles, turns = 2 * torch.pi * times * ascending / half, 2 * torch.pi * ascending.double() / size
+        self.register_buffer("fourier", torch.cat([angles.cos(), angles.sin()], dim=1).float())
+        self.register_buffer("turn", torch.stack([turns.cos(), turns.sin()]).float())
+        self.register_buffer("filters", filters[torch.cat([ascending, descending])])
+
+    def forward(self, windows: Tensor) -> Tensor:
+        real, imaginary = (windows[..., 0::2] @ self.fourier).chunk(2, dim=-1)
+        odd_real, odd_imaginary = (windows[..., 1::2] @ self.fourier).chunk(2, dim=-1)
+        cosine, sine = self.turn
+        turned_real = odd_real * cosine - odd_imaginary * sine
+        turned_imaginary = odd_real * sine + odd_imaginary * cosine
+        low = (real + turned_real).square() + (imaginary + turned_imaginary).square()
+        high = (real - turned_real).square() + (imaginary - turned_imaginary).square()
+        return torch.cat([low, high[..., :-1]], dim=-1) @ self.filters
+
+
 class MelPower(nn.Module):
     """Kaldi's mel power, as in `measure_mel_power`: (batch, samples) to (batch, log-mel frames of 10 ms, mel bins)."""
 
     window: Tensor
-    fourier: Tensor
-    filters: Tensor
 
     def __init__(self, window: Tensor, preemphasis: float, filters: Tensor):
         super().__init__()
         self.preemphasis = preemphasis
         self.register_buffer("window", window)
-        self.register_buffer("fourier", build_fourier(WINDOW, FFT))
-        self.register_buffer("filters", filters)
+        self.spectrum = MelSpectrum(WINDOW, FFT, filters)
 
     def forward(self, waveform: Tensor) -> Tensor:
         windows = waveform.unfold(1, WINDOW, HOP)
         windows = windows - windows.mean(dim=-1, keepdim=True)
         before = torch.cat([windows[..., :1], windows[..., :-1]], dim=-1)
-        return measure_power((windows - self.preemphasis * before) * self.window, self.fourier) @ self.filters
+        return self.spectrum((windows - self.preemphasis * before) * self.window)
 
 
 class Spectrogram(nn.Module):
@@ -148,22 +181,19 @@ class WhisperLogMel(nn.Module):
     """
 
     window: Tensor
-    fourier: Tensor
-    filters: Tensor
 
     def __init__(self, extractor: SERAlignWhisperFeatureExtractor):
         super().__init__()
         self.longest = extractor.longest
         self.register_buffer("window", torch.hann_window(whisper.WINDOW))
-        self.register_buffer("fourier", build_fourier(whisper.WINDOW, whisper.WINDOW))
-        self.register_buffer("filters", whisper_mel_filters(extractor.feature_size, extractor.sampling_rate))
+        filters = whisper_mel_filters(extractor.feature_size, extractor.sampling_rate)
+        self.spectrum = MelSpectrum(whisper.WINDOW, whisper.WINDOW, filters)
 
     def forward(self, waveform: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         frames = attention_mask.sum(dim=1) // whisper.HOP
         extended = self._extend(waveform.masked_fill(attention_mask == 0, 0.0), frames)
         windows = extended.unfold(1, whisper.WINDOW, whisper.HOP) * self.window
-        power = measure_power(windows, self.fourier) @ self.filters
-        decades = power.clamp(min=whisper.POWER_FLOOR).log10()
+        decades = self.spectrum(windows).clamp(min=whisper.POWER_FLOOR).log10()
         floor = decades.amax(dim=(1, 2), keepdim=True) - whisper.DYNAMIC_RANGE
         num_frames = waveform.shape[1] // whisper.HOP
         # The memory layout of a slice depends on its length, so the trace would support only some lengths.
@@ -181,16 +211,3 @@ class WhisperLogMel(nn.Module):
         is_longest = (frames == self.longest).unsqueeze(1)
         after = waveform.index_select(1, (samples - 2 - steps).clamp(min=0)).masked_fill(~is_longest, 0.0)
         return torch.cat([before, waveform, after, silence[:, half:]], dim=1)
-
-
-def measure_power(windows: Tensor, fourier: Tensor) -> Tensor:
-    """(..., window) and the matrix of [`build_fourier`] to the power of each frequency: (..., size // 2 + 1)."""
-    real, imaginary = (windows @ fourier).chunk(2, dim=-1)
-    return real.square() + imaginary.square()
-
-
-def build_fourier(window: int, size: int) -> Tensor:
-    """(window, size + 2): real and imaginary part of each frequency of a transform of this size."""
-    times = torch.arange(window, dtype=torch.float64).unsqueeze(1)
-    angles = 2 * torch.pi * times * torch.arange(size // 2 + 1) / size
-    return torch.cat([angles.cos(), angles.sin()], dim=1).float()

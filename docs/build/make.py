@@ -25,6 +25,7 @@ BLOCKS = {
     "words": ROOT / "docs" / "TRAINING.md",
     "timeline": ROOT / "docs" / "INFERENCE.md",
     "onnx": ROOT / "docs" / "ONNX.md",
+    "int8": ROOT / "docs" / "ONNX.md",  # python -m studies.int8 measures it
 }
 
 
@@ -52,6 +53,7 @@ def write_measured_documents() -> None:
     from docs.build.corpora import build_corpora_page
     from docs.build.encoders import build_encoders_page
     from docs.build.explanation import build_explanation_page
+    from docs.build.int8 import build_int8_block
     from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
     from docs.build.reliability import build_reliability_page
     from docs.build.robustness import build_robustness_page, write_card_sections
@@ -66,6 +68,7 @@ def write_measured_documents() -> None:
     write_card_sections()
     write_block("performance", build_performance_block())
     write_block("onnx", build_onnx_block())
+    write_block("int8", build_int8_block())
     write_block("words", build_words_block())
 
 

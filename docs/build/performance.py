@@ -48,20 +48,18 @@ def build_performance_block() -> list[str]:
 
 
 def build_onnx_block() -> list[str]:
-    """The accuracy, speed and size of the ONNX export, for docs/ONNX.md."""
+    """The accuracy and speed of the ONNX export, for docs/ONNX.md."""
     found = read_json(RESULTS / "onnx.json")
-    folds, speed, size = found["ua"]["folds"], found["speed"], found["megabytes"]
+    folds, speed = found["ua"]["folds"], found["speed"]
     utterances = sum(fold["num_utterances"] for fold in folds)
     changed = {form: sum(fold["other_label"][form] for fold in folds) for form in ("fp32", "int8")}
     ua = {form: found["ua"]["all"]["ua"][form] for form in ("pytorch", "int8")}
     text = (
         f"On the {utterances:,} RAVDESS utterances of the test speakers of {len(folds)} folds, "
         f"{changed['fp32'] or 'no'} predicted labels differ from PyTorch, "
-        f"and inference on one thread is {speed['fp32_over_pytorch']:.1f}× as fast. `--int8` writes a "
-        f"second file with 8-bit weights: for the small model, {size['int8']:.1f} MB instead of "
-        f"{size['fp32']:.1f} MB. With it, {changed['int8']} labels differ, UA is {ua['int8']:.1f} % (PyTorch: "
-        f"{ua['pytorch']:.1f} %), and padding changes the scores slightly. `python -m benchmarks.onnx_export` measures "
-        "this ([results](results/onnx.json))."
+        f"and inference on one thread is {speed['fp32_over_pytorch']:.1f}× as fast. With `--int8`, "
+        f"{changed['int8']} labels differ, and UA is {ua['int8']:.1f} % (PyTorch: {ua['pytorch']:.1f} %). `python -m "
+        "benchmarks.onnx_export` measures this ([results](results/onnx.json)); sizes are below."
     )
     return textwrap.wrap(text, 120, break_on_hyphens=False)
 

@@ -10,6 +10,7 @@ from docs.build.answer import build_answer
 from docs.build.blocks import replace_block
 from docs.build.corpora import build_corpora_page
 from docs.build.encoders import build_encoders_page
+from docs.build.int8 import build_int8_block
 from docs.build.make import BLOCKS
 from docs.build.performance import build_onnx_block, build_performance_block, build_performance_page
 from docs.build.reliability import build_reliability_page
@@ -120,7 +121,10 @@ def test_generated_pages_are_up_to_date(path, build):
     assert (ROOT / path).read_text(encoding="utf-8") == build()
 
 
-@pytest.mark.parametrize(("name", "build"), [("performance", build_performance_block), ("onnx", build_onnx_block)])
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [("performance", build_performance_block), ("onnx", build_onnx_block), ("int8", build_int8_block)],
+)
 def test_generated_blocks_are_up_to_date(name, build):
     """Otherwise run python -m docs.build.make."""
     block = "\n".join([f"<!-- {name}:begin -->", *build(), f"<!-- {name}:end -->"])

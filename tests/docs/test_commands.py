@@ -38,6 +38,7 @@ BY_HAND = {
     "models/ship.py": "models/ser-align-mini/README.md",
     "studies/conversion.py": "docs/results/reliability/conversion.json",
     "studies/explanation.py": "docs/results/explanation.json",
+    "studies/int8.py": "docs/results/int8.json",
     "studies/fuzz_audio.py": "docs/results/reliability/fuzz_audio.json",
     "studies/encoders.py": "docs/results/encoders.json",
     "studies/hostile_input.py": "docs/results/reliability/security.json",
@@ -77,7 +78,7 @@ def test_options_and_files_of_every_command_exist(path):
 def check_command(command):
     program, *rest = command
     if command[:2] == ["python", "-m"]:
-        assert command[2] in ("pytest", "mypy", "ruff"), command
+        assert command[2] in ("pytest", "mypy", "ruff", "http.server"), command
     elif program in ("python", "accelerate"):
         position = next(number for number, word in enumerate(rest) if word.endswith(".py"))
         check_script(rest[position], rest[position + 1 :])
@@ -88,7 +89,7 @@ def check_command(command):
     elif program.startswith("."):
         assert (ROOT / program).is_file(), command
     else:
-        assert program in (*PROGRAMS, "git", "cd", "ffmpeg"), command
+        assert program in (*PROGRAMS, "git", "cd", "ffmpeg", "npm", "tar"), command
 
 
 def check_script(script, words):
@@ -96,8 +97,8 @@ def check_script(script, words):
     options = {word.partition("=")[0] for word in words if word.startswith("--")}
     if options:
         assert options <= read_options(script), f"{script} has no {sorted(options - read_options(script))}"
-    for word in words:
-        if word.startswith(("run_configs/", "models/", "examples/", "docs/")):
+    for option, word in itertools.pairwise([script, *words]):
+        if option != "--output" and word.startswith(("run_configs/", "models/", "examples/", "docs/")):
             assert (ROOT / word).exists(), f"{script}: {word}"
 
 
