@@ -64,10 +64,8 @@ class Ensemble(SpeechEmotionRecognitionPipeline):
         """Add `probabilities` and those of the `members`, (members, classes), to each piece."""
         labels = list(self.model.config.id2label.values())
         pieces = [piece for piece in pool if "inputs" in piece]
-        copies = [
-            [{**piece, "inputs": piece["inputs"][name], "has_words": False} for piece in pieces]
-            for name in self.members
-        ]
+        alone = [{**piece, "has_words": False} for piece in pieces]
+        copies = [[{**piece, "inputs": piece["inputs"][name]} for piece in alone] for name in self.members]
         for member, own in zip(self.members.values(), copies):
             member._score_pieces(own, batch_size)
         orders = [[member.model.config.label2id[label] for label in labels] for member in self.members.values()]
@@ -86,9 +84,9 @@ class Ensemble(SpeechEmotionRecognitionPipeline):
         answer = super().postprocess(outputs, **options)
         if isinstance(answer, list):
             return answer
-        places = [np.array([output[name] for output in outputs]) for name in ("start", "end", "phrase")]
+        starts, ends, phrase = (np.array([output[name] for output in outputs]) for name in ("start", "end", "phrase"))
         given = np.stack([output["members"] for output in outputs])
-        means = average_pieces(*places, given.reshape(len(outputs), -1)).reshape(given.shape[1:])
+        means = average_pieces(starts, ends, phrase, given.reshape(len(outputs), -1)).reshape(given.shape[1:])
         labels = list(self.model.config.id2label.values())
         answer["members"] = {name: dict(zip(labels, row.tolist())) for name, row in zip(self.members, means)}
         best = [labels[index] for index in means.argmax(axis=1)]
