@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
@@ -75,7 +76,7 @@ class TextFusion(nn.Module):
     """Project the states of the words, and classify them alone and together with the voice, as `text_fusion` says.
 
     Each of `text_levels` adds to the words: their states; the prosody of the word that each token is of, or a learned
-    state where its times are unknown; and that of the utterance, which is also known of one without words.
+    state where its times are unknown, and an activation; and the prosody of the utterance, also of one without words.
     """
 
     def __init__(self, config: SERAlignConfig, voice_size: int):
@@ -166,7 +167,8 @@ class TextFusion(nn.Module):
         _check_prosody("word", prosody, expected)
         prosody = prosody.to(words.dtype)
         known = self.word_prosody(prosody[..., :-1])
-        return words + torch.where(prosody[..., -1:] > 0, known, self.no_times.to(words.dtype))
+        # Without the activation, the mean over words would not say which word is high or loud.
+        return gelu(words + torch.where(prosody[..., -1:] > 0, known, self.no_times.to(words.dtype)))
 
     def _describe_utterance(self, words: Tensor, prosody: Tensor | None) -> Tensor | float:
         """What is added to each word of an utterance, and so to their mean: (batch, 1, size)."""

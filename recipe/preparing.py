@@ -232,7 +232,7 @@ class UtterancePreparer:
             return {}
         found = []
         for excerpt, variant, words in zip(excerpts, variants, columns.get("words", [None] * len(excerpts))):
-            key = ("prosody", excerpt, variant, self.trim_db, self.max_samples, *self.reader.levels)
+            key = ("prosody", excerpt, variant, self.trim_db, self.max_samples, *self.reader.levels, str(words))
             measure = functools.partial(self._measure_prosody, excerpt, variant, words or [])
             found.append(self._recall_variant(variant, key, measure))
         return {name: [each[name] for each in found] for name in found[0]}

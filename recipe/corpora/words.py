@@ -23,26 +23,23 @@ def read_word_times(value: Any, where: str) -> Words:
     Raises:
         InputError: it is something else, or a word ends before it starts.
     """
-    if isinstance(value, str) and value.strip():
+    if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json.loads(value) if value.strip() else None
         except ValueError:
             raise InputError(f"{where}: words={value[:40]!r} is not JSON: write {EXAMPLE}") from None
-    if value is None or value == "":
+    if value is None:
         return []
     try:
-        words = [
-            {"word": str(each["word"]), **{name: float(each[name]) for name in ("start", "end")}} for each in value
-        ]
+        words = [(str(each["word"]), float(each["start"]), float(each["end"])) for each in value]
     except (TypeError, KeyError, ValueError):
         raise InputError(f"{where}: words are no list of word, start and end: write {EXAMPLE}") from None
-    for word in words:
-        if not (math.isfinite(word["end"]) and 0 <= word["start"] <= word["end"]):
+    for word, start, end in words:
+        if not (math.isfinite(end) and 0 <= start <= end):
             raise InputError(
-                f"{where}: {word['word']!r} is from {word['start']:g} to {word['end']:g} s: give times in seconds "
-                "from the start of the utterance"
+                f"{where}: {word!r} is from {start:g} to {end:g} s: give seconds from the start of the utterance"
             )
-    return words
+    return [{"word": word, "start": start, "end": end} for word, start, end in words]
 
 
 def add_transcripts(rows: Dataset, path: str | None, corpus: str) -> Dataset:

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import batch, tiny_model, utterances
+from scipy.special import ndtr
 from transformers import AutoTokenizer, CanineTokenizer
 
 from configuration_ser_align import SERAlignConfig
@@ -158,6 +160,7 @@ def test_words_are_the_sum_of_their_levels_in_numpy(tiny_bert):
             table = np.zeros((len(ids), len(WORD_VALUES) + 1)) if len(table) == 0 else table
             known = project("word_prosody", table[:, :-1])
             said = project("projection", states) + np.where(table[:, -1:] > 0, known, weights["fusion.no_times"])
+            said = said * ndtr(said)  # GELU
         said = said + project("utterance_prosody", prosody["utterance_prosody"].double().numpy())
         expected = project("text_classifier", said.mean(axis=0))
         np.testing.assert_allclose(found.text_logits[row].numpy(), expected, atol=2e-5)
@@ -170,7 +173,8 @@ def test_a_row_without_times_has_the_learned_state_whatever_its_voice(tiny_bert)
     (ids, _), (_, none) = make_rows(tiny_bert, ["word"])[2], make_rows(tiny_bert, ["word"])[1]
     for words in (collate_words([ids], [none]), collate_words([ids])):
         found = model(input_values=values, **words).text_logits[0]
-        torch.testing.assert_close(found, model.fusion.text_classifier(model.fusion.no_times), atol=1e-6, rtol=0)
+        expected = model.fusion.text_classifier(F.gelu(model.fusion.no_times))
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 def test_each_level_is_trained_and_none_has_weights_that_are_off(tiny_bert):
