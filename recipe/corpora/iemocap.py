@@ -11,8 +11,8 @@ merges excited into happy: 5,531 utterances, angry 1,103, happy 1,636, sad 1,084
 `label_distribution` is the share of annotator votes, without the speakers' self-assessments (`C-F1`, `C-M1`).
 Each annotator has one vote, divided equally if they named several emotions. The share of no_agreement is always 0.
 
-`words` are those of the transcript, with the times of the forced alignment (`sentences/ForcedAlignment`), where both have
-the same number of words; noises in brackets are in the transcript alone, so that such utterances have none.
+`words` are those of the transcript, with the times of the forced alignment (`sentences/ForcedAlignment`), where both
+have the same number of words; noises in brackets are in the transcript alone, so that such utterances have none.
 
 Where: https://sail.usc.edu/iemocap/ (request form). Unpack it and give the directory that contains Session1 to
 Session5. Licence: research licence of the University of Southern California.
