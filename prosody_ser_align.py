@@ -60,23 +60,25 @@ def measure_frames(waveform: np.ndarray) -> Frames:
 def describe_words(frames: Frames, words: Sequence[dict[str, Any]]) -> np.ndarray:
     """The values of each word, (words, values + 1); the last column is 1 for a word within the frames.
 
-    A word without voice has the pitch 0; one beyond the frames has no values, and its row is 0.
+    A word without voice has the pitch 0; one beyond the frames has no values, and its row is 0. Of one that reaches
+    beyond them, the part within counts: Whisper gives the first and the last word the silence around an utterance.
 
     Args:
         frames: of the waveform, as [`measure_frames`] gives them.
         words: in order, dicts of `start` and `end` in seconds of the waveform.
     """
     table, before = np.zeros((len(words), len(WORD_VALUES) + 1), np.float32), None
+    seconds = len(frames.energy) * HOP / SAMPLING_RATE
     for row, word in zip(table, words):
-        pause = 0.0 if before is None else word["start"] - before
-        before = word["end"]
-        first, last = (round(word[edge] * SAMPLING_RATE / HOP) for edge in ("start", "end"))
-        part = slice(max(first, 0), max(last, first + 1))
-        voiced = frames.is_voiced[part]
-        if part.stop <= 0 or len(voiced) == 0:
+        if word["end"] < 0 or word["start"] >= seconds:
             continue
+        start, end = max(word["start"], 0.0), min(word["end"], seconds)
+        pause, before = 0.0 if before is None else start - before, end
+        first, last = (round(time * SAMPLING_RATE / HOP) for time in (start, end))
+        part = slice(min(first, len(frames.energy) - 1), max(last, first + 1))
+        voiced = frames.is_voiced[part]
         pitch = frames.pitch[part][voiced].mean() if voiced.any() else 0.0
-        duration = np.log2(max(word["end"] - word["start"], HOP / SAMPLING_RATE) / DURATION)
+        duration = np.log2(max(end - start, HOP / SAMPLING_RATE) / DURATION)
         row[:] = pitch, voiced.mean(), frames.energy[part].mean(), duration, np.clip(pause, 0.0, LONGEST_PAUSE), 1.0
     return table
 

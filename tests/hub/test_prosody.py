@@ -80,6 +80,7 @@ def test_silence_short_words_and_words_beyond_the_recording_have_finite_values()
     found = describe_words(frames, words)
     assert np.isfinite(found).all()
     assert found[:, -1].tolist() == [1, 0, 1, 0]
+    assert found[2, 3] == pytest.approx(np.log2((0.51 - 0.4) / 0.25), abs=1e-5)  # the part within the frames
     assert not found[[1, 3]].any()
 
 
