@@ -115,7 +115,10 @@ def test_words_keep_their_place_in_trimmed_faster_and_cropped_utterances(speed, 
         for row, pitch, word in zip(table[[1, 2]], (120.0, 240.0), WORDS):
             assert row[0].item() == pytest.approx(np.log2(speed * pitch / 150), abs=0.03)
             assert row[1].item() > 0.85
-            assert row[3].item() == pytest.approx(np.log2((word["end"] - word["start"]) / speed / 0.25), abs=1e-4)
+            duration = np.log2((word["end"] - word["start"]) / speed / 0.25)
+            if max_duration is None:
+                assert row[3].item() == pytest.approx(duration, abs=1e-4)
+            assert row[3].item() < duration + 1e-4  # the crop cuts both words
         assert table[2, 4].item() == pytest.approx(0.1 / speed, abs=1e-5)
     if speed == 1.0 and max_duration is None:  # the same as inference measures
         start, speech = trim(read_audio(path), 30.0)
