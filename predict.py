@@ -5,6 +5,7 @@
     python predict.py call.wav --output call.TextGrid --plot call.png --explain
     python predict.py interviews/ --output timelines/ --format webvtt
     python predict.py call.wav --model outputs/x/stage2 --transcribe openai/whisper-base
+    python predict.py call.wav --model outputs/x/stage2 --model outputs/y/stage2    (mean of both, and disagreement)
     ffmpeg -v error -i call.mp4 -f wav - | python predict.py -        (one JSON line per second)
     accelerate launch --num_processes 4 predict.py interviews/ --output emotions.jsonl
     python predict.py --manifest calls.txt --output answers/          (100,000 recordings in constant memory)
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
     from inference.answers import STANDARD_INPUT, answer_jobs, build_record, list_jobs, load_recognizer
     from inference.live import open_stream
     from inference.parts import is_interrupted, keep_record, open_parts, read_parts, read_state, remove_parts
-    from inference.terminal import Table, print_error, print_model, print_stream, print_summary, print_warning
+    from inference.terminal import Table, print_error, print_models, print_stream, print_summary, print_warning
     from quality_ser_align import RecordingQuality
 
     warnings.showwarning = print_warning
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> int:
         records = read_parts(parts)
     state.wait_for_everyone()  # otherwise a process might skip what another one has just written
     if state.is_main_process:
-        print_model(options.model, options.revision)
+        print_models(options)
     states = {file: read_state(file) for file in files} if parts else {}
     own = [job for job in jobs if job not in records][state.process_index :: state.num_processes]
     table = Table(own, is_quiet=options.quiet or is_shared, in_full=len(jobs) == 1)

@@ -158,7 +158,7 @@ class ClassicalPipeline(SpeechEmotionRecognitionPipeline):
         """As in `SpeechEmotionRecognitionPipeline`."""
         return self.classical.settings["trim_db"]
 
-    def extract_features(self, waveform: np.ndarray) -> dict[str, torch.Tensor]:
+    def extract_features(self, waveform: np.ndarray, *_: Any) -> dict[str, torch.Tensor]:
         """The acoustic features of one waveform (samples,)."""
         described = self.features.select(self.features.describe(waveform))
         return {"features": torch.from_numpy(described), "attention_mask": torch.ones(1)}

@@ -25,6 +25,8 @@ An experiment is a YAML file:
                                               # with its own protocol if it gives one
     scored_on: validation                     # optional: compare variants without using the test speakers
     sizes: true                               # optional: size and speed of each system, too
+    ensembles:                                # optional: means of variants of a fold and seed, plain and weighted
+      both: {name: ..., members: [cls, egemaps_svm]}
     timeline:                                 # optional: score the timeline on concatenated test utterances
       variant: cls_eal_fual                   # the variant to score
       utterances: 6                           # utterances per recording
@@ -36,16 +38,22 @@ trained once.
 """
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core.errors import InputError
+from experiments.variants import (
+    Variant,
+    check_classical,
+    check_keys,
+    check_variant_names,
+    read_numbers,
+    read_variant,
+)
 from recipe.arguments import parse_arguments, read_yaml
-from recipe.classical_arguments import build_fields, refuse_augmentation
-from recipe.classical_options import ACOUSTIC_CACHE, SHARED_OPTIONS, ClassicalArguments, ClassicalFields
-from recipe.conversion_options import ConversionFields
-from recipe.options import CELL_OPTIONS, WHOLE_RUN, Arguments
+from recipe.classical_options import ACOUSTIC_CACHE, ClassicalArguments
+from recipe.options import CELL_OPTIONS, Arguments
 
 KEYS = (
     "title",
@@ -60,25 +68,11 @@ KEYS = (
     "stage",
     "scored_on",
     "sizes",
+    "ensembles",
     "timeline",
 )
-RENAMED_KEYS = {"projected": "tsne", "recordings": "timeline"}
-SPLITTING = ("protocol", "num_folds")
+ENSEMBLE_KEYS = ("name", "members")
 TIMELINE_KEYS = ("variant", "utterances", "windows")
-VARIANT_KEYS = ("name", "options", "seeds", "paper", "compare_with", "classical")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A training variant: one row of the table."""
-
-    key: str
-    name: str
-    options: dict[str, Any]
-    seeds: tuple[int, ...]
-    paper: dict[str, float]
-    compare_with: str | None = None  # the variant whose difference from this one is tested, besides the baseline
-    classical: ClassicalFields | None = None  # of a classical model; None is a network
 
 
 @dataclass(frozen=True)
@@ -123,6 +117,7 @@ class Experiment:
     stage: int = 2
     scored_on: str = "test"
     sizes: bool = False
+    ensembles: dict[str, dict[str, Any]] = field(default_factory=dict)
     timeline: dict[str, Any] | None = None
 
     @property
@@ -228,15 +223,15 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
     content = read_yaml(path)
     if "conditions" in content:
         raise InputError(f"{path} tests finished models: add --model FOLDER, or --model mini")
-    _check_keys(path, content, KEYS, required=("title", "folds", "variants"))
+    check_keys(path, content, KEYS, required=("title", "folds", "variants"))
     config = run_config or content.get("config")
     if config is None:
         raise InputError(
             f"{path} does not name a run configuration: add one, such as --run_config run_configs/iemocap/base.yaml"
         )
     corpus = parse_arguments(["--config", config], description="")[1].data.corpus
-    folds = _read_numbers(path, "folds", _choose_for_corpus(path, "folds", content["folds"], corpus))
-    seeds = _read_numbers(path, "seeds", _choose_for_corpus(path, "seeds", content.get("seeds", [0]), corpus))
+    folds = read_numbers(path, "folds", _choose_for_corpus(path, "folds", content["folds"], corpus))
+    seeds = read_numbers(path, "seeds", _choose_for_corpus(path, "seeds", content.get("seeds", [0]), corpus))
     if not isinstance(content["variants"], dict) or not content["variants"]:
         raise InputError(f"{path}: variants must contain 'name: options' lines, not {content['variants']!r}")
     stage, scored_on = content.get("stage", 2), content.get("scored_on", "test")
@@ -247,11 +242,11 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
     if not isinstance(sizes := content.get("sizes", False), bool):
         raise InputError(f"{path}: sizes={sizes!r} is invalid: use true or false")
     given = content["variants"].items()
-    variants = tuple(_read_variant(path, str(key), value or {}, seeds, stage) for key, value in given)
+    variants = tuple(read_variant(path, str(key), value or {}, seeds, stage) for key, value in given)
     baseline, tsne = content.get("baseline", variants[0].key), content.get("tsne", [])
     extended = (variant.compare_with for variant in variants if variant.compare_with)
-    _check_variant_names(path, (baseline, *tsne, *extended), variants)
-    _check_classical(path, scored_on, variants)
+    check_variant_names(path, (baseline, *tsne, *extended), variants)
+    check_classical(path, scored_on, variants)
     _check_tsne(path, tsne, variants, stage)
     if content.get("timeline") is not None:
         _check_timeline(path, content["timeline"], variants)
@@ -275,43 +270,12 @@ def read_experiment(path: str, shared_options: list[str], run_config: str | None
         stage=stage,
         scored_on=scored_on,
         sizes=sizes,
+        ensembles=_read_ensembles(path, content.get("ensembles") or {}, variants),
         timeline=content.get("timeline"),
     )
     for cell in experiment.list_cells():  # report a mistake in the last variant before the first one is trained
         experiment.parse_cell(cell)
     return experiment
-
-
-def _check_keys(where: str, content: dict[str, Any], known: tuple[str, ...], required: tuple[str, ...] = ()) -> None:
-    for name in content:
-        if RENAMED_KEYS.get(name) in known:
-            raise InputError(f"{where}: '{name}' is now called '{RENAMED_KEYS[name]}': rename it")
-        if name not in known:
-            raise InputError(f"{where}: unknown key '{name}'; valid keys: {', '.join(known)}")
-    for name in required:
-        if name not in content:
-            raise InputError(f"{where}: missing key '{name}'; required keys: {', '.join(required)}")
-
-
-def _check_variant_names(where: str, names: tuple[str, ...], variants: tuple[Variant, ...]) -> None:
-    known = [variant.key for variant in variants]
-    for name in names:
-        if name not in known:
-            raise InputError(f"{where}: no variant is called {name!r}; choose from {', '.join(known)}")
-
-
-def _check_classical(path: str, scored_on: str, variants: tuple[Variant, ...]) -> None:
-    for variant in variants:
-        if variant.classical:
-            refuse_augmentation(variant.classical, list(variant.options), f"{path}: variant {variant.key}: ")
-        for name in variant.options if variant.classical else ():
-            if name not in SHARED_OPTIONS:
-                raise InputError(f"{path}: variant {variant.key}: '{name}' is for networks, not for a classical model")
-        if variant.classical and scored_on == "validation":
-            raise InputError(
-                f"{path}: variant {variant.key} chooses C on the validation speakers, so it cannot be scored on them: "
-                "remove it, or scored_on"
-            )
 
 
 def _check_tsne(path: str, names: list[str], variants: tuple[Variant, ...], stage: int) -> None:
@@ -321,12 +285,32 @@ def _check_tsne(path: str, names: list[str], variants: tuple[Variant, ...], stag
             raise InputError(f"{path}: variant {variant.key} has no CLS output to draw: remove it from tsne")
 
 
+def _read_ensembles(path: str, given: Any, variants: tuple[Variant, ...]) -> dict[str, dict[str, Any]]:
+    """The name and the members of each ensemble."""
+    if not isinstance(given, dict):
+        raise InputError(f"{path}: ensembles={given!r} must contain 'key: {{name: ..., members: [...]}}' lines")
+    ensembles = {}
+    for key, value in given.items():
+        where = f"{path}: ensemble {key}"
+        if not isinstance(value, dict) or not isinstance(value.get("members"), list):
+            raise InputError(f"{where} must have members, a list of variants, not {value!r}")
+        check_keys(where, value, ENSEMBLE_KEYS, required=("members",))
+        check_variant_names(where, tuple(value["members"]), variants)
+        name = str(value.get("name", key))
+        if len(set(value["members"])) < max(2, len(value["members"])):
+            raise InputError(f"{where}: members={value['members']!r} must be two or more different variants")
+        if "|" in name:
+            raise InputError(f"{where}: remove the '|' from its name, which appears in Markdown tables")
+        ensembles[str(key)] = {"name": name, "members": value["members"]}
+    return ensembles
+
+
 def _check_timeline(path: str, timeline: Any, variants: tuple[Variant, ...]) -> None:
     where = f"{path}: timeline"
     if not isinstance(timeline, dict):
         raise InputError(f"{where} must contain the keys {', '.join(TIMELINE_KEYS)}, not {timeline!r}")
-    _check_keys(where, timeline, TIMELINE_KEYS, required=TIMELINE_KEYS)
-    _check_variant_names(where, (timeline["variant"],), tuple(each for each in variants if not each.classical))
+    check_keys(where, timeline, TIMELINE_KEYS, required=TIMELINE_KEYS)
+    check_variant_names(where, (timeline["variant"],), tuple(each for each in variants if not each.classical))
     if not isinstance(timeline["utterances"], int) or timeline["utterances"] < 2:
         raise InputError(f"{where}: utterances={timeline['utterances']!r} must be an integer of at least 2")
     windows = timeline["windows"]
@@ -341,44 +325,6 @@ def _choose_for_corpus(path: str, name: str, value: Any, corpus: str) -> Any:
     if corpus not in value:
         raise InputError(f"{path}: {name} are given for {', '.join(map(str, value))} but not for {corpus}: add a line")
     return value[corpus]
-
-
-def _read_numbers(path: str, name: str, value: Any) -> tuple[int, ...]:
-    numbers = value if isinstance(value, list) else [value]
-    if not numbers or not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise InputError(f"{path}: {name}={value!r} must be a list of non-negative integers")
-    if len(set(numbers)) < len(numbers):
-        raise InputError(f"{path}: {name}={value!r} contains duplicates: remove them")
-    return tuple(numbers)
-
-
-def _read_variant(path: str, key: str, value: dict[str, Any], seeds: tuple[int, ...], stage: int) -> Variant:
-    where = f"{path}: variant {key}"
-    if key == "stage1" or Path(key).name != key:
-        raise InputError(f"{where}: choose a name that is a valid folder name and not 'stage1'")
-    _check_keys(where, value, VARIANT_KEYS)
-    for name in value.get("options") or {}:
-        own_data = (*SPLITTING, *(each.name for each in fields(ConversionFields)))
-        may_differ = stage == 1 and name in own_data  # no variant shares a stage 1 that heard something else
-        if name in ("config", *WHOLE_RUN, *CELL_OPTIONS) and not may_differ:
-            raise InputError(f"{where}: '{name}' must be the same for all variants: set it in the run configuration")
-    if "|" in str(value.get("name", key)):
-        raise InputError(f"{where}: remove the '|' from its name, which appears in Markdown tables")
-    return Variant(
-        key=key,
-        name=str(value.get("name", key)),
-        options=value.get("options") or {},
-        seeds=_read_numbers(where, "seeds", value["seeds"]) if "seeds" in value else seeds,
-        paper=value.get("paper") or {},
-        compare_with=value.get("compare_with"),
-        classical=None if value.get("classical") is None else _read_classical(where, value["classical"]),
-    )
-
-
-def _read_classical(where: str, value: Any) -> ClassicalFields:
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: classical={value!r} must contain options of baseline.py, such as features: egemaps")
-    return build_fields(value, f"{where}: ")
 
 
 def _check_shared_options(shared_options: list[str], variants: tuple[Variant, ...]) -> None:

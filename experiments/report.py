@@ -12,6 +12,7 @@ from experiments import figures
 from experiments.across import arrange_matrices, build_corpus_table, build_transfer_table, summarize_transfer
 from experiments.alignment import build_alignment_table
 from experiments.cells import Experiment
+from experiments.ensembles import build_ensembles, list_pairs
 from experiments.gaps import build_gap_table
 from experiments.systems import System, read_systems
 from experiments.tables import (
@@ -38,7 +39,6 @@ from recipe.options import SHARED
 
 TEMPLATE = Path(__file__).parent / "report_template.md"
 # Tables that are left out if they have no rows.
-# Tables that are left out if they have no rows.
 OPTIONAL = (
     *("steps", "corpora", "transfer", "classical", "distributions", "dimensions", "ccc_comparisons", "alignment"),
     "gaps",
@@ -61,26 +61,29 @@ def write_report(
         InputError: nothing is finished yet, runs cannot be compared, or a file of a finished cell is damaged.
     """
     systems = read_systems(experiment)
+    ensembles = build_ensembles(experiment, systems)
+    compared = [*systems, *ensembles]
     # The best epoch is selected by its validation score, which is therefore too high.
     weights = "best" if experiment.scored_on == "test" else "last"
     target = experiment.report_dir
     target.mkdir(parents=True, exist_ok=True)
-    pairs = [(system.key, experiment.baseline) for system in systems]
+    pairs = [(system.key, experiment.baseline) for system in compared]
     steps = [(each.key, each.compare_with) for each in experiment.variants if each.compare_with]
+    steps += list_pairs(experiment)
     tables = {
-        "scores": build_score_table(systems),
-        "comparisons": build_comparison_table(systems, pairs, weights),
-        "steps": build_comparison_table(systems, steps, weights),
-        "folds": build_fold_table(systems, weights),
+        "scores": build_score_table(compared),
+        "comparisons": build_comparison_table(compared, pairs, weights),
+        "steps": build_comparison_table(compared, steps, weights),
+        "folds": build_fold_table(compared, weights),
         "corpora": build_corpus_table(systems, weights),
         "transfer": build_transfer_table(systems, weights),
         "classical": build_classical_table(systems),
         "distributions": build_distribution_table(systems),
         "dimensions": build_dimension_table(systems),
-        "ccc_comparisons": build_ccc_comparison_table(systems, list(dict.fromkeys((*pairs, *steps))), weights),
+        "ccc_comparisons": build_ccc_comparison_table(compared, list(dict.fromkeys((*pairs, *steps))), weights),
         "alignment": build_alignment_table(systems, alignment or {}),
         "calibration": build_calibration_table(systems),
-        "fairness": build_fairness_table(systems),
+        "fairness": build_fairness_table(compared),
         "gaps": build_gap_table(systems, experiment.baseline, weights),
         "classes": build_class_table(systems),
         "runs": build_run_table(systems),
@@ -92,7 +95,7 @@ def write_report(
         path.unlink()
     draw_figures(systems, tables["scores"], experiment, target, embeddings)
     drawn = {path.stem for path in target.glob("*.png")}
-    text = render(experiment, systems, tables, summarize_transfer(systems, weights), drawn)
+    text = render(experiment, systems, ensembles, tables, summarize_transfer(systems, weights), drawn)
     (target / "report.md").write_text(text, encoding="utf-8")
     return target / "report.md"
 
@@ -133,6 +136,7 @@ def make_environment() -> jinja2.Environment:
 def render(
     experiment: Experiment,
     systems: list[System],
+    ensembles: list[System],
     tables: dict[str, Any],
     mean_transfer: list[dict[str, Any]],
     drawn: set[str],
@@ -153,7 +157,8 @@ def render(
             mean_transfer=mean_transfer,
             finished=len(trained),
             missing=[str(cell) for cell in cells if cell not in trained],
-            systems=systems,
+            systems=[*systems, *ensembles],
+            ensembles=ensembles,
             proposed=systems[-1],
             options=build_option_table(systems),
             drawn=drawn,

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from core.errors import InputError
 from core.json_files import read_json, write_json
-from core.loading import load_model
+from core.loading import load_model, load_tokenizer
 from experiments.alignment import measure_model
 from experiments.cells import Cell, Experiment
 from experiments.diarization_report import append_diarization, measure_fold
@@ -27,6 +27,7 @@ from recipe.data import read_rows, read_rows_alone, split_rows
 from recipe.feature_cache import remove_cache
 from recipe.options import Arguments
 from recipe.preparing import AudioCache, UtterancePreparer
+from recipe.reading import Reader
 from recipe.records import first_difference
 from recipe.results import read_results
 from recipe.run import quiet_libraries, train_stages
@@ -268,7 +269,11 @@ def prepare_scored(experiment: Experiment, cell: Cell, rows: Dataset) -> tuple[A
     stage_dir = experiment.find_stage_folder(cell)
     model, feature_extractor = load_model(str(stage_dir), option="")
     model.to(PartialState().device)
-    preparer = UtterancePreparer(feature_extractor, model.config.shortest_samples, model.config.longest_seconds)
+    reader = (
+        Reader(load_tokenizer(str(stage_dir)), levels=model.config.text_levels) if model.config.reads_text else None
+    )
+    lengths = model.config.shortest_samples, model.config.longest_seconds
+    preparer = UtterancePreparer(feature_extractor, *lengths, reader=reader)
     return model, scored, preparer, args.trainer.eval_batch_size
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from core.errors import InputError
 from core.json_files import read_json, read_lines
-from experiments.cells import SPLITTING, Cell, Experiment
+from experiments.cells import Cell, Experiment
+from experiments.variants import SPLITTING
 from recipe.joining import order_labels
 from recipe.records import RECORDED, first_difference
 from recipe.results import find_pooling, read_results

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from core.classical import is_classical, load_classical_pipeline
 from core.errors import InputError
 from core.loading import load_pipeline
+from inference.ensemble import Ensemble, name_members
 from inference.evidence import explain_frames
-from inference.options import TIMELINE_OPTIONS
+from inference.options import TIMELINE_OPTIONS, list_models
 from inference.outputs import Record
 from inference.spoken import join_words
 from inference.values import round_dimensions
@@ -36,14 +37,11 @@ def load_recognizer(options: argparse.Namespace, device: Any = None) -> SpeechEm
         raise InputError(
             f"--revision {options.revision} is for models on the Hub, but --model {options.model} is a folder"
         )
-    recognize: SpeechEmotionRecognitionPipeline
-    if is_classical(options.model):
-        refuse_network_options(options)
-        recognize = load_classical_pipeline(options.model, options.device or device, options.batch_size)
-    else:
-        recognize = load_pipeline(
-            options.model, options.revision, options.device or device, options.batch_size, options.dtype
-        )
+    recognize = load_member(options.model, options, device)
+    if options.members:
+        names = name_members(list_models(options))
+        members = [recognize, *(load_member(model, options, device) for model in options.members)]
+        recognize = Ensemble(dict(zip(names, members)), options.combine)
     given = {name: getattr(options, name) for name in TIMELINE_OPTIONS if getattr(options, name) is not None}
     try:
         recognize.set_parameters(**given)
@@ -52,11 +50,20 @@ def load_recognizer(options: argparse.Namespace, device: Any = None) -> SpeechEm
     return recognize
 
 
-def refuse_network_options(options: argparse.Namespace) -> None:
+def load_member(model: str, options: argparse.Namespace, device: Any) -> SpeechEmotionRecognitionPipeline:
+    """Load the pipeline of one model. Raises InputError."""
+    device = options.device or device
+    if not is_classical(model):
+        return load_pipeline(model, options.revision, device, options.batch_size, options.dtype)
+    refuse_network_options(model, options)
+    return load_classical_pipeline(model, device, options.batch_size)
+
+
+def refuse_network_options(model: str, options: argparse.Namespace) -> None:
     """Raise InputError for what a classical model does not have: frames with weights, and another data type."""
     for given, name in ((options.explain, "--explain"), (options.dtype != "float32", f"--dtype {options.dtype}")):
         if given:
-            raise InputError(f"{name} is for networks, and {options.model} is a classical model: remove it")
+            raise InputError(f"{name} is for networks, and {model} is a classical model: remove it")
 
 
 def list_jobs(recordings: dict[str, Any], channels: str) -> list[Job]:
@@ -140,6 +147,13 @@ def build_record(job: Job, answer: Any, explainer: SpeechEmotionRecognitionPipel
             for name, scores in answer["alone"].items()
         }
     record |= _round_mixed(answer) | round_dimensions(answer)
+    if "members" in answer:
+        record["members"] = {
+            name: {label: round(score, 6) for label, score in scores.items()}
+            for name, scores in answer["members"].items()
+        }
+    if "disagreement" in answer:
+        record["disagreement"] = answer["disagreement"]
     record["warnings"] = answer["warnings"]
     record["timeline"] = [_round_segment(segment) for segment in answer["timeline"]]
     if isinstance(answer.get("said"), list):

@@ -5,6 +5,7 @@ import argparse
 from core.shipped import DEFAULT_MODEL, MODEL_HELP, find_model
 from inference.outputs import FORMATS
 
+RULES = ("certainty", "mean")  # of core.ensembles, which is slow to import
 WORD_OPTIONS = ("text", "texts", "transcribe")
 TIMELINE_OPTIONS = ("pause", "window", "smoothing", "min_duration")
 
@@ -46,9 +47,16 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     model.add_argument(
         "--model",
         type=find_model,
-        default=DEFAULT_MODEL,
+        action="append",
         metavar="MODEL",
-        help=f"{MODEL_HELP} (default: {DEFAULT_MODEL})",
+        help=f"{MODEL_HELP}; given several times, the answer is the mean of these models, and their disagreement is "
+        f"shown (default: {DEFAULT_MODEL})",
+    )
+    model.add_argument(
+        "--combine",
+        choices=RULES,
+        help="mean of several models: weighted by the certainty of each, 1 - entropy / log(classes), or plain "
+        "(default: certainty)",
     )
     model.add_argument("--revision", metavar="COMMIT", help="commit, branch or tag of a model on the Hub")
     model.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: the fastest one available)")
@@ -131,6 +139,9 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     )
     answer.add_argument("--quiet", action="store_true", help="do not print results")
     options = parser.parse_args(argv)
+    options.model, *members = options.model or [find_model(DEFAULT_MODEL)]
+    options.members = members or None
+    _check_members(parser, options)
     if not options.recordings and not options.manifest:
         parser.error("the following arguments are required: RECORDING, or --manifest")
     for name in ("allow_remote", "shard_size", "workers"):
@@ -141,3 +152,22 @@ def read_options(argv: list[str], description: str | None) -> argparse.Namespace
     if options.engine == "local" and options.workers is not None:
         parser.error("--workers is for --engine ray")
     return options
+
+
+def list_models(options: argparse.Namespace) -> list[str]:
+    """The models whose mean is the answer, or the one that gives it."""
+    return [options.model, *(options.members or [])]
+
+
+def _check_members(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Exit with a message for what several models cannot do, or one alone."""
+    if options.members is None:
+        if options.combine is not None:
+            parser.error("--combine is for several models: give --model more than once")
+        return
+    options.combine = options.combine or "certainty"
+    if len(set(list_models(options))) < len(list_models(options)):
+        parser.error("--model names a model twice: give different ones")
+    for name in ("revision", "explain"):
+        if getattr(options, name):
+            parser.error(f"--{name} is for one model: give --model once")

@@ -7,7 +7,8 @@ label distributions, record and segments also have `mixed` (label: score, best f
 a model with dimensions, a record has `dimensions` (name: value, error and scale), `dimension_source` and `trace` (their
 values every 0.1 s of each phrase), and a segment has `dimensions` (name: value). With words, a record has `text`, and
 if their times are known `words` (dicts of word, start and end in seconds); an utterance whose words the model read has
-`alone`, the scores of the `voice` and of the `words` (label: probability).
+`alone`, the scores of the `voice` and of the `words` (label: probability). Of several models, a record has `members`,
+the scores of each, and where their labels differ `disagreement`, a phrase that says so.
 """
 
 import csv
@@ -114,8 +115,7 @@ def format_csv(records: list[Record]) -> str:
     """
     labels = sorted({label for record in records for label in record.get("scores", {})})
     columns = ["file", "channel", "duration", "label", "score", "unsure"]
-    if any("mixed" in record for record in records):
-        columns.append("mixed")
+    columns += [name for name in ("mixed", "disagreement") if any(name in record for record in records)]
     dimensions = list(dict.fromkeys(name for record in records for name in record.get("dimensions", {})))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -16,6 +16,7 @@ from typing import Any
 from core.errors import InputError, writing
 from core.json_files import write_json
 from inference.answers import Job
+from inference.options import list_models
 from inference.outputs import Record
 
 # Options that may change when a run is resumed.
@@ -61,7 +62,8 @@ def open_parts(options: argparse.Namespace, may_clean: bool) -> Path:
 def describe_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The options and the model that the results of a run depend on."""
     settings = {name: value for name, value in sorted(vars(options).items()) if name not in NOT_RECORDED}
-    return {**settings, FINGERPRINT: fingerprint_model(options.model, options.revision)}
+    fingerprints = [fingerprint_model(model, options.revision) for model in list_models(options)]
+    return {**settings, FINGERPRINT: "".join(fingerprints)}
 
 
 def compare_settings(path: Path, options: argparse.Namespace, settings: dict[str, Any]) -> None:

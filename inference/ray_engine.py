@@ -12,6 +12,7 @@ import numpy as np
 from core.errors import InputError
 from inference.answers import load_recognizer
 from inference.manifest import Manifest
+from inference.options import list_models
 from inference.shards import score_shard
 
 MAX_RETRIES = 3  # ours, of a shard whose actor has died; a recording that kills every actor ends the run
@@ -95,5 +96,6 @@ def limit_retries() -> dict[str, Any]:
 
 def make_absolute(options: argparse.Namespace) -> argparse.Namespace:
     """The options with absolute paths: actors may run in another folder."""
-    model = os.path.abspath(options.model) if os.path.isdir(options.model) else options.model
-    return argparse.Namespace(**{**vars(options), "output": os.path.abspath(options.output), "model": model})
+    model, *members = (os.path.abspath(each) if os.path.isdir(each) else each for each in list_models(options))
+    changed = {"output": os.path.abspath(options.output), "model": model, "members": members or None}
+    return argparse.Namespace(**{**vars(options), **changed})

@@ -24,7 +24,7 @@ from inference.answers import answer_jobs, build_record, list_jobs, load_recogni
 from inference.manifest import Manifest, open_recording, read_shard, scan_manifest
 from inference.outputs import Record
 from inference.parts import MANIFEST_DIGEST, SETTINGS, compare_settings, describe_settings
-from inference.terminal import print_counts, print_model
+from inference.terminal import print_counts, print_models
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 
 SHARD_SIZE = 1000  # ours: 1.5 MB of JSON Lines
@@ -71,7 +71,7 @@ def score_manifest(options: argparse.Namespace) -> int:
     manifest = open_shards(options)
     state = PartialState(cpu=options.device == "cpu")
     if state.is_main_process:
-        print_model(options.model, options.revision)
+        print_models(options)
     with tqdm(unit=" recordings", disable=options.quiet or not state.is_main_process or None) as progress:
         if options.engine == "ray":
             from inference.ray_engine import score_with_ray  # Ray is optional

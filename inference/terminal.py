@@ -17,7 +17,7 @@ from core.model_files import read_licence
 from core.shipped import SHIPPED_MODELS
 from inference.answers import Job
 from inference.live import answer_live
-from inference.options import TIMELINE_OPTIONS, WORD_OPTIONS
+from inference.options import TIMELINE_OPTIONS, WORD_OPTIONS, list_models
 from inference.outputs import Record, name_segment
 from inference.spoken import describe_alone, place_words
 from inference.values import format_dimensions
@@ -66,6 +66,7 @@ class Table:
         lines = [
             f"{name:{self.width}} {record['duration']:8.1f}   {label:{wide}} {record['score']:6.2f}   "
             f"{', '.join(others)}",
+            *_format_disagreement(record),
             *(f"  {line}" for line in format_dimensions(record)),
             *_format_evidence(record),
         ]
@@ -80,6 +81,7 @@ class Table:
         unsure = "unsure: " if record["unsure"] else ""
         lines = [f"{self._name(job)}  {record['duration']:.1f} s  {unsure}{', '.join(_format_scores(record))}"]
         lines += [f"  {printable(describe_alone(record))}"] if "alone" in record else []
+        lines += _format_disagreement(record)
         lines += [*format_dimensions(record), ""]
         has_words = "words" in record
         lines.append(f"{'start':>9} {'end':>9}   {'emotion':{wide}}  score{'   words' if has_words else ''}")
@@ -100,6 +102,10 @@ def _format_scores(record: Record, count: int = 3) -> list[str]:
     return [" + ".join(shown[:together]), *shown[together:]]
 
 
+def _format_disagreement(record: Record) -> list[str]:
+    return [f"  {printable(record['disagreement'])}"] if "disagreement" in record else []
+
+
 def _format_evidence(record: Record) -> list[str]:
     return [f"  {printable(record['evidence']['words'])}"] if "evidence" in record else []
 
@@ -112,11 +118,12 @@ def print_stream(
 ) -> int:
     """Print a JSON line for each second of a stream until it ends. Returns the exit status."""
     given = [f"--{name}" for name in ("output", "plot", "explain", "quiet", *WORD_OPTIONS) if getattr(options, name)]
+    given += ["several --model"] if options.members else []
     given += ["--channels each"] if options.channels == "each" else []
     given += [f"--{name}" for name in TIMELINE_OPTIONS if getattr(options, name) is not None]
     if given:
         raise InputError(f"{' '.join(given)} cannot be used with a stream, which is scored once per second: remove it")
-    print_model(options.model, options.revision)
+    print_models(options)
     for line in answer_live(recognize, seconds, quality):
         print(json.dumps(line), flush=True)
     return 0
@@ -130,6 +137,12 @@ def print_error(text: str) -> None:
 def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Replacement for `warnings.showwarning`."""
     tqdm.write(f"warning: {printable(str(message))}", file=sys.stderr)
+
+
+def print_models(options: argparse.Namespace) -> None:
+    """Name each model of the options and its licence."""
+    for model in list_models(options):
+        print_model(model, options.revision)
 
 
 def print_model(model: str, revision: str | None) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
-from text_ser_align import collate_words
+from words_ser_align import collate_words
 
 TARGETS = ("labels", "dimensions")  # what a batch holds besides the model's inputs, one row for each utterance
 TEACHER_FRAMES = "teacher_frames"  # and one row for each frame
@@ -22,7 +22,7 @@ class Collator:
 
     Two utterances of 2 and 3 samples with labels 0 and 3 become
     `{"input_values": [[a, b, 0], [c, d, e]], "attention_mask": [[1, 1, 0], [1, 1, 1]], "labels": [0, 3]}`. Their
-    words, if there are any, become what `collate_words` returns.
+    words, if there are any, and their prosody become what `collate_words` returns.
     """
 
     def __init__(self, input_name: str):
@@ -33,7 +33,7 @@ class Collator:
         return {
             self.input_name: self._pad(utterances, self.input_name),
             "attention_mask": (torch.arange(int(lengths.max())) < lengths.unsqueeze(1)).long(),
-            **(collate_words([utterance[WORDS] for utterance in utterances]) if WORDS in utterances[0] else {}),
+            **(collate_words([each[WORDS] for each in utterances], utterances) if WORDS in utterances[0] else {}),
             **{
                 name: torch.stack([torch.as_tensor(utterance[name]) for utterance in utterances])
                 for name in TARGETS

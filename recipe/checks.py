@@ -1,7 +1,7 @@
 """Checks before training, for problems that would otherwise surface hours later."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -50,6 +50,13 @@ def check_targets(args: Arguments) -> None:
     check_dimensions(args.data)
     if args.model.text_encoder is not None and args.data.mix_probability > 0:
         raise InputError("--mix_probability mixes voices, but not what they say: set it to 0, or remove --text_encoder")
+    if args.model.text_encoder is None and args.model.text_levels != ["embedding"]:
+        raise InputError(f"--text_levels {' '.join(args.model.text_levels)} needs --text_encoder: give one")
+    if "word" in args.model.text_levels and args.data.degrade_probability > 0:
+        raise InputError(
+            "--degrade_probability moves speech, so that word times no longer fit it: set it to 0, or leave word "
+            "out of --text_levels"
+        )
     if not learns_labels(args.data) and args.model.class_weights is not None:
         raise InputError("--class_weights weighs labels, and --targets dimensions has none: remove it")
     if learns_dimensions(args.data) and args.trainer.batch_size < 2:
@@ -64,8 +71,9 @@ def check_targets(args: Arguments) -> None:
         raise InputError("--statistics_layers fits labels, and --targets distribution has none: set it to 0")
 
 
-def check_text(split: DatasetDict, corpus: str) -> None:
-    """Raise InputError if the training utterances have no words for a text encoder; warn if many have none."""
+def check_text(split: DatasetDict, corpus: str, levels: Sequence[str] = ()) -> None:
+    """Raise InputError if the training utterances have no words for a text encoder, or no word times for its level
+    `word`; warn if some have none."""
     advice = "remove --text_encoder, or add the words: a column text in a CSV file, text_column in --hub_options"
     if "text" not in split["train"].column_names:
         raise InputError(f"{corpus} has no column text, and --text_encoder needs the words: {advice}")
@@ -75,6 +83,17 @@ def check_text(split: DatasetDict, corpus: str) -> None:
             raise InputError(f"the column text of {corpus} is empty in all training utterances: {advice}")
         if missing and PartialState().is_main_process:
             warn(f"{missing} of {len(part)} {name} utterances of {corpus} have no words")
+    if "word" not in levels:
+        return
+    if "words" not in split["train"].column_names or not any(split["train"]["words"][:]):
+        raise InputError(
+            f"no training utterance of {corpus} has word times, and --text_levels word needs them: give --transcripts "
+            "or a column words, or leave out word"
+        )
+    for name, part in split.items():
+        missing = sum(not words for words in part["words"][:])
+        if missing and PartialState().is_main_process:
+            warn(f"{missing} of {len(part)} {name} utterances of {corpus} have no word times")
 
 
 def list_stages(args: Arguments) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from datasets import Dataset, DatasetDict
 from core.errors import InputError
 from recipe.broken import check_audio, keep_usable
 from recipe.corpora import load_corpus
+from recipe.corpora.words import add_transcripts
 from recipe.dimensions import ALONE, label_by_region, learns_dimensions, list_read_columns, use_dimensions
 from recipe.distributions import COLUMN, label_by_majority, use_distributions
 from recipe.entries import is_joint, list_entries
@@ -60,6 +61,7 @@ def _read_corpus(data: DataArguments) -> Dataset:
         list_read_columns(data),
         data.targets != ALONE,
     )
+    rows = add_transcripts(rows, data.transcripts, data.corpus)
     if learns_dimensions(data):
         rows = use_dimensions(rows, data.corpus, data)
     if votes is None:

@@ -16,7 +16,10 @@ from recipe.relabelling import keep_labels, refuse_similar
 from recipe.splits import choose_parts, hold_out_validation
 
 KEPT = ("id", "audio", "label", "speaker", "gender", "session", "duration")
-OPTIONAL = {"start": Value("float64"), "end": Value("float64"), "split": Value("string"), "text": Value("string")}
+OPTIONAL = {
+    **{"start": Value("float64"), "end": Value("float64"), "split": Value("string"), "text": Value("string")},
+    "words": [{"word": Value("string"), "start": Value("float64"), "end": Value("float64")}],
+}
 
 TRAINED, TESTED = ("all", "train", "train_validation"), ("all", "test")
 

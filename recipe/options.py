@@ -156,10 +156,18 @@ class DataArguments(AugmentationFields, ConversionFields):
         may_change=True,
         both_stages=True,
     )
+    transcripts: str | None = option(
+        None,
+        "JSON Lines of predict.py --transcribe on the recordings of the corpus; their words, with times, replace those "
+        "of the corpus",
+        is_path=True,
+        may_change=True,
+        both_stages=True,
+    )
     hub_options: dict = option(
         {},
         "settings of --corpus hub, as JSON: audio_column [audio], label_column [label], speaker_column, "
-        "start_column, end_column, text_column, config, split, streaming, limit",
+        "start_column, end_column, text_column, words_column, config, split, streaming, limit",
         both_stages=True,
     )
     targets: Literal["labels", "distribution", "dimensions", "labels_and_dimensions"] = option(

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from recipe.mixing import mix
 from recipe.reading import Reader
 from recipe.teacher import Teacher
 from speech_ser_align import trim
+from words_ser_align import shift_words
 
 MEASURED = 300  # utterances that the bandwidth is measured on
 
@@ -117,10 +119,11 @@ class UtterancePreparer:
         """
         excerpts, labels = read_excerpts(columns), columns.get(COLUMN, columns["label"])
         seeds = seeds or [0] * len(excerpts)
-        dimensions, frames = columns.get(DIMENSIONS), None
+        dimensions, frames, prosody = columns.get(DIMENSIONS), None, {}
         if self.augmentation.mix_probability == 0:
             variants = [self.augmentation.draw(seed) for seed in seeds]
             inputs = [self.prepare_variant(excerpt, variant) for excerpt, variant in zip(excerpts, variants)]
+            prosody = self._read_prosody(excerpts, variants, columns)
             if self.teacher is not None:
                 heard = [self._ask_teacher(*each) for each in zip(excerpts, variants, labels)]
                 labels = [label for label, _ in heard]
@@ -133,7 +136,7 @@ class UtterancePreparer:
         prepared = {self.input_name: inputs, "labels": labels, "id": columns["id"]}
         words = None if self.reader is None else [self.reader(text) for text in columns["text"]]
         optional = {DIMENSIONS: dimensions, TEACHER_FRAMES: frames, WORDS: words}
-        return prepared | {name: values for name, values in optional.items() if values is not None}
+        return prepared | {name: values for name, values in optional.items() if values is not None} | prosody
 
     def prepare(self, recording: str | Path | Excerpt, seed: int = 0) -> Tensor:
         """Turn one file or excerpt, in a randomly drawn variant, into the model's input."""
@@ -220,6 +223,29 @@ class UtterancePreparer:
             return softened, None
         key = (TEACHER_FRAMES, teacher.folder, *heard)
         return softened, self._recall_variant(variant, key, lambda: teacher.encode(extract()))
+
+    def _read_prosody(
+        self, excerpts: list[Excerpt], variants: list[Variant], columns: dict[str, list[Any]]
+    ) -> dict[str, list[Tensor]]:
+        """The prosody of utterances and of their words, as the model takes it; empty if it takes none."""
+        if self.reader is None or not self.reader.hears:
+            return {}
+        found = []
+        for excerpt, variant, words in zip(excerpts, variants, columns.get("words", [None] * len(excerpts))):
+            key = ("prosody", excerpt, variant, self.trim_db, self.max_samples, *self.reader.levels, str(words))
+            measure = functools.partial(self._measure_prosody, excerpt, variant, words or [])
+            found.append(self._recall_variant(variant, key, measure))
+        return {name: [each[name] for each in found] for name in found[0]}
+
+    def _measure_prosody(self, excerpt: Excerpt, variant: Variant, words: list[dict[str, Any]]) -> dict[str, Tensor]:
+        assert self.reader is not None
+        if words:
+            cut, speech = trim(self._read_speech(excerpt, trim_db=None), self.trim_db)
+            longest = self.max_samples or math.inf
+            cropped = max(0.0, len(speech) / variant.speed - longest) / 2
+            faster = [{**word, **{name: word[name] / variant.speed for name in ("start", "end")}} for word in words]
+            words = shift_words(faster, -(cut / variant.speed + cropped) / SAMPLING_RATE)
+        return self.reader.read_prosody(self.read_waveform(excerpt, variant), words)
 
     def _recall_waveform(self, excerpt: Excerpt, variant: Variant) -> np.ndarray:
         key = (excerpt, variant, self.trim_db, self.max_samples)

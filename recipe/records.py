@@ -18,6 +18,7 @@ RECORDED = {
     "audio": "other recordings under the same names",
     "copies": "other converted copies",
     "text": "other words",
+    "words": "other word times",
     "stage1": "a different stage 1",
     "teacher_weights": "another teacher",
 }

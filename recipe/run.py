@@ -95,7 +95,7 @@ def train_stages(
     for stage in stages:
         compute_class_weights(arguments[stage].model.class_weights, split["train"])  # refuses unknown labels at once
         if arguments[stage].model.text_encoder is not None:
-            check_text(split, name_run(data))
+            check_text(split, name_run(data), arguments[stage].model.text_levels)
     if data.convert != "none":
         probabilities = predict_early(arguments[1], split, num_broken, cache) if data.convert == "guiding" else None
         split = add_copies(arguments[1], split, probabilities, cache.get)

@@ -31,6 +31,8 @@ def describe_run(stage: int, args: Arguments, split: DatasetDict) -> dict[str, A
     teacher = args.trainer.teacher
     if args.model.text_encoder is not None:
         record["text"] = hash_values([part["text"][:] for part in recordings.values()])
+    if "word" in args.model.text_levels and "words" in split["train"].column_names:
+        record["words"] = hash_values([part["words"][:] for part in recordings.values()])
     record["teacher_weights"] = None if teacher is None else hash_weights(Path(find_model(teacher)))
     if stage == 2:
         record["stage1"] = hash_weights(find_stage1_folder(args))

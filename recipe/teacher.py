@@ -101,6 +101,10 @@ def find_teacher(args: Arguments, split: DatasetDict) -> Teacher | None:
     folder, labels = find_model(args.trainer.teacher), split["train"].features["label"].names
     teacher = Teacher(folder, labels, args.trainer.teacher_weight, gives_frames)
     model, _ = teacher.load()
+    if model.config.reads_text and "utterance" in model.config.text_levels:
+        raise InputError(
+            f"--teacher {folder} hears the level 'utterance', which a student does not measure: take another"
+        )
     missing = [label for label in labels if label not in model.config.label2id]
     if missing:
         raise InputError(

@@ -34,7 +34,7 @@ AVERAGED = "averaged"  # subfolder of a checkpoint
 CENTERS = "objective.centers"
 # Scores of an epoch that select it in place of UA, and their names.
 SELECTING = {"kl": "KL", "cosine": "cosine", "ccc": "CCC"}
-NOT_DECAYED = {"pooling.cls_token", "layer_mix.weights", "fusion.missing", "fusion.shares", CENTERS}
+NOT_DECAYED = {"pooling.cls_token", "layer_mix.weights", "fusion.missing", "fusion.no_times", "fusion.shares", CENTERS}
 
 
 class SERAlignTrainer(Trainer):

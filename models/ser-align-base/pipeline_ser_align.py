@@ -28,8 +28,8 @@ try:
     from .quality_ser_align import RecordingQuality, warn_of
     from .recording_ser_align import SAMPLING_RATE, collect_peaks, describe_recording, name_recording, read_blocks
     from .speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, choose_deciding, cut_recording
-    from .text_ser_align import check_words, choose_words, collate_words, take_words, tokenize
-    from .timeline_ser_align import build_timeline, choose_mixed, name_classes, trace_values, weigh_windows
+    from .timeline_ser_align import average_pieces, build_timeline, choose_mixed, name_classes, trace_values
+    from .words_ser_align import PROSODY, check_words, choose_words, collate_words, read_prosody, take_words, tokenize
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
@@ -37,8 +37,8 @@ except ImportError:
     from quality_ser_align import RecordingQuality, warn_of
     from recording_ser_align import SAMPLING_RATE, collect_peaks, describe_recording, name_recording, read_blocks
     from speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, choose_deciding, cut_recording
-    from text_ser_align import check_words, choose_words, collate_words, take_words, tokenize
-    from timeline_ser_align import build_timeline, choose_mixed, name_classes, trace_values, weigh_windows
+    from timeline_ser_align import average_pieces, build_timeline, choose_mixed, name_classes, trace_values
+    from words_ser_align import PROSODY, check_words, choose_words, collate_words, read_prosody, take_words, tokenize
 
 TASK = "speech-emotion-recognition"
 MIN_DURATION = 0.3  # seconds; ours
@@ -161,12 +161,18 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         """
         return self.forward(pad_batch([self.extract_features(waveform) for waveform in waveforms]))
 
-    def extract_features(self, waveform: np.ndarray) -> dict[str, torch.Tensor]:
-        """Model inputs of one waveform (samples,), without a batch dimension."""
+    def extract_features(
+        self, waveform: np.ndarray, text: str | None = None, words: list[dict[str, Any]] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Model inputs of a waveform (samples,), and of its words as [`choose_words`] gives them; without a batch."""
         inputs = self.feature_extractor(  # type: ignore[misc]
             waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", return_attention_mask=True, is_trimmed=True
         )
-        return {name: values[0] for name, values in inputs.items()}
+        found = {name: values[0] for name, values in inputs.items()}
+        if self.tokenizer is None:
+            return found
+        prosody = read_prosody(self.tokenizer, self.model.config.text_levels, waveform, words)
+        return {**found, "text_ids": tokenize(self.tokenizer, text), **prosody}
 
     def get_iterator(  # type: ignore[override]
         self,
@@ -262,13 +268,11 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         while piece is not None:
             following = next(pieces, None)
             waveform = piece["waveform"] if return_frames else piece.pop("waveform")
-            inputs = self.extract_features(waveform)
-            if self.tokenizer is not None:
-                inputs["text_ids"] = tokenize(self.tokenizer, choose_words(words, piece))
+            text, placed = choose_words(words, piece)
             yield {
                 **piece,
-                "inputs": inputs,
-                "has_words": len(inputs.get("text_ids", ())) > 0,
+                "inputs": self.extract_features(waveform, text, placed),
+                "has_words": bool(text and text.strip()),
                 "duration": len(waveform) / SAMPLING_RATE,
                 "peaks": peaks,
                 "quality": quality,
@@ -308,11 +312,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         tracks = np.concatenate([probabilities, values], axis=1)
         starts, ends, phrase = (np.array([output[name] for output in outputs]) for name in ("start", "end", "phrase"))
         labels = [self.model.config.id2label[index] for index in range(probabilities.shape[1])]
-        is_whole = phrase < 0
-        if is_whole.any():
-            means = tracks[is_whole][0]
-        else:
-            means = np.average(tracks, axis=0, weights=weigh_windows(starts, ends, phrase))
+        is_whole, means = phrase < 0, average_pieces(starts, ends, phrase, tracks)
         whole = means[: len(labels)]
         scores = _rank_scores(whole, labels)[:top_k]
         last = outputs[-1]
@@ -374,11 +374,12 @@ def pad_batch(inputs: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     batch = {
         name: pad_sequence([each[name] for each in inputs], batch_first=True)
         for name in inputs[0]
-        if name != "text_ids"
+        if name not in ("text_ids", *PROSODY)
     }
     if bool(batch["attention_mask"].all()):
         del batch["attention_mask"]
-    return batch | (collate_words(words) if any(map(len, words)) else {})
+    is_needed = any(map(len, words)) or "utterance_prosody" in inputs[0]
+    return batch | (collate_words(words, inputs) if is_needed else {})
 
 
 def _rank_scores(probabilities: np.ndarray, labels: list[str]) -> list[dict[str, Any]]:

@@ -93,7 +93,7 @@ class RecordingQuality:
         """Count the levels of the speech frames of a block, (samples,) at 16 kHz."""
         if len(block) < FRAME:
             return
-        power = _measure_power(block)
+        power = measure_power(block)
         levels = 10 * np.log10(power[:, :-1].reshape(len(power), BANDS, -1).sum(axis=2) + 1e-14)
         of_frames = levels.max(axis=1)
         self.loudest = max(self.loudest, float(of_frames.max()))
@@ -248,10 +248,10 @@ def warn_of(problems: Iterable[str]) -> None:
         warnings.warn_explicit(problem, UserWarning, __file__, 0)
 
 
-def _measure_power(block: np.ndarray) -> np.ndarray:
-    """(samples,) to the power of each frequency, (frames, FRAME // 2 + 1)."""
+def measure_power(block: np.ndarray, hop: int = HOP) -> np.ndarray:
+    """(samples,) to the power of each frequency, (frames, FRAME // 2 + 1), of a frame every `hop` samples."""
     window = np.hanning(FRAME).astype(np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(block, FRAME)[::HOP] * window
+    frames = np.lib.stride_tricks.sliding_window_view(block, FRAME)[::hop] * window
     spectra = np.fft.rfft(frames)
     spectra[:, :2] = 0  # a constant offset is not speech
     return np.square(np.abs(spectra)) / np.square(window).sum() / FRAME

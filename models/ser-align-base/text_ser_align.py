@@ -5,31 +5,29 @@ A row without words has a learned state in their place, so that one model serves
 Part of the model code on the Hugging Face Hub; requires only torch and transformers.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.functional import gelu
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
 
 try:
     from .checks_ser_align import refuse_attention_code
     from .configuration_ser_align import SERAlignConfig
     from .encoders_ser_align import load_weights
-    from .fields_ser_align import SAMPLING_RATE
     from .heads_ser_align import Pooled, SelfAttention, make_classifier, weighted_sum
+    from .prosody_ser_align import UTTERANCE_VALUES, WORD_VALUES
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from checks_ser_align import refuse_attention_code
     from configuration_ser_align import SERAlignConfig
     from encoders_ser_align import load_weights
-    from fields_ser_align import SAMPLING_RATE
     from heads_ser_align import Pooled, SelfAttention, make_classifier, weighted_sum
-
-LONGEST_TEXT = 512  # tokens; later ones are cut
+    from prosody_ser_align import UTTERANCE_VALUES, WORD_VALUES
 
 
 class Fused(NamedTuple):
@@ -75,13 +73,21 @@ class CrossAttention(nn.Module):
 
 
 class TextFusion(nn.Module):
-    """Project the states of the words, and classify them alone and together with the voice, as `text_fusion` says."""
+    """Project the states of the words, and classify them alone and together with the voice, as `text_fusion` says.
+
+    Each of `text_levels` adds to the words: their states; the prosody of the word that each token is of, or a learned
+    state where its times are unknown, and an activation; and the prosody of the utterance, also of one without words.
+    """
 
     def __init__(self, config: SERAlignConfig, voice_size: int):
         super().__init__()
         size = config.encoder_config.hidden_size
         self.config = config
-        self.projection = nn.Linear(config.text_encoder_config.hidden_size, size)
+        levels = config.text_levels
+        self.projection = nn.Linear(config.text_encoder_config.hidden_size, size) if "embedding" in levels else None
+        self.word_prosody = nn.Linear(len(WORD_VALUES), size) if "word" in levels else None
+        self.no_times = nn.Parameter(torch.empty(size)) if "word" in levels else None
+        self.utterance_prosody = nn.Linear(len(UTTERANCE_VALUES), size) if "utterance" in levels else None
         self.missing = nn.Parameter(torch.empty(size))
         self.text_classifier = make_classifier(config, size)
         kind = config.text_fusion
@@ -91,8 +97,23 @@ class TextFusion(nn.Module):
         self.classifier = None if kind == "late" else make_classifier(config, self.size)
         self.shares = nn.Parameter(torch.empty(2)) if kind == "late" else None
 
+    def initialize(self) -> None:
+        """Draw the learned states."""
+        for state in (self.missing, self.no_times):
+            if state is not None:
+                init.normal_(state, mean=0.0, std=self.config.cls_init_std)
+        if self.shares is not None:
+            init.ones_(self.shares)
+
     def forward(
-        self, pooled: Pooled, frame_mask: Tensor, voice_logits: Tensor, states: Tensor, text_mask: Tensor
+        self,
+        pooled: Pooled,
+        frame_mask: Tensor,
+        voice_logits: Tensor,
+        states: Tensor,
+        text_mask: Tensor,
+        word_prosody: Tensor | None = None,
+        utterance_prosody: Tensor | None = None,
     ) -> Fused:
         """Fuse utterances with their words.
 
@@ -102,12 +123,19 @@ class TextFusion(nn.Module):
             voice_logits: (batch, classes), of the voice alone.
             states: (batch, tokens, size), of the text encoder.
             text_mask: (batch, tokens), True for tokens; nowhere in a row without words.
+            word_prosody: (batch, tokens, values + 1), as [`read_prosody`] gives it; None if no times are known.
+            utterance_prosody: (batch, values), likewise.
+
+        Raises:
+            ValueError: prosody is given without its level, or missing, or its shape does not fit.
         """
         has_text = text_mask.any(dim=1)
         if self.training and self.config.text_dropout > 0:
             kept = torch.rand(has_text.shape, device=has_text.device) >= self.config.text_dropout
             has_text = has_text & kept
-        words = torch.where(has_text[:, None, None], self.projection(states), self.missing.to(states.dtype))
+        words = self._describe_words(states, word_prosody)
+        words = torch.where(has_text[:, None, None], words, self.missing.to(words.dtype))
+        words = words + self._describe_utterance(words, utterance_prosody)
         is_first = torch.arange(text_mask.shape[1], device=text_mask.device) == 0
         word_mask = torch.where(has_text[:, None], text_mask, is_first)
         vector = average_words(words, word_mask)
@@ -125,6 +153,38 @@ class TextFusion(nn.Module):
             assert self.shares is not None
             logits = self.shares[0] * voice_logits + self.shares[1] * text_logits
         return Fused(embedding, logits, voice_logits, text_logits, has_text)
+
+    def _describe_words(self, states: Tensor, prosody: Tensor | None) -> Tensor:
+        """What the tokens are: (batch, tokens, size)."""
+        size = len(self.missing)
+        words = states.new_zeros(*states.shape[:2], size) if self.projection is None else self.projection(states)
+        expected = (*states.shape[:2], len(WORD_VALUES) + 1)
+        if self.word_prosody is None or self.no_times is None:
+            _check_prosody("word", prosody, None)
+            return words
+        if prosody is None:
+            prosody = states.new_zeros(expected)
+        _check_prosody("word", prosody, expected)
+        prosody = prosody.to(words.dtype)
+        known = self.word_prosody(prosody[..., :-1])
+        # Without the activation, the mean over words would not say which word is high or loud.
+        return gelu(words + torch.where(prosody[..., -1:] > 0, known, self.no_times.to(words.dtype)))
+
+    def _describe_utterance(self, words: Tensor, prosody: Tensor | None) -> Tensor | float:
+        """What is added to each word of an utterance, and so to their mean: (batch, 1, size)."""
+        expected = None if self.utterance_prosody is None else (len(words), len(UTTERANCE_VALUES))
+        _check_prosody("utterance", prosody, expected)
+        if self.utterance_prosody is None or prosody is None:
+            return 0.0
+        return self.utterance_prosody(prosody.to(words.dtype))[:, None]
+
+
+def _check_prosody(level: str, prosody: Tensor | None, expected: tuple[int, ...] | None) -> None:
+    """Raise ValueError if prosody is there without its level, or does not have the expected shape."""
+    if (None if prosody is None else tuple(prosody.shape)) != expected:
+        what = "missing" if prosody is None else f"of the shape {list(prosody.shape)}"
+        needs = f"must have the shape {list(expected)}" if expected else f"is for a model with the level {level!r}"
+        raise ValueError(f"{level}_prosody is {what}, but {needs}: create the inputs with read_prosody")
 
 
 def average_words(words: Tensor, word_mask: Tensor) -> Tensor:
@@ -170,75 +230,6 @@ def read_words(
     attended = mask.clone()
     attended[:, 0] = 1  # a row without words must attend to something; what it gets is not used
     return encoder(input_ids=text_ids, attention_mask=attended).last_hidden_state, mask.bool()
-
-
-def tokenize(tokenizer: Any, text: str | None) -> Tensor:
-    """The tokens of a text, (tokens,); none of a text that is missing or blank."""
-    if text is None or not text.strip():
-        return torch.zeros(0, dtype=torch.long)
-    longest = min(tokenizer.model_max_length, LONGEST_TEXT)
-    return torch.tensor(tokenizer(text, truncation=True, max_length=longest)["input_ids"])
-
-
-def collate_words(texts: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Pad several texts on the right: `text_ids`, or `text_states`, and `text_mask`, (texts, tokens).
-
-    Args:
-        texts: the tokens of each, (tokens,), or their states, (tokens, size).
-    """
-    lengths = torch.tensor([len(each) for each in texts])
-    longest = max(int(lengths.max()), 1)
-    filler = texts[0].new_zeros(longest, *texts[0].shape[1:])
-    padded = pad_sequence([*texts, filler], batch_first=True)[:-1]
-    mask = (torch.arange(longest) < lengths.unsqueeze(1)).long()
-    return {"text_ids" if padded.ndim == 2 else "text_states": padded, "text_mask": mask}
-
-
-def take_words(recording: Any) -> tuple[Any, Any]:
-    """The audio and the text of a dict that has both; any other recording has no words."""
-    if isinstance(recording, dict) and "audio" in recording:
-        return recording["audio"], recording.get("text")
-    return recording, None
-
-
-def check_words(words: Any, can_read: bool, is_utterance: bool) -> None:
-    """Check the words of a recording.
-
-    Args:
-        can_read: whether the model reads words.
-        is_utterance: whether the recording is short enough to be one utterance.
-
-    Raises:
-        ValueError: the model reads no words, they are neither a text nor a list of words with their times, or they have
-            no times and the recording is more than one utterance.
-    """
-    if not words:
-        return
-    if not can_read:
-        raise ValueError("this model reads no words: leave out text, or use a model with a text encoder")
-    if isinstance(words, str):
-        if not is_utterance:
-            raise ValueError(
-                "a text without times is for one utterance, and this recording is longer: give the words with their "
-                "times, as a list of dicts of word, start and end in seconds"
-            )
-    elif not all(isinstance(word, dict) and {"word", "start", "end"} <= word.keys() for word in words):
-        raise ValueError("text is neither a string nor a list of dicts of word, start and end in seconds")
-
-
-def choose_words(words: str | Sequence[dict[str, Any]] | None, piece: dict[str, Any]) -> str | None:
-    """The words of a piece of a recording: all of the whole; of a phrase those whose middle is in it.
-
-    Args:
-        words: the text, which is that of the whole alone, or dicts of `word`, `start` and `end` (seconds).
-        piece: `start` and `end` in samples, and its `phrase`, -1 for the whole.
-    """
-    is_whole = piece["phrase"] < 0
-    if words is None or isinstance(words, str):
-        return words if is_whole else None
-    start, end = (piece[name] / SAMPLING_RATE for name in ("start", "end"))
-    inside = (word for word in words if is_whole or start <= (word["start"] + word["end"]) / 2 < end)
-    return " ".join(word["word"].strip() for word in inside)
 
 
 def read_text_config(name_or_path: str) -> PreTrainedConfig:

@@ -131,6 +131,14 @@ def weigh_windows(starts: np.ndarray, ends: np.ndarray, phrase: np.ndarray) -> n
     return weights
 
 
+def average_pieces(starts: np.ndarray, ends: np.ndarray, phrase: np.ndarray, tracks: np.ndarray) -> np.ndarray:
+    """What the pieces of a recording, (pieces, tracks), say of the whole, (tracks,): that of the piece that is the
+    whole, whose phrase is -1, or the mean over the windows, as [`weigh_windows`] weighs them."""
+    if (phrase < 0).any():
+        return tracks[phrase < 0][0]
+    return np.average(tracks, axis=0, weights=weigh_windows(starts, ends, phrase))
+
+
 def _cross_fade(starts: np.ndarray, ends: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Probabilities over a phrase, (steps, classes): each window has its highest weight at the centre."""
     steps = max(1, round((ends.max() - starts.min()) / TIMELINE_STEP))

@@ -15,6 +15,8 @@ from typing import Any, Literal
 SAMPLING_RATE = 16_000  # Hz, of all audio that the model reads
 BLOCK_SECONDS = 30.0  # longest block in which a recording is read
 
+TEXT_LEVELS = ("embedding", "word", "utterance")
+
 Source = Literal["paper", "ours"]
 
 
@@ -115,6 +117,10 @@ def check_field(option: Field, value: Any) -> None:
             _is_number(number) and is_in_range(option, number) for number in value
         )
         valid = "a list of numbers" + describe_range(option)
+    elif hint == list[str]:
+        known = option.metadata["choices"]
+        is_valid = isinstance(value, list) and bool(value) and all(word in known for word in value)
+        valid = f"a list of one or more of {', '.join(known)}"
     else:
         is_valid = _is_number(value) and is_in_range(option, value) and (hint is float or isinstance(value, int))
         valid = ("a number" if hint is float else "a whole number") + describe_range(option)
@@ -360,6 +366,14 @@ class SERAlignFields:
         "et al. 2017); cross_attention, words attend to frames and frames to words (Tsai et al. 2019); or late, a "
         "learned weighted sum of the logits of each",
         "ours",
+    )
+    text_levels: list[str] = option(
+        ["embedding"],
+        "what a model with a text encoder knows of the words: embedding, the states of their tokens; word, the pitch, "
+        "energy, duration and pause of each word whose times are known; utterance, statistics of pitch, energy and "
+        "timing of the whole (levels of Jon et al. 2025)",
+        "ours",
+        choices=TEXT_LEVELS,
     )
     freeze_text_encoder: bool = option(True, "freeze the text encoder, which then has no dropout", "ours")
     text_dropout: float = option(

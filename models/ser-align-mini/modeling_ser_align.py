@@ -1,9 +1,9 @@
 """SER-Align: speech emotion recognition that aligns the frames of an utterance with the utterance.
 
-A speech encoder outputs frames. A pooling layer turns them into an utterance vector and one weight per
-frame. One classifier labels both the utterance and each frame, and two losses align the frames with the
-utterance (Byun and Lee, Future Internet 2025, 17(11), 509). Padding never changes a score: an utterance
-gets the same logits alone and in a batch, for every supported encoder.
+A speech encoder outputs frames. A pooling layer turns them into an utterance vector and one weight per frame. One
+classifier labels both the utterance and each frame, and two losses align the frames with the utterance (Byun and Lee,
+Future Internet 2025, 17(11), 509). Padding never changes a score: an utterance gets the same logits alone and in a
+batch, for every supported encoder.
 
 Part of the model code on the Hugging Face Hub; requires only torch and transformers.
 """
@@ -186,10 +186,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
         self.train(self.training)
 
     def freeze_feature_encoder(self) -> None:
-        """Freeze the convolutional feature encoder, as the paper does in both stages.
-
-        Does nothing for Wav2Vec2-BERT, which has none.
-        """
+        """Freeze the convolutional feature encoder, as the paper does in both stages; Wav2Vec2-BERT has none."""
         for module in self.config.family.list_convolutions(self.encoder):
             module.requires_grad_(False)
 
@@ -219,9 +216,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
             for weight in module.parameters():
                 init.zeros_(weight)
         elif isinstance(module, TextFusion):
-            init.normal_(module.missing, mean=0.0, std=self.config.cls_init_std)
-            if module.shares is not None:
-                init.ones_(module.shares)
+            module.initialize()
         elif isinstance(module, Objective) and module.centers is not None:
             init.normal_(module.centers, mean=0.0, std=1.0)
 
@@ -238,6 +233,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
         text_ids: Tensor | None = None,
         text_mask: Tensor | None = None,
         text_states: Tensor | None = None,
+        word_prosody: Tensor | None = None,
+        utterance_prosody: Tensor | None = None,
     ) -> SERAlignOutput:
         """Score utterances and their frames.
 
@@ -249,7 +246,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
             extracted_features: (batch, frames, features), instead of either: the output of `extract_features`.
             dimensions: (batch, dimensions), true values on their own scales; with labels, of a model that has any.
             teacher_frames: (batch, frames, features), zero-padded, that `frame_distillation_weight` compares with.
-            text_ids, text_mask, text_states: the words, as [`collate_words`] gives them; None without any.
+            text_ids, text_mask, text_states, word_prosody, utterance_prosody: as [`collate_words`] gives them.
 
         Raises:
             ValueError: the input is missing or of the wrong kind, an utterance is too short for one frame or too long
@@ -261,10 +258,11 @@ class SERAlignForAudioClassification(PreTrainedModel):
         pooled, fused = self.pooling(frames, frame_mask), None
         if self.fusion is not None:
             words = read_words(self.text_encoder, len(frames), text_ids, text_mask, text_states)
-            fused = self.fusion(pooled, frame_mask, self._classify(pooled.embedding), *words)
+            prosody = word_prosody, utterance_prosody
+            fused = self.fusion(pooled, frame_mask, self._classify(pooled.embedding), *words, *prosody)
             pooled = pooled._replace(embedding=fused.embedding)
-        elif text_ids is not None or text_states is not None:
-            raise ValueError("this model has no text encoder and reads no words: leave text_ids and text_states out")
+        elif any(each is not None for each in (text_ids, text_states, word_prosody, utterance_prosody)):
+            raise ValueError("this model has no text encoder and reads no words: leave out text_ids, text_states, ...")
         values = None if self.dimension_head is None else self.dimension_head(pooled.embedding)
         logits = self._classify(pooled.embedding, values=values) if fused is None else fused.logits
         if self.statistics_classifier is not None:

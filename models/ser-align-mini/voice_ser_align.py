@@ -84,7 +84,7 @@ class VoiceCounts:
         )
 
 
-def measure_periodicity(power: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def measure_periodicity(power: np.ndarray, octave_cost: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Measure how periodic frames are, at which pitch, and how loud.
 
     The autocorrelation of the harmonics, weighted by their frequency since a voice weakens towards higher ones, is
@@ -92,6 +92,8 @@ def measure_periodicity(power: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 
     Args:
         power: Hann-windowed spectra, (frames, FFT size / 2 + 1).
+        octave_cost: what a period that is twice as long loses (Boersma 1993), so that of two equally good ones the
+            shorter is taken; a voice detector has no use for it, since only its changes count.
 
     Returns:
         the autocorrelation at the best period, at most about 1; the pitch, Hz; the level, dB. Each is (frames,).
@@ -105,7 +107,8 @@ def measure_periodicity(power: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     correlations = np.fft.irfft(spectra)
     energies = np.maximum(correlations[:, 0], 1e-20)
     curves = correlations[:, first - 1 : last + 2] / energies[:, None] / (window[first - 1 : last + 2] / window[0])
-    peaks = curves[:, 1:-1].argmax(axis=1) + 1
+    costs = octave_cost * np.log2(np.arange(first, last + 1) / first)
+    peaks = (curves[:, 1:-1] - costs).argmax(axis=1) + 1
     before, strengths, after = (curves[np.arange(len(curves)), peaks + step] for step in (-1, 0, 1))
     bends = np.minimum(before - 2 * strengths + after, -1e-9)
     shifts = np.clip(

@@ -59,6 +59,7 @@ HUB_OPTIONS = (
     "start_column",
     "end_column",
     "text_column",
+    "words_column",
     "config",
     "split",
     "streaming",

@@ -46,12 +46,13 @@ from recipe.corpora.rows import (
     sort_labels,
 )
 from recipe.corpora.shares import find_majority, read_shares
+from recipe.corpora.words import read_word_times
 
 LICENSE = "other"
 DESCRIPTION = "The recordings are the user's own; their licence decides how the model may be used."
 MISSING = ("nan", "none", "null", "na", "n/a")  # what pandas and spreadsheets write for no value, in lower case
 UNLABELLED = "unlabelled"
-COLUMNS = ("path", "label", "speaker", "split", "gender", "id", "text")
+COLUMNS = ("path", "label", "speaker", "split", "gender", "id", "text", "words")
 LAYOUTS = (
     "DIR/angry/a.wav and, with the parts of a split, DIR/train/angry/a.wav; for anything else, list the files in a CSV "
     "with the columns path, label and speaker"
@@ -184,6 +185,8 @@ def load_csv(
             cells.setdefault("label", UNLABELLED)
         _check_cells(cells, splits, where)
         cells |= read_numbers({name: values[column] for name, column in columns.items()}, list(columns), where)
+        if "words" in cells:
+            cells |= {"text": cells.get("text", ""), "words": read_word_times(cells["words"], where)}
         audio = Path(root) / cells["path"]
         if not allow_outside:
             refuse_outside(audio, [Path(root)], where)
@@ -266,7 +269,7 @@ def _warn_of_unread(names: set[str], where: str) -> None:
 
 
 def _check_cells(cells: dict[str, str], splits: dict[str, str], where: str) -> None:
-    empty = [name for name, value in cells.items() if not value and name not in ("gender", "text")]
+    empty = [name for name, value in cells.items() if not value and name not in ("gender", "text", "words")]
     if empty:
         raise InputError(f"{where}: {empty[0]} is empty; fill it in")
     if cells["label"].lower().endswith(AUDIO_SUFFIXES) and not cells["path"].lower().endswith(AUDIO_SUFFIXES):

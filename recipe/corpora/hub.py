@@ -54,6 +54,7 @@ from recipe.corpora.hub_audio import Place, find_audio
 from recipe.corpora.numbers import read_numbers
 from recipe.corpora.rows import UNKNOWN_SPEAKER, find_parts, make_rows, normalize, sort_labels
 from recipe.corpora.shares import find_majority, read_shares
+from recipe.corpora.words import read_word_times
 
 LICENSE = "other"
 DESCRIPTION = (
@@ -78,15 +79,21 @@ class _Part:
     start_column: str | None
     end_column: str | None
     text_column: str | None
+    words_column: str | None
     cache_dir: Path
     allow_outside: bool
 
     @property
     def columns(self) -> list[str]:
         labels = self.distribution_columns or (self.label_column,)
-        others = (self.speaker_column, self.start_column, self.end_column, self.text_column, *self.number_columns)
+        times = (self.start_column, self.end_column, self.words_column)
+        others = (self.speaker_column, *times, self.text_column, *self.number_columns)
         names = (self.audio_column, *labels, *others)
         return [name for name in names if name]
+
+    @property
+    def is_spoken(self) -> bool:
+        return bool(self.text_column or self.words_column)
 
     def __str__(self) -> str:
         return printable(f"{self.source} ({self.name})")
@@ -101,6 +108,7 @@ def load(
     start_column: str | None = None,
     end_column: str | None = None,
     text_column: str | None = None,
+    words_column: str | None = None,
     config: str | None = None,
     split: str | None = None,
     streaming: bool = False,
@@ -118,6 +126,8 @@ def load(
         start_column, end_column: names of the columns that say, in seconds, which part of its recording a row is; None
             starts at the beginning or ends at the end.
         text_column: name of the column of what is said; None reads no words.
+        words_column: name of the column of lists of `word`, `start` and `end` in seconds of the utterance, or the same
+            as JSON; where a row has them, they are its text. None reads none.
         config: the configuration, for a dataset with several.
         split: the only part to read; None reads all.
         streaming: read the rows one by one and store only the audio, instead of downloading the whole dataset first.
@@ -138,7 +148,7 @@ def load(
     for part_name, data in _open(name, config, split, streaming).items():
         classes = tuple(distribution_columns or ())
         columns = (audio_column, label_column, classes, tuple(number_columns), speaker_column, start_column, end_column)
-        part = _Part(data, name, part_name, *columns, text_column, Path(cache_dir), allow_outside)
+        part = _Part(data, name, part_name, *columns, text_column, words_column, Path(cache_dir), allow_outside)
         part = _select_columns(part)
         if isinstance(part.data, IterableDataset):
             found = _read_stream(part, _journal(part, config), limit)
@@ -286,7 +296,8 @@ def _row(part: _Part, index: int, line: dict[str, Any]) -> dict[str, Any]:
         "speaker": _word(speaker, _feature(part, part.speaker_column), f"{where}, {part.speaker_column}"),
         **(read_times(times, where) if times else {}),
         **read_numbers(line, part.number_columns, where),
-        **({"text": str(line[part.text_column] or "")} if part.text_column else {}),
+        **({"text": str((part.text_column and line[part.text_column]) or "")} if part.is_spoken else {}),
+        **({"words": read_word_times(line[part.words_column], where)} if part.words_column else {}),
     }
     if part.distribution_columns:
         row["label_distribution"] = read_shares({name: line[name] for name in part.distribution_columns}, where)

@@ -11,6 +11,9 @@ merges excited into happy: 5,531 utterances, angry 1,103, happy 1,636, sad 1,084
 `label_distribution` is the share of annotator votes, without the speakers' self-assessments (`C-F1`, `C-M1`).
 Each annotator has one vote, divided equally if they named several emotions. The share of no_agreement is always 0.
 
+`words` are those of the transcript, with the times of the forced alignment (`sentences/ForcedAlignment`), where both
+have the same number of words; noises in brackets are in the transcript alone, so that such utterances have none.
+
 Where: https://sail.usc.edu/iemocap/ (request form). Unpack it and give the directory that contains Session1 to
 Session5. Licence: research licence of the University of Southern California.
 
@@ -84,6 +87,9 @@ LABEL_LINE = re.compile(r"\[[\d.]+ - [\d.]+\]\s+(\S+)\s+(\w+)\s+\[(\d+\.\d+), (\
 UTTERANCE = re.compile(r"(Ses0([1-5])[FM]_(impro|script)\w*)_([FM])[^_]*")
 # annotator:	emotion; emotion;	(free comment)
 VOTE_LINE = re.compile(r"C-E\d+:\s*([^(]*)")
+# first and last frame of 10 ms, score, and the word, which may be a silence such as <sil> or a noise such as ++BREATH++
+ALIGNMENT_LINE = re.compile(r"\s*(\d+)\s+(\d+)\s+-?\d+\s+(\S+)\s*")
+SILENCE = re.compile(r"<|\+\+|\[")
 TRANSCRIPT_LINE = re.compile(r"(\S+)\s*\[[^\]]*\]:\s*(.*)")
 
 
@@ -100,6 +106,7 @@ def load(data_dir: str | Path, partial: bool = False) -> Dataset:
     for row in rows:
         row["audio"] = _find_audio(root / row["audio"])
         row["text"] = transcripts.get(row["id"], "")
+        row["words"] = _read_alignment(root, row["id"], row["text"])
     present = [row for row in rows if row["audio"].is_file()]
     differences = _absent(rows, present, root) + _compare_counts(rows)
     report_differences("IEMOCAP", data_dir, differences, partial)
@@ -130,6 +137,19 @@ def _transcripts(root: Path) -> dict[str, str]:
     paths = sorted(root.glob("Session[1-5]/dialog/transcriptions/Ses*.txt"))
     matches = (TRANSCRIPT_LINE.fullmatch(line) for path in paths for line in _lines(path))
     return {match[1]: match[2].strip() for match in matches if match is not None}
+
+
+def _read_alignment(root: Path, utterance: str, text: str) -> list[dict[str, Any]]:
+    """The words of a transcript with their times; empty if the forced alignment is missing, or has other words."""
+    path = root / f"Session{utterance[4]}/sentences/ForcedAlignment/{utterance.rpartition('_')[0]}/{utterance}.wdseg"
+    if not path.is_file():
+        return []
+    matches = [match for line in _lines(path) if (match := ALIGNMENT_LINE.fullmatch(line))]
+    times = [(int(match[1]) / 100, (int(match[2]) + 1) / 100) for match in matches if not SILENCE.match(match[3])]
+    words = text.split()
+    if len(words) != len(times):
+        return []
+    return [{"word": word, "start": start, "end": end} for word, (start, end) in zip(words, times)]
 
 
 def _read_labels(path: Path) -> list[dict[str, Any]]:

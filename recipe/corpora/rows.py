@@ -7,10 +7,11 @@ Every corpus has the columns `id` (unique utterance id), `audio` (path, not deco
 file's header; NaN if it cannot be read: `recipe.broken` drops such rows).
 
 Some corpora also have `start` and `end` (seconds: the utterance is an excerpt of the file; None for a whole file);
-`text`; `style` ("improvised" or "scripted"); `intensity`; `label_distribution` (the share of annotator votes for each
-label, in the order of the labels; empty without votes); `valence`, `arousal` and `dominance` (mean over annotators, on
-the corpus's own scale; None without ratings); `split` (train, validation, test: the published split, if it is
-speaker-independent); `official_split` (if it is not).
+`text`; `words` (dicts of `word`, and `start` and `end` in seconds of the utterance; empty if they are unknown), whose
+words then are the text; `style` ("improvised" or "scripted"); `intensity`; `label_distribution` (the share of annotator
+votes for each label, in the order of the labels; empty without votes); `valence`, `arousal` and `dominance` (mean over
+annotators, on the corpus's own scale; None without ratings); `split` (train, validation, test: the published split, if
+it is speaker-independent); `official_split` (if it is not).
 """
 
 import math
@@ -28,6 +29,7 @@ from core.audio import AUDIO_SUFFIXES, Excerpt, read_duration
 from core.errors import InputError, warn
 from core.escaping import printable
 from core.files import find_files
+from words_ser_align import join_words
 
 # A recording of an unknown speaker counts as a separate speaker, whose name has this prefix.
 UNKNOWN_SPEAKER = "utterance:"
@@ -68,6 +70,8 @@ def make_rows(rows: list[dict[str, Any]], labels: list[str]) -> Dataset:
     defaults: dict[str, Any] = {"gender": "", "session": ""}
     read = cache(_read_duration_or_nan)
     filled = [{**defaults, **row, **_measure(row, read(str(row["audio"])))} for row in rows]
+    if not any(row.get("words") for row in filled):  # no times are known, and of empty lists no type
+        filled = [{name: value for name, value in row.items() if name != "words"} for row in filled]
     columns = {name: [row[name] for row in filled] for name in filled[0]}
     columns["audio"] = [str(path) for path in columns["audio"]]
     try:
@@ -87,9 +91,18 @@ def _normalize_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     counts = Counter(normalize(row["id"]) for row in rows)
     return [
         {name: normalize(value) if isinstance(value, str) and name != "audio" else value for name, value in row.items()}
+        | _normalize_words(row)
         | {"id": row["id"] if counts[normalize(row["id"])] > 1 else normalize(row["id"])}
         for row in rows
     ]
+
+
+def _normalize_words(row: dict[str, Any]) -> dict[str, Any]:
+    """The words of a row and its text, which is theirs; nothing of a row whose word times are unknown."""
+    if not row.get("words"):
+        return {}
+    words = [{**word, "word": normalize(word["word"])} for word in row["words"]]
+    return {"words": words, "text": join_words(words)}
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:

@@ -116,6 +116,27 @@ def test_an_utterance_without_votes_has_an_empty_distribution(iemocap_dir):
     assert iemocap.load(iemocap_dir, partial=True)["label_distribution"][:2] == [[], []]
 
 
+ALIGNMENT = """   SFrm  EFrm   SegAScr Word
+     0     9      -512 <s>
+    10    24   -231114 EXCUSE(2)
+    25    30    -10302 <sil>
+    31    44    -98121 ME
+    45    49      -871 </s>
+Total score:     -340920
+"""
+
+
+def test_word_times_are_those_of_the_forced_alignment_where_it_has_the_words_of_the_transcript(iemocap_dir):
+    assert "words" not in iemocap.load(iemocap_dir, partial=True).column_names
+    folder = iemocap_dir / "Session1" / "sentences" / "ForcedAlignment" / "Ses01F_impro01"
+    write(folder / "Ses01F_impro01_F000.wdseg", ALIGNMENT)
+    write(folder / "Ses01F_impro01_M003.wdseg", ALIGNMENT.replace("<sil>", "UH"))  # three words for two
+    rows = iemocap.load(iemocap_dir, partial=True)
+    words = [{"word": "Excuse", "start": 0.1, "end": 0.25}, {"word": "me.", "start": 0.31, "end": 0.45}]
+    assert rows["words"][:] == [words, [], [], []]
+    assert rows["text"][:] == ["Excuse me.", "Caf\xe9: yes.", "", ""]
+
+
 def test_a_damaged_character_in_a_comment_does_no_harm(iemocap_dir):
     path = evaluation(iemocap_dir, "Ses01F_impro01")
     path.write_bytes(IMPRO.replace("curious", "blas\xe9").encode("latin-1"))

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from experiments.cells import Cell, Variant, read_experiment
+from experiments.cells import Cell, read_experiment
 from experiments.gaps import build_gap_table
 from experiments.systems import Run, System
+from experiments.variants import Variant
 from recipe.statistics import compute_gaps, holm
 
 LABELS = ["angry", "sad"]

@@ -22,7 +22,8 @@ from configuration_ser_align import SERAlignConfig
 from modeling_ser_align import SERAlignForAudioClassification
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from speech_ser_align import cut_recording
-from text_ser_align import LONGEST_TEXT, collate_words, load_text_encoder, read_text_config, tokenize
+from text_ser_align import load_text_encoder, read_text_config
+from words_ser_align import LONGEST_TEXT, collate_words, tokenize
 
 FUSIONS = ("concat", "gated", "cross_attention", "late")
 TEXTS = ("Kids are talking by the door", "", "sad", "Great news: dogs sit")

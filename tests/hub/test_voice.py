@@ -12,7 +12,7 @@ from conftest import ROOT
 from running import lines_of, predict
 
 from inference.live import answer_live, open_stream
-from quality_ser_align import RecordingQuality, _measure_power
+from quality_ser_align import RecordingQuality, measure_power
 from recording_ser_align import read_blocks
 from studies.bandwidth import CORPORA
 from studies.sounds import SOUNDS, beep, glide, hum, make_noise
@@ -75,11 +75,11 @@ def test_noise_is_warned_of_from_ten_decibels_below_the_speech():
 def test_the_pitch_is_that_of_the_buzz_and_noise_has_none(pitch):
     times = np.arange(2 * RATE) / RATE
     pulses = np.sum([np.cos(2 * np.pi * pitch * n * times) for n in range(1, int(1500 / pitch) + 1)], axis=0)
-    strengths, pitches, levels = measure_periodicity(_measure_power(pulses.astype(np.float32)))
+    strengths, pitches, levels = measure_periodicity(measure_power(pulses.astype(np.float32)))
     assert strengths.min() > 0.8 and np.ptp(levels) < 1
     periods = pitch / pitches  # the best lag may be several of them
     np.testing.assert_allclose(periods, np.rint(periods), rtol=0.01)
-    noise = measure_periodicity(_measure_power(make_noise().astype(np.float32)))[0]
+    noise = measure_periodicity(measure_power(make_noise().astype(np.float32)))[0]
     assert np.mean(noise > 0.55) < 0.02
 
 
@@ -95,7 +95,7 @@ def test_periodicity_is_the_autocorrelation_of_the_harmonics():
         / float(np.dot(window[lag:], window[: 1024 - lag]) / np.dot(window, window))
         for lag in range(35, 230)
     )
-    found = measure_periodicity(_measure_power(frame.astype(np.float32)))[0]
+    found = measure_periodicity(measure_power(frame.astype(np.float32)))[0]
     assert found == pytest.approx([best], abs=1e-3)
 
 

@@ -27,7 +27,7 @@ def run(tmp_path):
     (model / "README.md").write_text("a card")
     for name in "abc":
         (tmp_path / f"{name}.wav").write_bytes(b"audio")
-    options = Namespace(output=str(tmp_path / "out.jsonl"), model=str(model), revision=None, window=None)
+    options = Namespace(output=str(tmp_path / "out.jsonl"), model=str(model), revision=None, window=None, members=None)
     parts = open_parts(options, True)
     for process, name in enumerate("abc"):
         file = str(tmp_path / f"{name}.wav")

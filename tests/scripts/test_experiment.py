@@ -44,6 +44,7 @@ def experiment(demo, tmp_path_factory):
             "plain": {"name": "self-attention", "options": {"pooling": "self_attention", "eal_weight": 0}},
             "proposed": {"name": "proposed", "options": {"pooling": "cls"}, "paper": {"ua": 0.753}},
         },
+        "ensembles": {"both": {"name": "both of them", "members": ["plain", "proposed"]}},
         "cited": [{"name": "another", "ua": 0.5, "protocol": "ten folds", "source": "someone 2020"}],
     }
     config.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -174,6 +175,33 @@ def test_the_report_adds_up_to_the_predictions(experiment):
     for name in ("scores", "confusion-plain", "confusion-proposed", "reliability", "speakers", "tsne"):
         assert (report / f"{name}.png").stat().st_size > 5000 and (report / f"{name}.svg").stat().st_size > 5000
         assert f"({name}.png)" in text
+
+
+def test_ensembles_are_scored_from_the_predictions_of_their_members(experiment):
+    _, output, _ = experiment
+    report, pooled = output / "table", {"plain mean": [], "weighted by certainty": []}
+    for fold in (1, 2):
+        members = [
+            {line["id"]: line for line in lines_of(path) if line["split"] == "test"}
+            for key in ("plain", "proposed")
+            for path in [output / f"fold{fold}-seed0" / key / "stage2" / "predictions.jsonl"]
+        ]
+        for name, line in members[0].items():
+            labels = list(line["probabilities"])
+            given = np.array([[member[name]["probabilities"][label] for label in labels] for member in members])
+            certainty = 1 + np.sum(given * np.log(given), axis=1) / np.log(len(labels))
+            pooled["plain mean"].append((line["label"], labels[int(given.mean(axis=0).argmax())]))
+            weighted = np.average(given, axis=0, weights=certainty)
+            pooled["weighted by certainty"].append((line["label"], labels[int(weighted.argmax())]))
+    rows = {row["system"]: row for row in csv.DictReader((report / "scores.csv").open(encoding="utf-8"))}
+    for rule, answers in pooled.items():
+        expected = balanced_accuracy_score(*zip(*answers))
+        assert float(rows[f"both of them, {rule}"]["best_pooled_ua"]) == pytest.approx(expected)
+    (step,) = csv.DictReader((report / "steps.csv").open(encoding="utf-8"))
+    assert (step["system"], step["baseline"]) == ("both of them, weighted by certainty", "both of them, plain mean")
+    assert 0 < float(step["p"]) <= 1
+    text = (report / "report.md").read_text(encoding="utf-8")
+    assert "| both of them, plain mean |" in text and "nothing is trained for it" in text
 
 
 def test_the_report_alone_is_the_same_again(experiment):
