@@ -35,7 +35,8 @@ from core.errors import InputError
 from core.json_files import read_json, read_lines, write_json
 from core.loading import load_model, load_pipeline
 from core.shipped import ROOT, SHIPPED_MODELS
-from inference.onnx_export import export, pad_utterances, quantize
+from inference.onnx_export import export, pad_utterances
+from inference.onnx_int8 import quantize
 from recipe.corpora import load_corpus
 from recipe.corpora.rows import read_excerpts
 from recipe.results import library_versions

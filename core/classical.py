@@ -25,12 +25,11 @@ from core.acoustic import AcousticFeatures, build_features
 from core.errors import InputError, warn, writing
 from core.json_files import read_json, write_json
 from core.loading import check_device
-from core.model_files import AGAIN, CONFIG
+from core.model_files import AGAIN, CLASSICAL, CONFIG
 from core.multiblock import Embedder, MultiblockPLS
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 
 REQUIREMENTS = "requirements-baseline.txt"
-MODEL_TYPE = "ser_align_classical"
 FILE = "classifier.skops"
 SETTINGS = ("features", "trim_db", "labels", "calibration_temperature", "unsure_below")  # that a model needs
 CLASSIFIERS = (LogisticRegression, LinearSVC, MLPClassifier)
@@ -61,7 +60,7 @@ class ClassicalModel:
         import_skops().dump(self.classifier, folder / f"{FILE}.unfinished")
         with writing(folder / FILE):
             (folder / f"{FILE}.unfinished").replace(folder / FILE)
-        write_json(folder / CONFIG, {"model_type": MODEL_TYPE, **self.settings})
+        write_json(folder / CONFIG, {"model_type": CLASSICAL, **self.settings})
 
 
 def compute_logits(classifier: Pipeline, features: np.ndarray) -> np.ndarray:
@@ -75,12 +74,6 @@ def compute_logits(classifier: Pipeline, features: np.ndarray) -> np.ndarray:
         return classifier.predict_log_proba(features)
     logits = classifier.decision_function(features)
     return logits if logits.ndim == 2 else np.stack([-logits / 2, logits / 2], axis=1)  # of two classes, a difference
-
-
-def is_classical(model: str) -> bool:
-    """Whether this is the folder of a classical model."""
-    config = Path(model) / CONFIG
-    return config.is_file() and f'"{MODEL_TYPE}"' in config.read_text(encoding="utf-8", errors="replace")
 
 
 def load_classical(folder: str) -> ClassicalModel:

@@ -29,7 +29,14 @@ CONFIG, EXTRACTOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # only an encoder may have these
 LFS_POINTER = b"version https://git-lfs"
+CLASSICAL = "ser_align_classical"  # model_type in the configuration of a classical model
 AGAIN = "copy or download it again, with all its files"
+
+
+def is_classical(model: str) -> bool:
+    """Whether this is the folder of a classical model."""
+    config = Path(model) / CONFIG
+    return config.is_file() and f'"{CLASSICAL}"' in config.read_text(encoding="utf-8", errors="replace")
 
 
 def explain_failure(source: str, error: BaseException) -> str | None:

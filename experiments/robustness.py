@@ -16,12 +16,12 @@ from tqdm.auto import tqdm
 
 from core.audio import AUDIO_SUFFIXES, Excerpt, read_audio
 from core.classical import FILE as CLASSIFIER
-from core.classical import is_classical, load_classical_pipeline
+from core.classical import load_classical_pipeline
 from core.errors import InputError
 from core.hashing import hash_content
 from core.json_files import read_json, read_lines, write_json, write_lines
 from core.loading import load_pipeline
-from core.model_files import CONFIG
+from core.model_files import CONFIG, is_classical
 from core.shipped import find_model
 from experiments.conditions import Condition, RobustnessTest, read_robustness_test
 from experiments.robustness_report import build_rows, compare_systems, write_report

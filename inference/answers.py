@@ -7,9 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.classical import is_classical, load_classical_pipeline
 from core.errors import InputError
 from core.loading import load_pipeline
+from core.model_files import is_classical
 from inference.ensemble import Ensemble, name_members
 from inference.evidence import explain_frames
 from inference.options import TIMELINE_OPTIONS, list_models
@@ -56,6 +56,8 @@ def load_member(model: str, options: argparse.Namespace, device: Any) -> SpeechE
     if not is_classical(model):
         return load_pipeline(model, options.revision, device, options.batch_size, options.dtype)
     refuse_network_options(model, options)
+    from core.classical import load_classical_pipeline  # scikit-learn takes a second to import
+
     return load_classical_pipeline(model, device, options.batch_size)
 
 

@@ -12,8 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from core.classical import FILE, ClassicalModel, is_classical, load_classical
+from core.classical import FILE, ClassicalModel, load_classical
 from core.errors import InputError
+from core.model_files import is_classical
 from recipe.classical import fit_classifier
 from recipe.classical_options import ClassicalFields
 

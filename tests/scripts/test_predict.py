@@ -225,6 +225,14 @@ def test_help_answers_at_once():
     assert min(seconds) < 1
 
 
+def test_a_network_answers_without_the_library_of_classical_models():
+    """scikit-learn takes a second to import."""
+    script = "import sys, predict; predict.main(sys.argv[1:]); print('sklearn' in sys.modules)"
+    words = [sys.executable, "-c", script, "examples/speech.flac", "--model", "mini"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split()[-1] == "False", done.stderr
+
+
 def test_help_names_the_defaults_of_the_pipeline(capsys):
     with pytest.raises(SystemExit):
         read_options(["--help"], "")
