@@ -340,7 +340,7 @@ def test_an_invalid_variant_is_refused_before_any_audio_is_read(experiment, tmp_
 def test_a_search_in_stage_1_shows_validation_speakers_alone(experiment, demo, tmp_path):
     config, _, _ = experiment
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    for name in ("tsne", "cited"):
+    for name in ("tsne", "cited", "ensembles"):
         content.pop(name)
     variants = {"plain": {}, "slow": {"options": {"learning_rate": 0.0001}, "compare_with": "plain"}}
     search = tmp_path / "search.yaml"
