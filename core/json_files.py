@@ -27,8 +27,8 @@ def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    """Write a file: a kill or power failure leaves either the old or the new content."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    """Write a file: a kill or power failure leaves either the old or the new content, as do two processes at once."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     with writing(path), unfinished.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

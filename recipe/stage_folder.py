@@ -68,8 +68,8 @@ def read_finished(stage_dir: Path, record: dict[str, Any], overwrite: bool) -> d
     """
     path = stage_dir / "arguments.json"
     # The Trainer creates an empty folder before that file is written, and the run may be killed in between.
-    files = (entry for entry in stage_dir.rglob("*") if entry.is_file() and entry.name != f"{path.name}.unfinished")
-    if not path.is_file() and any(files):
+    begun = {*stage_dir.glob(f"{path.name}*.unfinished")}
+    if not path.is_file() and any(entry.is_file() and entry not in begun for entry in stage_dir.rglob("*")):
         raise InputError(
             f"{stage_dir} contains files but no arguments.json, so no run wrote it: choose another --output_dir"
         )

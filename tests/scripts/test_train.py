@@ -268,7 +268,7 @@ def test_a_run_that_was_killed_before_it_said_what_it_is_is_started_again(tmp_pa
     from recipe.stage_folder import read_finished
 
     (tmp_path / "stage1" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "stage1" / "arguments.json.unfinished").write_text("{")
+    (tmp_path / "stage1" / "arguments.json.123.unfinished").write_text("{")
     assert read_finished(tmp_path / "stage1", {}, overwrite=False) is None
 
 
