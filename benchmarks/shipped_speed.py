@@ -24,6 +24,7 @@ import soundfile
 import soxr
 import torch
 from datasets import Dataset
+from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score
 from transformers import WhisperFeatureExtractor, WhisperForAudioClassification, pipeline
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
@@ -138,8 +139,7 @@ def run_onnx(session: onnxruntime.InferenceSession, labels: list[str], files: li
     answers = []
     for file in files:
         (logits,) = session.run(["logits"], pad_utterances([read_audio(file, trim_db)]))[0]
-        powers = np.exp(logits - logits.max())
-        answers.append(dict(zip(labels, (powers / powers.sum()).tolist())))
+        answers.append(dict(zip(labels, softmax(logits).tolist())))
     return answers
 
 

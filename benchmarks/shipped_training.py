@@ -25,12 +25,11 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from benchmarks.measuring import in_turn, medians
 from benchmarks.shipped_speed import BASE_MODEL, CORPORA, ROOT
-from benchmarks.training_speed import EPOCHS_FOR_ALL, arguments, epoch_seconds, make_dataset
+from benchmarks.training_speed import EPOCHS_FOR_ALL, arguments, epoch_seconds, make_dataset, make_trainer
 from core.audio import SAMPLING_RATE, read_audio
 from core.errors import InputError
 from core.json_files import write_json
 from core.loading import load_model
-from recipe.batching import Collator
 from recipe.corpora import load_corpus
 from recipe.corpora.rows import read_excerpts
 from recipe.results import library_versions
@@ -110,21 +109,8 @@ def make_ours(features: list[Tensor], lengths: list[int], base: TrainingArgument
     model, _ = load_model(str(BASE_MODEL))
     model.config.freeze_encoder_layers = FIXED_LAYERS
     model.requires_grad_(True).freeze()
-    collate = Collator("extracted_features")
-    return SERAlignTrainer(
-        model=model,
-        args=base,
-        train_dataset=make_dataset(make_labels(len(features))),
-        data_collator=lambda rows: collate(
-            [{"extracted_features": features[row["index"]], "labels": row["labels"]} for row in rows]
-        ),
-        durations=[length / SAMPLING_RATE for length in lengths],
-        bucket_batches=BUCKET_BATCHES,
-        ema_decay=0.0,
-        pooling_learning_rate=1e-4,
-        classifier_learning_rate=1e-4,
-        center_learning_rate=5e-3,
-    )
+    seconds = [length / SAMPLING_RATE for length in lengths]
+    return make_trainer(model, features, make_labels(len(features)), seconds, base, BUCKET_BATCHES)
 
 
 def make_labels(count: int) -> list[int]:

@@ -159,7 +159,20 @@ def ours(
 ) -> SERAlignTrainer:
     torch.manual_seed(0)
     config = SERAlignConfig(id2label=LABELS, encoder_config={"layerdrop": 0.0, **(encoder_config or {})})
-    model = SERAlignForAudioClassification(config)
+    return make_trainer(
+        SERAlignForAudioClassification(config), inputs, labels, durations(len(labels)).tolist(), base, bucket_batches
+    )
+
+
+def make_trainer(
+    model: SERAlignForAudioClassification,
+    inputs: list[Tensor],
+    labels: list[int],
+    seconds: list[float],
+    base: TrainingArguments,
+    bucket_batches: int,
+) -> SERAlignTrainer:
+    """The trainer of one epoch over inputs in memory: waveforms (samples,), or features (frames, features)."""
     name = "input_values" if inputs[0].ndim == 1 else "extracted_features"
     collator = Collator(name)
     return SERAlignTrainer(
@@ -167,7 +180,7 @@ def ours(
         args=base,
         train_dataset=make_dataset(labels),
         data_collator=lambda rows: collator([{name: inputs[row["index"]], "labels": row["labels"]} for row in rows]),
-        durations=durations(len(labels)).tolist(),
+        durations=seconds,
         bucket_batches=bucket_batches,
         ema_decay=0.0,
         pooling_learning_rate=1e-4,

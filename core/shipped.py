@@ -12,3 +12,8 @@ MODEL_HELP = f"{', '.join(SHIPPED_MODELS)} (in this repository), a model folder,
 def find_model(name: str) -> str:
     """The folder of a shipped model, for `base` and `mini`; every other name stays as it is, such as ./mini."""
     return str(SHIPPED_MODELS.get(name, name))
+
+
+def name_model(model: str) -> str:
+    """What a model is called in outputs: a shipped one by the name of its folder, others as they were given."""
+    return Path(model).name if Path(model) in SHIPPED_MODELS.values() else model

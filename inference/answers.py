@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from core.errors import InputError
 from core.loading import load_pipeline
 from core.model_files import is_classical
-from inference.ensemble import Ensemble, name_members
+from core.shipped import name_model
+from inference.ensemble import Ensemble
 from inference.evidence import explain_frames
 from inference.options import TIMELINE_OPTIONS, list_models
 from inference.outputs import Record
@@ -39,7 +40,7 @@ def load_recognizer(options: argparse.Namespace, device: Any = None) -> SpeechEm
         )
     recognize = load_member(options.model, options, device)
     if options.members:
-        names = name_members(list_models(options))
+        names = map(name_model, list_models(options))
         members = [recognize, *(load_member(model, options, device) for model in options.members)]
         recognize = Ensemble(dict(zip(names, members)), options.combine)
     given = {name: getattr(options, name) for name in TIMELINE_OPTIONS if getattr(options, name) is not None}

@@ -1,7 +1,6 @@
 """Several models as one: the mean of their probabilities, and whether they agree."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 
 from core.ensembles import Rule, combine
 from core.errors import InputError
-from core.shipped import SHIPPED_MODELS
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from timeline_ser_align import average_pieces
 
@@ -97,11 +95,6 @@ def describe_disagreement(labels: list[str]) -> str:
     """The labels of members that differ: `the 3 models disagree: 2 say sad, 1 says calm`."""
     said = [f"{count} say{'s' if count == 1 else ''} {label}" for label, count in Counter(labels).most_common()]
     return f"the {len(labels)} models disagree: {', '.join(said)}"
-
-
-def name_members(models: list[str]) -> list[str]:
-    """What the members are called: shipped models by their names, others as they were given."""
-    return [Path(model).name if Path(model) in SHIPPED_MODELS.values() else model for model in models]
 
 
 def refuse_other_members(members: dict[str, SpeechEmotionRecognitionPipeline]) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from core.errors import InputError
 from core.escaping import printable
 from core.model_files import read_licence
-from core.shipped import SHIPPED_MODELS
+from core.shipped import name_model
 from inference.answers import Job
 from inference.live import answer_live
 from inference.options import TIMELINE_OPTIONS, WORD_OPTIONS, list_models
@@ -150,8 +149,7 @@ def print_model(model: str, revision: str | None) -> None:
     licence = read_licence(model, revision)
     stated = f"licence {licence}" if licence else "its card states no licence"
     limited = " (not for commercial use)" if licence and "-nc" in licence else ""
-    name = Path(model).name if Path(model) in SHIPPED_MODELS.values() else model
-    print(f"model: {printable(name)}, {stated}{limited}", file=sys.stderr, flush=True)
+    print(f"model: {printable(name_model(model))}, {stated}{limited}", file=sys.stderr, flush=True)
 
 
 def print_summary(records: list[Record], seconds: float) -> None:

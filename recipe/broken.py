@@ -47,15 +47,13 @@ def check_audio(rows: Dataset, first: int = 0, step: int = 1) -> dict[int, Check
     hidden = None if first == 0 else True  # one bar for all processes, and none without a terminal
     measure_lost = cache(measure_lost_share)  # of a file with many excerpts
     with tqdm(total=len(unread), desc="reading audio", leave=False, disable=hidden) as progress:
-        for first in range(0, len(unread), KEPT_AT_ONCE):
-            new = {}
-            for index in unread[first : first + KEPT_AT_ONCE]:
-                check = checks[index] = check_recording(excerpts[index], measure_lost)
-                key = keys[index]
-                if check.broken is None and key is not None:
-                    new[key] = Known(check.is_cut, check.digest)
+        for start in range(0, len(unread), KEPT_AT_ONCE):
+            some = unread[start : start + KEPT_AT_ONCE]
+            for index in some:
+                checks[index] = check_recording(excerpts[index], measure_lost)
                 progress.update()
-            keep(new)
+            usable = ((keys[index], checks[index]) for index in some if checks[index].broken is None)
+            keep({key: Known(check.is_cut, check.digest) for key, check in usable if key is not None})
     return checks
 
 
