@@ -13,6 +13,7 @@ from core.loading import load_pipeline
 from experiments.diarization import concatenate_utterances, measure_drops, score_methods
 from experiments.report import make_environment
 from experiments.tables import write_csv
+from pipeline_ser_align import SpeechEmotionRecognitionPipeline
 from recipe.corpora.rows import read_excerpts
 from recording_ser_align import SAMPLING_RATE
 from speech_ser_align import trim
@@ -44,20 +45,40 @@ def measure_fold(stage_dir: Path, rows: Dataset, trim_db: float | None, settings
         own = rows.filter(lambda name, speaker=speaker: name == speaker, input_columns="speaker")
         utterances = [(read_audio(excerpt), label) for excerpt, label in zip(read_excerpts(own[:]), own["label"][:])]
         rng = np.random.default_rng(0)
-        errors[speaker] = {
-            condition: _sum_errors(
-                recognize, concatenate_utterances(utterances, settings["utterances"], pauses, rng), settings
-            )
-            for condition, pauses in (("pauses", True), ("no_pauses", False))
-        }
+        errors[speaker] = measure_errors(recognize, utterances, rng, **settings)
         drops[speaker] = [measure_drops(recognize, trim(waveform, trim_db)[1], rng) for waveform, _ in utterances]
     return {"errors": errors, "drops": drops}
 
 
-def _sum_errors(recognize: Any, recordings: list[Any], settings: dict[str, Any]) -> dict[str, list[float]]:
-    each = [score_methods(recognize, recording, settings["windows"]) for recording in recordings]
-    seconds = sum(len(recording.waveform) for recording in recordings) / SAMPLING_RATE
-    return {name: [*np.sum([counts[name] for counts in each], axis=0).tolist(), seconds] for name in each[0]}
+def measure_errors(
+    recognize: SpeechEmotionRecognitionPipeline,
+    waveforms: list[tuple[np.ndarray, int]],
+    rng: np.random.Generator,
+    utterances: int,
+    windows: list[float],
+    recordings: int | None = None,
+    **_: Any,
+) -> dict[str, dict[str, list[float]]]:
+    """Diarization errors on one speaker's recordings, with their pauses and without.
+
+    Args:
+        waveforms: of the speaker's utterances, (samples,), with their class indices.
+        utterances: number of utterances of a recording.
+        windows: lengths of the sliding windows in seconds.
+        recordings: the most that are made; None makes them of all utterances.
+
+    Returns:
+        by condition and method: the counts of `score_methods`, summed, and the seconds of all recordings.
+    """
+    errors = {}
+    for condition, pauses in (("pauses", True), ("no_pauses", False)):
+        made = concatenate_utterances(waveforms, utterances, pauses, rng)[:recordings]
+        each = [score_methods(recognize, recording, windows) for recording in made]
+        seconds = sum(len(recording.waveform) for recording in made) / SAMPLING_RATE
+        errors[condition] = {
+            name: [*np.sum([counts[name] for counts in each], axis=0).tolist(), seconds] for name in each[0]
+        }
+    return errors
 
 
 def append_diarization(report: Path, measured: dict[int, dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ import yaml
 from core.errors import InputError
 from core.shipped import ROOT
 from core.yaml_files import load_json, load_yaml
-from fields_ser_align import describe_range, find_choices, is_in_range, split_hint
+from options_ser_align import describe_range, find_choices, is_in_range, split_hint
 from recipe.entries import ENTRY_OPTIONS, check_corpora, check_entry, name_entry
 from recipe.options import (
     FORMER_NAMES,

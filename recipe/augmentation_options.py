@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from fields_ser_align import option
+from options_ser_align import option
 
 # In the order in which a recording meets them.
 Degradation = Literal[

@@ -30,7 +30,11 @@ def fit_temperature(predictions: list[dict[str, Any]]) -> float:
     targets = np.eye(log_probabilities.shape[1])[labels]
     if has_distributions(predictions):
         _, targets = read_lines(predictions)
-    weights = weigh_corpora(predictions)
+    return find_temperature(log_probabilities, targets, weigh_corpora(predictions))
+
+
+def find_temperature(log_probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    """The temperature that maximises the weighted likelihood of targets, (items, classes), between 0.05 and 20."""
 
     def negative_log_likelihood(log_temperature: float) -> float:
         scaled = log_softmax(log_probabilities / math.exp(log_temperature), axis=1)

@@ -61,6 +61,10 @@ def check_targets(args: Arguments) -> None:
         raise InputError("--class_weights weighs labels, and --targets dimensions has none: remove it")
     if learns_dimensions(args.data) and args.trainer.batch_size < 2:
         raise InputError("the concordance of dimensions needs several utterances: give --batch_size 2 or more")
+    if args.model.tracker_size > 0 and args.data.targets in ("distribution", "dimensions"):
+        raise InputError(
+            f"--tracker_size follows labels over time, and --targets {args.data.targets} has none: set it to 0"
+        )
     if args.data.targets != "distribution":
         return
     if args.model.class_weights == "balanced":

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from fields_ser_align import option
+from options_ser_align import option
 from recipe.options import Arguments, DataArguments
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from fields_ser_align import option
+from options_ser_align import option
 
 
 @dataclass(kw_only=True)

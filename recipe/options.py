@@ -10,7 +10,8 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from fields_ser_align import SERAlignFields, option, split_hint
+from fields_ser_align import SERAlignFields
+from options_ser_align import option, split_hint
 from recipe.augmentation_options import AugmentationFields
 from recipe.conversion_options import ConversionFields
 from recipe.trainer_options import TrainerArguments

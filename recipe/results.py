@@ -179,3 +179,17 @@ def describe_fold(results: dict[str, Any]) -> str:
         return ""
     protocol = "" if results["protocol"] == "published" else f" of {results['protocol']}"
     return f", fold {results['fold']}{protocol}"
+
+
+def explain_use(stage_dir: Path) -> str:
+    return f"""
+The model is in {stage_dir}. To use it:
+
+  python predict.py speech.wav --model {stage_dir}
+
+or
+
+  from transformers import pipeline
+  recognize = pipeline("speech-emotion-recognition", "{stage_dir}", trust_remote_code=True)
+  print(recognize("speech.wav", return_timeline=True))
+"""

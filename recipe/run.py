@@ -43,12 +43,21 @@ from recipe.options import Arguments
 from recipe.preparing import AudioCache, TrainingSet, UtterancePreparer, measure_bandwidth, prepare_rows
 from recipe.publishing import push, round_weights
 from recipe.reading import make_reader
-from recipe.results import class_lines, describe_data, describe_model, describe_unseen, score_lines, write_results
+from recipe.results import (
+    class_lines,
+    describe_data,
+    describe_model,
+    describe_unseen,
+    explain_use,
+    score_lines,
+    write_results,
+)
 from recipe.scoring import never_predicted, predict, score_file
 from recipe.stage_folder import describe_run, open_stage_folder, read_finished, remove_checkpoints
 from recipe.stages import build_model, find_source, find_stage1_folder, find_stage_folder
-from recipe.statistics_classifier import fit_statistics_classifier, recall_statistics_classifier
+from recipe.statistics_classifier import FILE, fit_statistics_classifier, recall_fitted
 from recipe.teacher import find_teacher
+from recipe.tracking import fit_tracker
 from recipe.trainer import EpochLines, SERAlignTrainer, epoch_history, find_weights
 from recipe.training_arguments import build_training_arguments
 
@@ -168,9 +177,9 @@ def run_stage(stage: int, args: Arguments, split: DatasetDict, num_broken: int, 
         fit = partial(
             fit_statistics_classifier, model, split["train"], preparers.training, args.trainer.eval_batch_size
         )
-        statistics = recall_statistics_classifier(stage_dir / CHECKPOINTS, fit)
+        statistics = recall_fitted(stage_dir / CHECKPOINTS / FILE, fit)
     training = train(trainer, stage_dir / CHECKPOINTS)
-    scores = score_checkpoints(stage_dir, feature_extractor, preparers.evaluation, args, split, statistics)
+    scores = score_checkpoints(stage_dir, feature_extractor, preparers, args, split, statistics)
     if state.is_main_process:
         results = describe_data(args, split, num_broken) | describe_model(stage, model) | training | {"scores": scores}
         finish_stage(stage_dir, results, trainer, args)
@@ -290,7 +299,7 @@ def summarize_progress(trainer: SERAlignTrainer) -> dict[str, Any]:
 def score_checkpoints(
     stage_dir: Path,
     feature_extractor: SequenceFeatureExtractor,
-    preparer: UtterancePreparer,
+    preparers: Preparers,
     args: Arguments,
     split: DatasetDict,
     statistics: dict[str, Tensor] | None,
@@ -306,7 +315,11 @@ def score_checkpoints(
         model = load_merged(find_weights(checkpoint), args.model)
         if statistics is not None:
             model.statistics_classifier.load_state_dict(statistics)
-        scores[name] = save_and_score(model, feature_extractor, preparer, directory, args, split)
+        if model.tracker is not None:
+            settings = args.data.corpus_temperature, args.trainer.seed
+            fit = partial(fit_tracker, model, split, preparers.training, *settings)
+            model.tracker.load_state_dict(recall_fitted(stage_dir / CHECKPOINTS / f"tracker-{name}.safetensors", fit))
+        scores[name] = save_and_score(model, feature_extractor, preparers.evaluation, directory, args, split)
     return scores
 
 
@@ -383,17 +396,3 @@ def report_scores(results: dict[str, Any]) -> None:
             f"stage {results['stage']} never predicts {', '.join(unused)} on the validation set: train longer, change "
             "the learning rates, or add utterances of that class"
         )
-
-
-def explain_use(stage_dir: Path) -> str:
-    return f"""
-The model is in {stage_dir}. To use it:
-
-  python predict.py speech.wav --model {stage_dir}
-
-or
-
-  from transformers import pipeline
-  recognize = pipeline("speech-emotion-recognition", "{stage_dir}", trust_remote_code=True)
-  print(recognize("speech.wav", return_timeline=True))
-"""

@@ -50,19 +50,19 @@ def fit_statistics_classifier(
     return {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
 
 
-def recall_statistics_classifier(folder: Path, fit: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `fit` returns, kept in this folder, so that a run that resumes need not fit it again."""
-    state, path = PartialState(), folder / FILE
+def recall_fitted(path: Path, fit: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What `fit` returns, kept in this file, so that a run that resumes need not fit it again."""
+    state = PartialState()
     is_there = path.is_file()
     state.wait_for_everyone()
     if is_there:
         return load_file(path)
     fitted = fit()
     if state.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
         save_file({name: tensor.contiguous() for name, tensor in fitted.items()}, unfinished)
-        flush(folder)
+        flush(path.parent)
         unfinished.replace(path)
     return fitted
 

@@ -6,7 +6,7 @@ Imports nothing heavy, so that `python train.py --help` is instant.
 from dataclasses import dataclass
 from typing import Literal
 
-from fields_ser_align import option
+from options_ser_align import option
 
 
 @dataclass(kw_only=True)

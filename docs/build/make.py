@@ -24,6 +24,7 @@ BLOCKS = {
     "quickstart": ROOT / "docs" / "TRAINING.md",
     "words": ROOT / "docs" / "TRAINING.md",
     "timeline": ROOT / "docs" / "INFERENCE.md",
+    "diarization": ROOT / "docs" / "INFERENCE.md",  # python -m studies.diarization measures it
     "onnx": ROOT / "docs" / "ONNX.md",
     "int8": ROOT / "docs" / "ONNX.md",  # python -m studies.int8 measures it
 }
@@ -51,6 +52,7 @@ def write_block(name: str, lines: list[str]) -> None:
 def write_measured_documents() -> None:
     """Write the documents that depend only on docs/results/*.json and the source code."""
     from docs.build.corpora import build_corpora_page
+    from docs.build.diarization import build_diarization_block
     from docs.build.encoders import build_encoders_page
     from docs.build.explanation import build_explanation_page
     from docs.build.int8 import build_int8_block
@@ -70,6 +72,7 @@ def write_measured_documents() -> None:
     write_block("onnx", build_onnx_block())
     write_block("int8", build_int8_block())
     write_block("words", build_words_block())
+    write_block("diarization", build_diarization_block())
 
 
 def write_trained_documents(quickstart: Path, paths: list[str]) -> None:

@@ -1,19 +1,22 @@
-"""Checks of the model's input: which one it is, and how long each utterance is.
+"""The model's input: which one it is, how long each utterance is, and several in one batch.
 
 Part of the model code on the Hugging Face Hub; requires only torch and transformers.
 """
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 try:
     from .checks_ser_align import check_inputs, check_mask
     from .configuration_ser_align import SERAlignConfig
+    from .words_ser_align import PROSODY, collate_words
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from checks_ser_align import check_inputs, check_mask
     from configuration_ser_align import SERAlignConfig
+    from words_ser_align import PROSODY, collate_words
 
 
 def select_input(
@@ -78,3 +81,20 @@ def check_lengths(config: SERAlignConfig, lengths: Tensor) -> None:
             f"{encoder_config.model_type} encoder takes at most {most} ({most * unit:g} s): cut it, or use the "
             "pipeline, which covers longer recordings with windows"
         )
+
+
+def pad_batch(inputs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Zero-pad the inputs of several pieces, each (samples,) or (frames, features), on the right into one batch.
+
+    A batch without padding has no attention mask, because the model is faster without one.
+    """
+    words = [each["text_ids"] for each in inputs if "text_ids" in each]
+    batch = {
+        name: pad_sequence([each[name] for each in inputs], batch_first=True)
+        for name in inputs[0]
+        if name not in ("text_ids", *PROSODY)
+    }
+    if bool(batch["attention_mask"].all()):
+        del batch["attention_mask"]
+    is_needed = any(map(len, words)) or "utterance_prosody" in inputs[0]
+    return batch | (collate_words(words, inputs) if is_needed else {})

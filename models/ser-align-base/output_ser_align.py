@@ -19,6 +19,8 @@ class SERAlignOutput(ModelOutput):
         frame_logits: (B, T, C), frame scores before the softmax; meaningless where `frame_mask` is False.
         frame_weights: (B, T), pooling weights, which sum to 1 over the frames of an utterance; 0 at padding.
         frame_mask: (B, T), True for frames of the utterance, which are `config.frame_seconds` apart.
+        tracker_logits: (B, T, C), scores of what each frame has by itself, before the softmax, which make the timeline;
+            meaningless where `frame_mask` is False; None without `config.tracker_size`, and in training mode.
         dimensions: (B, K), the K dimensions on their own scales, calibrated; None without `config.dimensions`.
         embedding: (B, D), or (B, 2D) with `cls_in_embedding="concat"`: the input of the classifier; with a text encoder
             the vector of voice and words.
@@ -37,6 +39,7 @@ class SERAlignOutput(ModelOutput):
     frame_logits: Tensor | None = None
     frame_weights: Tensor | None = None
     frame_mask: Tensor | None = None
+    tracker_logits: Tensor | None = None
     embedding: Tensor | None = None
     dimensions: Tensor | None = None
     voice_logits: Tensor | None = None

@@ -3,6 +3,7 @@
 Part of the model code on the Hugging Face Hub; requires only NumPy.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +18,7 @@ def build_timeline(
     starts: np.ndarray,
     ends: np.ndarray,
     phrase: np.ndarray,
-    probabilities: np.ndarray,
+    probabilities: Sequence[np.ndarray],
     smoothing: float = 0.0,
     min_duration: float = 0.0,
     mixed_above: float | None = None,
@@ -31,7 +32,7 @@ def build_timeline(
     Args:
         starts, ends: (windows,), seconds, in order.
         phrase: (windows,), the number of the phrase that each window belongs to.
-        probabilities: (windows, classes).
+        probabilities: of each window, (classes,), or of each of its frames, (frames, classes).
         smoothing: width in seconds of the Hann window that smooths the probabilities; 0 disables it.
         min_duration: duration in seconds below which a segment takes the emotion of its longer neighbour in the
             phrase, or is dropped if it has none.
@@ -42,9 +43,10 @@ def build_timeline(
         dicts with `start`, `end` (seconds), `label` (class index) and `score`, the mean probability of that class; and
         `mixed`, from the mean probabilities of all classes; and with values, `dimensions`, their means.
     """
-    number = probabilities.shape[1]
-    tracks = probabilities if values is None else np.concatenate([probabilities, values], axis=1)
-    segments = []
+    tracks = [np.atleast_2d(each) for each in probabilities]
+    number, segments = tracks[0].shape[1] if tracks else 0, []
+    if values is not None:
+        tracks = [np.hstack([track, np.tile(value, (len(track), 1))]) for track, value in zip(tracks, values)]
     for (start, end), both in zip(*_fade_phrases(starts, ends, phrase, tracks, smoothing)):
         scores, edges = both[:, :number], np.linspace(start, end, len(both) + 1)
         for label, first, last in _join_short_runs(_find_runs(scores.argmax(axis=1)), edges, min_duration):
@@ -77,21 +79,22 @@ def trace_values(
         for each phrase, `time`, the centres of its steps in seconds, and a list of values of each dimension.
     """
     traces = []
-    for (start, end), steps in zip(*_fade_phrases(starts, ends, phrase, values, smoothing)):
+    for (start, end), steps in zip(*_fade_phrases(starts, ends, phrase, list(values[:, None]), smoothing)):
         centres = np.linspace(start, end, 2 * len(steps) + 1)[1::2]
         traces.append({"time": centres.tolist(), **{name: column.tolist() for name, column in zip(names, steps.T)}})
     return traces
 
 
 def _fade_phrases(
-    starts: np.ndarray, ends: np.ndarray, phrase: np.ndarray, tracks: np.ndarray, smoothing: float
+    starts: np.ndarray, ends: np.ndarray, phrase: np.ndarray, tracks: Sequence[np.ndarray], smoothing: float
 ) -> tuple[list[tuple[float, float]], list[np.ndarray]]:
-    """Where each phrase starts and ends, and what its windows say of each of its steps, (steps, tracks)."""
+    """Where each phrase starts and ends, and what its windows, (frames, tracks), say of each of its steps,
+    (steps, tracks)."""
     spans, steps = [], []
     for number in np.unique(phrase):
-        chosen = phrase == number
+        chosen = np.flatnonzero(phrase == number).tolist()
         spans.append((starts[chosen].min(), ends[chosen].max()))
-        steps.append(_cross_fade(starts[chosen], ends[chosen], tracks[chosen]))
+        steps.append(_cross_fade(starts[chosen], ends[chosen], [tracks[index] for index in chosen]))
     if smoothing > 0 and steps:
         steps = _smooth(steps, spans, smoothing)
     return spans, steps
@@ -139,13 +142,22 @@ def average_pieces(starts: np.ndarray, ends: np.ndarray, phrase: np.ndarray, tra
     return np.average(tracks, axis=0, weights=weigh_windows(starts, ends, phrase))
 
 
-def _cross_fade(starts: np.ndarray, ends: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities over a phrase, (steps, classes): each window has its highest weight at the centre."""
+def _cross_fade(starts: np.ndarray, ends: np.ndarray, tracks: list[np.ndarray]) -> np.ndarray:
+    """The tracks over a phrase, (steps, tracks): each window has its highest weight at the centre.
+
+    Args:
+        tracks: of each window, (frames, tracks); its frames divide it evenly.
+    """
     steps = max(1, round((ends.max() - starts.min()) / TIMELINE_STEP))
-    centres = np.linspace(starts.min(), ends.max(), 2 * steps + 1)[1::2, None]
-    inside = np.minimum(centres - starts, ends - centres)  # seconds to the nearer edge of each window
-    weights = np.maximum(inside, 0.0)
-    return weights @ probabilities / weights.sum(axis=1, keepdims=True)
+    centres = np.linspace(starts.min(), ends.max(), 2 * steps + 1)[1::2]
+    total, weights = np.zeros((steps, tracks[0].shape[1])), np.zeros((steps, 1))
+    for start, end, track in zip(starts, ends, tracks):
+        inside = np.minimum(centres - start, end - centres)  # seconds to the nearer edge of the window
+        covered = inside > 0
+        frames = ((centres[covered] - start) / (end - start) * len(track)).astype(int)
+        total[covered] += inside[covered, None] * track[frames]
+        weights[covered] += inside[covered, None]
+    return total / weights
 
 
 def _smooth(steps: list[np.ndarray], spans: list[tuple[float, float]], smoothing: float) -> list[np.ndarray]:

@@ -29,6 +29,7 @@ try:
     from .objective_ser_align import Objective
     from .output_ser_align import SERAlignOutput
     from .text_ser_align import TextFusion, build_text_encoder, load_text_encoder, read_text_config, read_words
+    from .tracker_ser_align import EmotionTracker
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
@@ -42,6 +43,7 @@ except ImportError:
     from objective_ser_align import Objective
     from output_ser_align import SERAlignOutput
     from text_ser_align import TextFusion, build_text_encoder, load_text_encoder, read_text_config, read_words
+    from tracker_ser_align import EmotionTracker
 
 
 class SERAlignForAudioClassification(PreTrainedModel):
@@ -60,8 +62,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
     input_modalities = "audio"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer must scale it itself
-    _supports_sdpa = True
-    _supports_flash_attn = True
+    _supports_sdpa = _supports_flash_attn = True
 
     def __init__(
         self,
@@ -73,11 +74,9 @@ class SERAlignForAudioClassification(PreTrainedModel):
         config.validate()
         for given in filter(None, (encoder, text_encoder)):
             if given.config._attn_implementation is None:
-                # SERAlignConfig resets the attention implementation of an encoder's configuration. Without one,
-                # transformers silently ignores the padding mask.
+                # SERAlignConfig resets it; without one, transformers silently ignores the padding mask.
                 given.set_attn_implementation("sdpa" if given._supports_sdpa else "eager")
-        self.encoder = encoder or config.family.build(config.encoder_config)
-        encoder = self.encoder
+        self.encoder = encoder = encoder or config.family.build(config.encoder_config)
         self.main_input_name = config.family.input_name
         config.family.prepare(encoder)
         if config.encoder_config.model_type == "wav2vec2-bert" and not config.log_mel_layer_norm:
@@ -98,10 +97,12 @@ class SERAlignForAudioClassification(PreTrainedModel):
         self.frame_classifier = make_classifier(config, hidden_size) if separate else None
         self.statistics_classifier = StatisticsClassifier(config) if config.statistics_layers > 0 else None
         self.objective = Objective(config, vector_size)
-        # One class serves AutoModel and AutoModelForAudioClassification; registration can set only one of them.
+        # This class serves AutoModel, too, which registration cannot set.
         auto_map = getattr(config, "auto_map", None) or {}
         config.auto_map = {**auto_map, "AutoModel": "modeling_ser_align.SERAlignForAudioClassification"}
         self.post_init()
+        with torch.random.fork_rng():  # the rest is trained as without it
+            self.tracker = EmotionTracker(config) if config.tracker_size > 0 else None
         self.freeze()
 
     @classmethod
@@ -179,8 +180,8 @@ class SERAlignForAudioClassification(PreTrainedModel):
                 parameter.requires_grad_(parameter.requires_grad and id(parameter) in trained)
         elif self.config.freeze_feature_encoder:
             self.freeze_feature_encoder()
-        if self.statistics_classifier is not None:  # fitted, not trained
-            self.statistics_classifier.requires_grad_(False)
+        for fitted in filter(None, (self.statistics_classifier, self.tracker)):  # apart from the rest
+            fitted.requires_grad_(False)
         if self.text_encoder is not None and self.config.freeze_text_encoder:
             self.text_encoder.requires_grad_(False)
         self.train(self.training)
@@ -278,6 +279,7 @@ class SERAlignForAudioClassification(PreTrainedModel):
             frame_logits=frame_logits,
             frame_weights=pooled.log_frame_weights.exp(),
             frame_mask=frame_mask,
+            tracker_logits=None if self.tracker is None or self.training else self.tracker(frames, frame_mask),
             embedding=pooled.embedding,
             dimensions=values,
             voice_logits=fused and fused.voice_logits / self.config.calibration_temperature,

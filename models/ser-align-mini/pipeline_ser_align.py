@@ -18,27 +18,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForAudioClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 try:
     from .dimensions_ser_align import describe_values, name_values
+    from .inputs_ser_align import pad_batch
     from .quality_ser_align import RecordingQuality, warn_of
     from .recording_ser_align import SAMPLING_RATE, collect_peaks, describe_recording, name_recording, read_blocks
     from .speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, choose_deciding, cut_recording
     from .timeline_ser_align import average_pieces, build_timeline, choose_mixed, name_classes, trace_values
-    from .words_ser_align import PROSODY, check_words, choose_words, collate_words, read_prosody, take_words, tokenize
+    from .words_ser_align import check_words, choose_words, read_prosody, take_words, tokenize
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
     from dimensions_ser_align import describe_values, name_values
+    from inputs_ser_align import pad_batch
     from quality_ser_align import RecordingQuality, warn_of
     from recording_ser_align import SAMPLING_RATE, collect_peaks, describe_recording, name_recording, read_blocks
     from speech_ser_align import LONGEST_UTTERANCE, PAUSE, SHORTEST_PHRASE, WINDOW, choose_deciding, cut_recording
     from timeline_ser_align import average_pieces, build_timeline, choose_mixed, name_classes, trace_values
-    from words_ser_align import PROSODY, check_words, choose_words, collate_words, read_prosody, take_words, tokenize
+    from words_ser_align import check_words, choose_words, read_prosody, take_words, tokenize
 
 TASK = "speech-emotion-recognition"
 MIN_DURATION = 0.3  # seconds; ours
@@ -230,9 +231,11 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                 for name in ("probabilities", "dimensions", *(BRANCHES if piece["has_words"] else ())):
                     if name in output:
                         piece[name] = output[name][index].numpy().astype(float)
+                mask = output["frame_mask"][index]
                 if "waveform" in piece:
-                    mask = output["frame_mask"][index]
                     piece["frame_weights"] = output["frame_weights"][index][mask].float().numpy()
+                if "track" in output:
+                    piece["track"] = output["track"][index][mask].numpy()
         return pool
 
     def preprocess(  # type: ignore[override]
@@ -288,6 +291,7 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
             "frame_weights": output.frame_weights,
             "frame_mask": output.frame_mask,
             **({} if output.dimensions is None else {"dimensions": output.dimensions}),
+            **({} if output.tracker_logits is None else {"track": output.tracker_logits.float().softmax(dim=-1)}),
             **{
                 name: logits.float().softmax(dim=-1)
                 for name, logits in zip(BRANCHES, (output.voice_logits, output.text_logits))
@@ -309,10 +313,10 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
         """Build the result for one recording from the outputs of all its pieces."""
         probabilities = np.stack([output["probabilities"] for output in outputs])
         values = np.stack([output.get("dimensions", np.zeros(0)) for output in outputs])
-        tracks = np.concatenate([probabilities, values], axis=1)
+        both = np.concatenate([probabilities, values], axis=1)
         starts, ends, phrase = (np.array([output[name] for output in outputs]) for name in ("start", "end", "phrase"))
         labels = [self.model.config.id2label[index] for index in range(probabilities.shape[1])]
-        is_whole, means = phrase < 0, average_pieces(starts, ends, phrase, tracks)
+        is_whole, means = phrase < 0, average_pieces(starts, ends, phrase, both)
         whole = means[: len(labels)]
         scores = _rank_scores(whole, labels)[:top_k]
         last = outputs[-1]
@@ -329,9 +333,8 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
             answer |= describe_values(self.model.config, means[len(labels) :])
         if return_timeline:
             windows = (starts[~is_whole] / SAMPLING_RATE, ends[~is_whole] / SAMPLING_RATE, phrase[~is_whole])
-            segments = build_timeline(
-                *windows, probabilities[~is_whole], smoothing, min_duration, mixed_above, values[~is_whole]
-            )
+            tracks = [output.get("track", output["probabilities"]) for output in outputs if output["phrase"] >= 0]
+            segments = build_timeline(*windows, tracks, smoothing, min_duration, mixed_above, values[~is_whole])
             answer["timeline"] = name_values(name_classes(segments, labels), names)
             if names:
                 answer["trace"] = trace_values(*windows, values[~is_whole], names, smoothing)
@@ -363,23 +366,6 @@ def check_count(name: str, value: Any, smallest: int) -> None:
     """Raise ValueError if the value of a call argument is not a whole number of at least `smallest`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < smallest:
         raise ValueError(f"{name}={value!r} is not a whole number of at least {smallest}")
-
-
-def pad_batch(inputs: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Zero-pad the inputs of several pieces, each (samples,) or (frames, features), on the right into one batch.
-
-    A batch without padding has no attention mask, because the model is faster without one.
-    """
-    words = [each["text_ids"] for each in inputs if "text_ids" in each]
-    batch = {
-        name: pad_sequence([each[name] for each in inputs], batch_first=True)
-        for name in inputs[0]
-        if name not in ("text_ids", *PROSODY)
-    }
-    if bool(batch["attention_mask"].all()):
-        del batch["attention_mask"]
-    is_needed = any(map(len, words)) or "utterance_prosody" in inputs[0]
-    return batch | (collate_words(words, inputs) if is_needed else {})
 
 
 def _rank_scores(probabilities: np.ndarray, labels: list[str]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from core.shipped import SHIPPED_MODELS
 from docs.build.answer import build_answer
 from docs.build.blocks import replace_block
 from docs.build.corpora import build_corpora_page
+from docs.build.diarization import build_diarization_block
 from docs.build.encoders import build_encoders_page
 from docs.build.int8 import build_int8_block
 from docs.build.make import BLOCKS
@@ -123,7 +124,12 @@ def test_generated_pages_are_up_to_date(path, build):
 
 @pytest.mark.parametrize(
     ("name", "build"),
-    [("performance", build_performance_block), ("onnx", build_onnx_block), ("int8", build_int8_block)],
+    [
+        ("performance", build_performance_block),
+        ("onnx", build_onnx_block),
+        ("int8", build_int8_block),
+        ("diarization", build_diarization_block),
+    ],
 )
 def test_generated_blocks_are_up_to_date(name, build):
     """Otherwise run python -m docs.build.make."""

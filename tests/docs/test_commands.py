@@ -37,6 +37,7 @@ BY_HAND = {
     "docs/build/first_screen.py": "docs/timeline.png",
     "models/ship.py": "models/ser-align-mini/README.md",
     "studies/conversion.py": "docs/results/reliability/conversion.json",
+    "studies/diarization.py": "docs/results/diarization.json",
     "studies/explanation.py": "docs/results/explanation.json",
     "studies/int8.py": "docs/results/int8.json",
     "studies/fuzz_audio.py": "docs/results/reliability/fuzz_audio.json",

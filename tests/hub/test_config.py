@@ -7,8 +7,9 @@ import pytest
 from conftest import TINY_ENCODERS, tiny_model
 
 from configuration_ser_align import SERAlignConfig
-from fields_ser_align import SERAlignFields, find_choices
+from fields_ser_align import SERAlignFields
 from modeling_ser_align import SERAlignForAudioClassification
+from options_ser_align import find_choices
 
 CHOICES = {field.name: find_choices(field) for field in fields(SERAlignFields) if find_choices(field)}
 

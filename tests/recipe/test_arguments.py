@@ -12,7 +12,8 @@ from conftest import ROOT
 
 from configuration_ser_align import SERAlignConfig
 from core.errors import InputError
-from fields_ser_align import SERAlignFields, find_choices
+from fields_ser_align import SERAlignFields
+from options_ser_align import find_choices
 from recipe.arguments import parse_arguments
 from recipe.options import (
     FORMER_NAMES,

@@ -88,6 +88,7 @@ def test_only_distributions_change_what_selects_the_epoch(tmp_path):
     for options, message in (
         (["--class_weights", "balanced"], "--class_weights balanced counts labels"),
         (["--statistics_layers", "1", "--freeze_encoder_layers", "1"], "--statistics_layers fits labels"),
+        (["--tracker_size", "8"], "--tracker_size follows labels over time"),
     ):
         check_targets(parse_arguments(options, "")[1])
         with pytest.raises(InputError, match=message):

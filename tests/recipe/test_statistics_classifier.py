@@ -20,7 +20,7 @@ from recipe.statistics_classifier import (
     C,
     collect_statistics,
     fit_statistics_classifier,
-    recall_statistics_classifier,
+    recall_fitted,
 )
 
 
@@ -74,8 +74,8 @@ def test_a_run_that_resumes_finds_what_was_fitted(tmp_path):
         fits.append(torch.randn(3, 4).T)  # not contiguous, like the coefficients of scikit-learn
         return {"weight": fits[-1], "bias": fits[-1][:, 0]}
 
-    first = recall_statistics_classifier(folder, fit)
+    first = recall_fitted(folder / FILE, fit)
     (folder / FILE).with_suffix(".unfinished").write_bytes(b"of a killed run")
-    again = recall_statistics_classifier(folder, fit)
+    again = recall_fitted(folder / FILE, fit)
     assert len(fits) == 1 and again.keys() == first.keys()
     assert all(torch.equal(again[name], first[name]) for name in first)

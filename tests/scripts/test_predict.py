@@ -26,7 +26,8 @@ from inference.files import find_recordings
 from inference.options import read_options
 from inference.outputs import choose_format, format_audacity, format_csv, format_textgrid, format_webvtt, name_tracks
 from models.ship import generate_buzzes
-from pipeline_ser_align import MIN_DURATION, PAUSE, WINDOW
+from pipeline_ser_align import MIN_DURATION, PAUSE
+from speech_ser_align import WINDOW
 
 pytestmark = pytest.mark.slow
 
