@@ -16,8 +16,9 @@ try:
     from .dimensions_ser_align import check_dimensions
     from .encoders_ser_align import Family, find_family
     from .feature_extraction_ser_align import add_trimming
-    from .fields_ser_align import SAMPLING_RATE, SERAlignFields, check_field, option
+    from .fields_ser_align import SAMPLING_RATE, SERAlignFields
     from .losses_ser_align import LOSS_NAMES
+    from .options_ser_align import check_field, option
 except ImportError:
     if __package__:  # inside a package, the relative import must work: do not hide its error
         raise
@@ -25,8 +26,9 @@ except ImportError:
     from dimensions_ser_align import check_dimensions
     from encoders_ser_align import Family, find_family
     from feature_extraction_ser_align import add_trimming
-    from fields_ser_align import SAMPLING_RATE, SERAlignFields, check_field, option
+    from fields_ser_align import SAMPLING_RATE, SERAlignFields
     from losses_ser_align import LOSS_NAMES
+    from options_ser_align import check_field, option
 
 try:
     from transformers.configuration_utils import SubConfigSpec
@@ -52,6 +54,7 @@ FITTED_ON_LABELS = (
     "mixed_above",
     "class_weights",
     "statistics_layers",
+    "tracker_size",
 )
 
 
@@ -99,15 +102,13 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
     }
     # Keeps frame outputs and losses out of the Trainer's evaluation loop, which would pad and copy them.
     keys_to_ignore_at_inference = [
-        *("frame_logits", "frame_weights", "frame_mask", "embedding", "voice_logits", "text_logits"),
+        *("frame_logits", "frame_weights", "frame_mask", "tracker_logits", "embedding", "voice_logits", "text_logits"),
         *LOSS_NAMES,
     ]
 
     encoder_config: dict | PreTrainedConfig | None = None
     text_encoder_config: dict | PreTrainedConfig | None = None
-    calibration_temperature: float = option(
-        1.0, "temperature that divides all logits; fitted on validation data", "ours", above=0
-    )
+    calibration_temperature: float = option(1.0, "divides all logits; fitted on validation data", "ours", above=0)
     unsure_below: float = option(
         0.0,
         "score of the best label below which an answer is unsure; fitted on validation data",

@@ -1,15 +1,16 @@
 """Builds the table of shipped models in docs/INFERENCE.md from the results of studies/diarization.py."""
 
+import textwrap
 from typing import Any
 
 from core.json_files import read_json
 from studies.diarization import ALL, RESULTS
 
 INTRODUCTION = (
-    "The shipped models on recordings of {utterances} utterances of one test speaker with different emotions, at most "
-    "{recordings} of each speaker (`{command}`): emotion diarization error rate in percent. *Window* is the best of "
-    "{windows} sliding windows; *true boundaries* are what the model makes of each utterance by itself, which no "
-    "timeline of this model can be expected to beat. Brackets give the 95 % interval over speakers."
+    "The shipped models on recordings of {utterances} utterances of one test speaker, with different emotions one after "
+    "the other, at most {recordings} of each speaker (`{command}`): emotion diarization error rate in percent. *Window* is "
+    "the best of {windows} sliding windows; *true boundaries* is the model's verdict on each utterance, cut out without a "
+    "pause at its true boundaries. Brackets give 95 % bootstrap intervals over speakers."
 )
 HEAD = """| | speakers | timeline | window | difference | timeline, no pauses | window | difference | true boundaries |
 |---|---|---|---|---|---|---|---|---|"""
@@ -17,11 +18,14 @@ HEAD = """| | speakers | timeline | window | difference | timeline, no pauses | 
 
 def build_diarization_block() -> list[str]:
     found = read_json(RESULTS)
-    lines = [INTRODUCTION.format(**{**found, "windows": len(found["windows"])}), "", HEAD]
+    introduction = INTRODUCTION.format(**{**found, "windows": len(found["windows"])})
+    lines = [*textwrap.wrap(introduction, 120, break_on_hyphens=False), "", HEAD]
     for model in found["models"]:
         corpora = model["corpora"] if len(model["corpora"]) > 2 else model["corpora"][-1:]
         for corpus in corpora:
-            name = model["model"] + ("" if corpus["corpus"] == ALL else f", {corpus['corpus']}")
+            name = model["model"].removeprefix("ser-align-") + (
+                "" if corpus["corpus"] == ALL else f", {corpus['corpus']}"
+            )
             cells = [name, str(corpus["speakers"])]
             for condition in ("pauses", "no_pauses"):
                 cells += compare(corpus[condition])

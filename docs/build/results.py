@@ -127,7 +127,8 @@ def build_timeline_block(experiment: Experiment) -> list[str]:
 
     drop, other = (100 * float(cuts[cut]["drop"]) for cut in ("top", "random"))
     text = (
-        f"On concatenated test utterances of one actor, the emotion diarization error rate is {compare('pauses')}. "
+        "Without a tracker, models that were trained on RAVDESS from scratch have an emotion diarization error rate of "
+        f"{compare('pauses')} on concatenated test utterances of one actor. "
         f"Without any pauses between utterances, it is {compare('no_pauses')}. Removing the 20 % of frames with "
         f"the highest weights lowers the probability of the predicted class by {drop:.0f} points; removing as many "
         f"random frames lowers it by {other:.0f} points. [Details](RESULTS.md)."

@@ -108,9 +108,7 @@ class SERAlignConfig(PreTrainedConfig, SERAlignFields):
 
     encoder_config: dict | PreTrainedConfig | None = None
     text_encoder_config: dict | PreTrainedConfig | None = None
-    calibration_temperature: float = option(
-        1.0, "temperature that divides all logits; fitted on validation data", "ours", above=0
-    )
+    calibration_temperature: float = option(1.0, "divides all logits; fitted on validation data", "ours", above=0)
     unsure_below: float = option(
         0.0,
         "score of the best label below which an answer is unsure; fitted on validation data",
