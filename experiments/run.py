@@ -183,13 +183,18 @@ def describe_progress(experiment: Experiment, cell: Cell) -> str:
 
 
 def report_experiment(experiment: Experiment) -> Path:
-    """Write the report of the finished cells; returns the path of report.md."""
-    embeddings, measured = compute_embeddings(experiment), measure_timeline(experiment)
-    report = write_report(experiment, embeddings, compute_alignment(experiment))
-    if measured:
-        append_diarization(report, measured)
-    if experiment.sizes:
-        append_sizes(report, build_size_table(read_systems(experiment), compute_sizes(experiment)))
+    """Write the report of the finished cells; returns the path of report.md.
+
+    Processes that finish together write it one after the other.
+    """
+    experiment.report_dir.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(experiment.report_dir.with_suffix(".lock")):
+        embeddings, measured = compute_embeddings(experiment), measure_timeline(experiment)
+        report = write_report(experiment, embeddings, compute_alignment(experiment))
+        if measured:
+            append_diarization(report, measured)
+        if experiment.sizes:
+            append_sizes(report, build_size_table(read_systems(experiment), compute_sizes(experiment)))
     return report
 
 

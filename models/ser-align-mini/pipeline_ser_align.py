@@ -231,11 +231,11 @@ class SpeechEmotionRecognitionPipeline(ChunkPipeline):
                 for name in ("probabilities", "dimensions", *(BRANCHES if piece["has_words"] else ())):
                     if name in output:
                         piece[name] = output[name][index].numpy().astype(float)
-                mask = output["frame_mask"][index]
                 if "waveform" in piece:
+                    mask = output["frame_mask"][index]
                     piece["frame_weights"] = output["frame_weights"][index][mask].float().numpy()
                 if "track" in output:
-                    piece["track"] = output["track"][index][mask].numpy()
+                    piece["track"] = output["track"][index][output["frame_mask"][index]].numpy()
         return pool
 
     def preprocess(  # type: ignore[override]
