@@ -45,7 +45,7 @@ def measure_fold(stage_dir: Path, rows: Dataset, trim_db: float | None, settings
         own = rows.filter(lambda name, speaker=speaker: name == speaker, input_columns="speaker")
         utterances = [(read_audio(excerpt), label) for excerpt, label in zip(read_excerpts(own[:]), own["label"][:])]
         rng = np.random.default_rng(0)
-        errors[speaker] = measure_errors(recognize, utterances, rng, **settings)
+        errors[speaker] = measure_errors(recognize, utterances, rng, settings["utterances"], settings["windows"])
         drops[speaker] = [measure_drops(recognize, trim(waveform, trim_db)[1], rng) for waveform, _ in utterances]
     return {"errors": errors, "drops": drops}
 
@@ -57,7 +57,6 @@ def measure_errors(
     utterances: int,
     windows: list[float],
     recordings: int | None = None,
-    **_: Any,
 ) -> dict[str, dict[str, list[float]]]:
     """Diarization errors on one speaker's recordings, with their pauses and without.
 

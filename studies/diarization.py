@@ -24,7 +24,6 @@ from core.audio import read_audio
 from core.errors import InputError, error_line
 from core.json_files import write_json
 from core.loading import load_pipeline
-from core.shipped import find_model
 from experiments.diarization_report import CONDITIONS, build_diarization_table, measure_errors
 from experiments.robustness import name_models, read_split
 from pipeline_ser_align import SpeechEmotionRecognitionPipeline
@@ -52,7 +51,7 @@ def main() -> None:
     models = []
     for folder, name in name_models(given.model).items():
         split = read_split(folder, argparse.Namespace(data_dir=given.data_dir, data_dirs={}))
-        recognize = load_pipeline(find_model(folder))
+        recognize = load_pipeline(folder)
         errors = measure_speakers(recognize, split[given.part], settings)
         models.append({"model": name, "corpora": [describe(corpus, own) for corpus, own in errors.items()]})
     command = f"python -m studies.diarization --model {' '.join(given.model)} --data_dir CORPORA"
